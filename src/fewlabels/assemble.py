@@ -1,0 +1,136 @@
+"""From a checked configuration to the parts of a run: data, split, model, identity, loop, record."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fewlabels.config import Config, build, fingerprint, resolved
+from fewlabels.data.cache import default_cache_dir
+from fewlabels.data.folder import Decoding
+from fewlabels.data.images import ImageData
+from fewlabels.data.loader import Batching, Images, Loader
+from fewlabels.data.sources import open_data
+from fewlabels.data.splits import Split, make_split
+from fewlabels.data.views import Views
+from fewlabels.loop import Held, Loop, Schedule
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Classifier
+from fewlabels.seeding import seed_global
+from fewlabels.tracking.base import RunInfo
+from fewlabels.types import RunRecord, UserError
+
+
+def open_images(cfg: Config) -> ImageData:
+    """The data set that ``cfg.dataset`` names, decoded into the cache."""
+    dataset = cfg.dataset
+    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed)
+    cache = Path(cfg.cache_dir).expanduser() if cfg.cache_dir else default_cache_dir()
+    path = Path(dataset.path).expanduser()
+    data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
+    if len(dataset.mean) != data.channels:
+        raise UserError(
+            f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
+            "set dataset.grey, or dataset.mean and dataset.std"
+        )
+    return data
+
+
+def draw_split(cfg: Config, data: ImageData) -> Split:
+    """Labelled, unlabelled and validation images of the training set."""
+    dataset = cfg.dataset
+    return make_split(
+        data.train.labels,
+        len(data.classes),
+        num_labels=dataset.num_labels,
+        num_unlabelled=dataset.num_unlabelled,
+        num_validation=dataset.num_validation,
+        labelled_in_unlabelled=dataset.labelled_in_unlabelled,
+        name=dataset.name,
+        seed=dataset.split_seed,
+    )
+
+
+def build_model(cfg: Config, data: ImageData) -> Classifier:
+    """The network, with weights drawn from the run's seed."""
+    size = (cfg.views.crop, cfg.views.crop) if cfg.views.crop else data.image_size
+    seed_global(cfg.seed, "initialisation")
+    model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
+    assert isinstance(model, Classifier)
+    return model
+
+
+def identify(cfg: Config, data: ImageData, split: Split, model: Classifier) -> RunInfo:
+    """The run's name, folder and fingerprint. The same settings always come to the same place."""
+    identity = fingerprint(cfg, data.digest, split.digest)
+    method = cfg.method["_target_"].split(".")[-2]
+    labels = "all" if cfg.dataset.num_labels is None else cfg.dataset.num_labels
+    name = f"{method}-{model.name}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
+    table = cfg.table["id"] if cfg.table else None
+    row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
+    folder = Path(cfg.output_root).expanduser() / (table or "runs") / name
+    return RunInfo(name, folder, resolved(cfg), table, row, column, identity, _epochs(cfg))
+
+
+def _epochs(cfg: Config) -> int:
+    return min(cfg.epochs, cfg.scale.max_epochs or cfg.epochs)
+
+
+def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split) -> RunRecord:
+    """The record as it stands before the first step."""
+    return RunRecord(
+        table=info.table,
+        row=info.row,
+        column=info.column,
+        scale=cfg.scale.name,
+        seed=cfg.seed,
+        fingerprint=info.fingerprint,
+        config=info.config,
+        decisions=dict(info.config["decisions"]),
+        data={
+            "digest": data.digest,
+            "split": split.digest,
+            "training_images": len(data.train),
+            "test_images": len(data.test),
+            "classes": len(data.classes),
+            "labelled": len(split.labelled),
+            "unlabelled": len(split.unlabelled),
+            "validation": len(split.validation),
+        },
+    )
+
+
+def build_loop(
+    cfg: Config, info: RunInfo, data: ImageData, split: Split, model: Classifier, method: Method, device: torch.device
+) -> Loop:
+    """The training loop, resumed from the run's checkpoint where there is one."""
+    options = {key: value for key, value in info.config["views"].items() if key != "test"}
+    mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
+    views = Views(mean=mean, std=std, **options)
+    train = Images(data.train, views, device)
+    test = Images(data.test, views, device)
+    batching = Batching(**asdict(_typed(cfg.batch)), max_steps=cfg.scale.max_steps)
+    loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
+    held = [Held("test", test, _test_index(len(test), cfg.scale.max_test_images), cfg.views.test)]
+    if len(split.validation):
+        held.append(Held("validation", train, torch.from_numpy(split.validation)))
+    schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
+    path = info.folder / "checkpoint.pt"
+    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint)
+
+
+def _typed(node):  # type: ignore[no-untyped-def]
+    """The dataclass behind a configuration node."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_object(node)
+
+
+def _test_index(count: int, limit: int | None) -> torch.Tensor:
+    """All test images, or ``limit`` of them spread evenly over the (class-ordered) set."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.from_numpy(np.linspace(0, count - 1, limit).round().astype(np.int64))

@@ -1,0 +1,260 @@
+"""The shape of the configuration, the checks across it, and the fingerprint of what changes a result."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_class
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from fewlabels.types import UserError
+
+
+@dataclass
+class DatasetConfig:
+    name: str = MISSING
+    source: str = "auto"
+    path: str = "data"
+    download: bool = True
+    num_labels: int | None = None
+    num_unlabelled: int | None = None
+    num_validation: int = 0
+    split_seed: int = 0
+    labelled_in_unlabelled: bool = False
+    image_size: int | None = None
+    grey: bool = False
+    train_per_class: int | None = None
+    mean: list[float] = MISSING
+    std: list[float] = MISSING
+
+
+@dataclass
+class BatchConfig:
+    size: int = 64
+    labelled_share: float | None = None
+    epoch_of: str = "all"
+    order: str = "together"
+    steps: int | None = None
+
+
+@dataclass
+class ViewsConfig:
+    flip: bool = True
+    padding: int = 4
+    crop: int | None = None
+    reflect: bool = True
+    strong: str = "randaugment"
+    num_ops: int = 2
+    magnitude: int = 10
+    cutout: float = 0.5
+    hue: float = 0.1
+    notebook: bool = False
+    test: str = "plain"
+
+
+@dataclass
+class OptimConfig:
+    name: str = "sgd"
+    lr: float = 0.03
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 0.0
+    decay_all: bool = False
+    schedule: str = "constant"
+    milestones: list[int] = field(default_factory=list)
+    warmup_epochs: float = 0.0
+    accumulate: int = 1
+    step_every: str = "batch"
+    keep_gradient: bool = False
+    clip_norm: float | None = None
+    ema_decay: float | None = None
+
+
+@dataclass
+class ScaleConfig:
+    name: str = "paper"
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    max_test_images: int | None = None
+
+
+@dataclass
+class HardwareConfig:
+    device: str = "auto"
+    precision: str = "auto"
+    channels_last: bool = True
+    threads: int | None = None
+    deterministic: bool = True
+
+
+@dataclass
+class TrackingConfig:
+    bar: bool = True
+    wandb: bool = False
+    wandb_project: str = "fewlabels"
+    wandb_entity: str | None = None
+    wandb_mode: str = "auto"
+    tensorboard: bool = False
+
+
+@dataclass
+class Config:
+    seed: int = 0
+    epochs: int = MISSING
+    eval_every: int = 1
+    checkpoint_seconds: float = 60.0
+    output_root: str = "outputs"
+    cache_dir: str | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    model: Any = MISSING
+    method: Any = MISSING
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    table: Any = None
+    decisions: dict[str, str] = field(default_factory=dict)
+
+
+# Nothing below changes what a run computes, so none of it is in the fingerprint.
+_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions")
+_DATASET_PLACES = ("source", "path", "download")
+
+_POSITIVE = ("epochs", "eval_every", "batch.size", "optim.accumulate")
+_CHOICES = {
+    "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
+    "optim.step_every": ("batch", "epoch"),
+    "scale.name": ("paper", "proxy", "smoke"),
+    "views.test": ("plain", "flip"),
+    "tracking.wandb_mode": ("auto", "online", "offline"),
+}
+
+
+def conf_dir() -> Path:
+    """The configuration folder: inside an installed wheel, or beside src/ in a source tree."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise UserError("fewlabels was installed without its conf/ folder: install it again")
+
+
+def register() -> None:
+    """Hand the schema and the resolvers to Hydra; safe to call twice."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
+    OmegaConf.register_new_resolver("choose", _choose, replace=True)
+    OmegaConf.register_new_resolver("fewlabels_folder", lambda table: table["id"] if table else "runs", replace=True)
+    OmegaConf.register_new_resolver("int", int, replace=True)
+    OmegaConf.register_new_resolver("minus", lambda a, b: a - b, replace=True)
+
+
+def _choose(value: Any, options: DictConfig) -> Any:
+    if value in options:
+        return options[value]
+    if "default" in options:
+        return options["default"]
+    raise UserError(f"{value!r} is none of {', '.join(map(str, options))}")
+
+
+def check(cfg: Config) -> None:
+    """Checks across keys that no type can make. Raises UserError, naming the key."""
+    container = resolved(cfg)
+
+    def value(key: str) -> Any:
+        node: Any = container
+        for part in key.split("."):
+            node = node[part]
+        return node
+
+    for key in _POSITIVE:
+        if value(key) < 1:
+            raise UserError(f"{key}={value(key)} must be at least 1")
+    for key, choices in _CHOICES.items():
+        if value(key) not in choices:
+            raise UserError(f"{key}={value(key)} is none of {', '.join(choices)}")
+    if cfg.seed < 0:
+        raise UserError(f"seed={cfg.seed} must not be negative")
+    if cfg.optim.ema_decay is not None and not 0 <= cfg.optim.ema_decay < 1:
+        raise UserError(f"optim.ema_decay={cfg.optim.ema_decay} must lie in [0, 1)")
+    if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
+        raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
+    if len(cfg.dataset.mean) != len(cfg.dataset.std):
+        raise UserError("dataset.mean and dataset.std must have one value a channel each")
+    for group in ("model", "method"):
+        check_target(group, container[group])
+
+
+def check_target(group: str, node: dict[str, Any]) -> type:
+    """The class behind a ``_target_`` node, after checking the node's keys against its constructor."""
+    try:
+        cls = get_class(node["_target_"])
+    except Exception as error:  # Hydra wraps import errors of any kind
+        raise UserError(f"{group}._target_={node.get('_target_')} cannot be imported: {error}") from error
+    keys = [key for key in node if key != "_target_"]
+    allowed = list(inspect.signature(cls).parameters)
+    for key in keys:
+        if key not in allowed:
+            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed)}")
+    return cls
+
+
+def build(group: str, node: Any, **extra: Any) -> Any:
+    """Call the class of a ``_target_`` node with the node's values and ``extra``."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    cls = check_target(group, {str(key): value for key, value in values.items()})
+    return cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+
+
+def resolved(cfg: Config) -> dict[str, Any]:
+    """The whole configuration as plain values."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
+    """SHA-256 of what changes the result: data, split, model, method, optimiser, schedule, scale, seed.
+
+    Settings at their default are left out, so that a new option, whose default changes nothing, changes no fingerprint.
+    """
+    values = {key: value for key, value in resolved(cfg).items() if key not in _PLACES}
+    values["dataset"] = {key: value for key, value in values["dataset"].items() if key not in _DATASET_PLACES}
+    defaults: Any = OmegaConf.to_container(OmegaConf.structured(Config))
+    for group in ("model", "method"):
+        parameters = inspect.signature(check_target(group, values[group])).parameters.values()
+        defaults[group] = {p.name: p.default for p in parameters}
+    content = json.dumps([_canonical(_unlike(values, defaults)), data_digest, split_digest], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The settings that differ from their default, group by group; what has no default stays."""
+    kept = {}
+    for key, value in values.items():
+        default = defaults.get(key, MISSING)
+        if isinstance(value, dict) and isinstance(default, dict) and default:
+            kept[key] = _unlike(value, default)
+        elif value != default:
+            kept[key] = value
+    return kept
+
+
+def _canonical(value: Any) -> Any:
+    """1 and 1.0 mean the same setting."""
+    if isinstance(value, dict):
+        return {str(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,192 @@
+"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip.
+
+Members of an archive are read into memory and never written to disk, so an archive cannot write outside its place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fewlabels.data.cache import CacheWriter
+from fewlabels.data.splits import stable_order
+from fewlabels.types import UserError
+
+ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+PARTS = {"train": "train", "test": "test", "val": "test"}
+MAX_MEMBER_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How images are read: ``size`` in pixels (None: as they are, all alike), grey or RGB, how many a class."""
+
+    size: int | None = None
+    grey: bool = False
+    train_per_class: int | None = None
+    selection_seed: int = 0
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.endswith(ARCHIVES)
+
+
+def content_key(path: Path, decoding: Decoding) -> str:
+    """Names the cache entry: an archive by its SHA-256, a tree by its files' names, sizes and times."""
+    sha = hashlib.sha256()
+    if path.is_file():
+        with path.open("rb") as archive:
+            sha.update(hashlib.file_digest(archive, "sha256").digest())
+    else:
+        for name, file in _tree_files(path):
+            stat = file.stat()
+            sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+    sha.update(repr(decoding).encode())
+    return f"folder-{sha.hexdigest()[:32]}"
+
+
+def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
+    """Decode every image once, in one pass over the archive; returns the sorted class names."""
+    names = [name for name in _member_names(path) if name.lower().endswith(IMAGES)]
+    places, classes = _layout(names, decoding, path)
+    arrays: dict[str, np.ndarray] = {}
+    counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
+    wanted = (member for member in _members(path) if member[0] in places)
+    for name, image in _decoded(wanted, decoding, path):
+        part, position, _ = places[name]
+        if not arrays:
+            arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
+        if image.shape != arrays[part].shape[1:]:
+            size = "x".join(map(str, image.shape[1::-1]))
+            first = "x".join(map(str, arrays[part].shape[2:0:-1]))
+            raise UserError(
+                f"image {name} in {path} is {size} pixels where others are {first}: set dataset.image_size to resize all"
+            )
+        arrays[part][position] = image
+    for part, count in counts.items():
+        labels = writer.array(part, "labels", (count,), "<i8")
+        for place_part, position, label in places.values():
+            if place_part == part:
+                labels[position] = label
+    return classes
+
+
+def _layout(names: list[str], decoding: Decoding, path: Path) -> tuple[dict[str, tuple[str, int, int]], tuple[str, ...]]:
+    """For each wanted file its part, its position there and its label; ordered by class, then by file name."""
+    members: dict[str, dict[str, list[tuple[str, str]]]] = {"train": defaultdict(list), "test": defaultdict(list)}
+    for name in names:
+        pieces = PurePosixPath(name).parts
+        # A leading folder such as "cifar10/" in front of train/ and test/ is fine.
+        for i, piece in enumerate(pieces[:-2]):
+            if piece in PARTS:
+                members[PARTS[piece]][pieces[i + 1]].append(("/".join(pieces[i + 2 :]), name))
+                break
+    for part in ("train", "test"):
+        if not members[part]:
+            raise UserError(f"{path} holds no images at {part}/<class>/*")
+    classes = tuple(sorted(members["train"]))
+    unknown = sorted(set(members["test"]) - set(classes))
+    if unknown:
+        raise UserError(f"{path}: test/{unknown[0]}/ has no train/{unknown[0]}/ beside it")
+    places: dict[str, tuple[str, int, int]] = {}
+    for part in ("train", "test"):
+        position = 0
+        for label, cls in enumerate(classes):
+            files = sorted(members[part][cls])
+            limit = decoding.train_per_class
+            if part == "train" and limit is not None:
+                if len(files) < limit:
+                    raise UserError(
+                        f"{path}: train/{cls}/ has {len(files)} images where dataset.train_per_class asks for {limit}"
+                    )
+                chosen = stable_order(np.arange(len(files)), decoding.selection_seed, "selection", label)[:limit]
+                files = [files[i] for i in sorted(chosen)]
+            for _, name in files:
+                places[name] = (part, position, label)
+                position += 1
+    return places, classes
+
+
+def _decoded(members: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of images ahead."""
+
+    def decode(member: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+        return member[0], _decode(member[1], member[0], decoding, path)
+
+    members = iter(members)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(members, 512)):
+            yield from pool.map(decode, chunk)
+
+
+def _decode(content: bytes, name: str, decoding: Decoding, path: Path) -> np.ndarray:
+    """One image as uint8 ``[H, W, C]``; resized (shorter side, then the centre) where a size is asked for."""
+    try:
+        image = Image.open(io.BytesIO(content)).convert("L" if decoding.grey else "RGB")
+    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {name} in {path}: {error}") from error
+    if decoding.size is not None and image.size != (decoding.size, decoding.size):
+        size = decoding.size
+        scale = size / min(image.size)
+        width, height = (max(size, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    array = np.asarray(image)
+    return array[:, :, None] if decoding.grey else array
+
+
+def _tree_files(path: Path) -> list[tuple[str, Path]]:
+    files = ((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    return sorted(files)
+
+
+def _member_names(path: Path) -> list[str]:
+    if path.is_dir():
+        return [name for name, _ in _tree_files(path)]
+    try:
+        if path.name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                return [info.filename for info in archive.infolist() if not info.is_dir()]
+        with tarfile.open(path) as archive:
+            return [member.name for member in archive if member.isfile()]
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(f"cannot read the archive {path}: {error}") from error
+
+
+def _members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of every regular file, in the archive's own order."""
+    if path.is_dir():
+        for name, file in _tree_files(path):
+            if name.lower().endswith(IMAGES):
+                yield name, file.read_bytes()
+    elif path.name.endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    _check_size(info.filename, info.file_size, path)
+                    yield info.filename, archive.read(info)
+    else:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile():
+                    _check_size(member.name, member.size, path)
+                    yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]
+
+
+def _check_size(name: str, size: int, path: Path) -> None:
+    if size > MAX_MEMBER_BYTES:
+        raise UserError(f"{name} in {path} is {size:,} bytes: over the limit of {MAX_MEMBER_BYTES:,} for one image")

@@ -1,0 +1,48 @@
+"""The one in-memory form of every data set."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images ``[N, H, W, C]`` uint8 (often memory-mapped) and their labels ``[N]`` int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: training and test images, class names, and a digest of all of it."""
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
+    digest: str
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.train.images.shape[1], self.train.images.shape[2]
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[3]
+
+
+def digest_of(train: ImageSet, test: ImageSet, classes: tuple[str, ...]) -> str:
+    """SHA-256 over shapes, pixels, labels and class names, read in pieces so that a large set stays on disk."""
+    sha = hashlib.sha256("\x1f".join(classes).encode())
+    for part in (train, test):
+        sha.update(repr(part.images.shape).encode())
+        sha.update(np.ascontiguousarray(part.labels, dtype="<i8").tobytes())
+        for start in range(0, len(part), 4096):
+            sha.update(np.ascontiguousarray(part.images[start : start + 4096]).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,126 @@
+"""Batches for training and whole sets for prediction, from images that lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fewlabels.data.images import ImageSet
+from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
+from fewlabels.data.splits import Split
+from fewlabels.data.views import Views
+from fewlabels.seeding import generator
+from fewlabels.types import Batch
+
+# Sets up to this size move to the accelerator whole; larger ones stay memory-mapped on the host.
+ON_DEVICE_BYTES = 8 * 2**30
+PREDICT_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class Batching:
+    """``batch.*`` of the configuration; see :func:`fewlabels.data.sampler.plan_epoch`."""
+
+    size: int
+    labelled_share: float | None
+    epoch_of: str
+    order: str
+    steps: int | None = None
+    max_steps: int | None = None
+
+
+class Images:
+    """An image set on (or streamed to) the training device, with the views it gives."""
+
+    def __init__(self, images: ImageSet, views: Views, device: torch.device) -> None:
+        pixels = torch.from_numpy(images.images)
+        self.pixels = pixels.to(device) if pixels.nbytes <= ON_DEVICE_BYTES else pixels
+        self.labels = torch.from_numpy(np.asarray(images.labels)).to(device)
+        self.views, self.device = views, device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def gather(self, index: Tensor) -> Tensor:
+        """uint8 ``[B, H, W, C]`` on the device."""
+        return self.pixels[index.to(self.pixels.device)].to(self.device)
+
+    def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
+        """One view of each of these images, in order, in large batches."""
+        random = generator(*seed, device=self.device)
+        for part in index.split(PREDICT_BATCH):
+            yield self.views.make(view, self.gather(part), random)
+
+
+class Loader:
+    """Training batches: two streams, a fixed labelled share, and the views that the method asks for."""
+
+    def __init__(
+        self,
+        images: Images,
+        split: Split,
+        batching: Batching,
+        labelled_view: str,
+        unlabelled_views: tuple[str, ...],
+        seed: int,
+    ) -> None:
+        self.images, self.batching, self.seed = images, batching, seed
+        self.labelled_view, self.unlabelled_views = labelled_view, unlabelled_views
+        self.labelled = Stream(torch.from_numpy(split.labelled), seed, "labelled")
+        everything = torch.from_numpy(split.unlabelled) if unlabelled_views else torch.empty(0, dtype=torch.int64)
+        self.all_unlabelled = Stream(everything, seed, "unlabelled")
+        self.unlabelled = self.all_unlabelled
+        self.plan = self.plan_epoch()
+
+    def plan_epoch(self, unlabelled: Tensor | None = None) -> EpochPlan:
+        """Lay out the coming epoch; ``unlabelled`` restricts it to these images of the unlabelled set."""
+        self.unlabelled = self.all_unlabelled if unlabelled is None else Stream(unlabelled, self.seed, "unlabelled")
+        batching = self.batching
+        self.plan = plan_epoch(
+            len(self.labelled),
+            len(self.unlabelled),
+            size=batching.size,
+            labelled_share=batching.labelled_share,
+            epoch_of=batching.epoch_of,
+            order=batching.order,
+            fixed_steps=batching.steps,
+            max_steps=batching.max_steps,
+        )
+        return self.plan
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Batch ``step`` of ``epoch``: a function of these and the seed alone."""
+        labelled, unlabelled = self._indices(epoch, step)
+        random = generator(self.seed, "views", epoch, step, device=self.images.device)
+        return Batch(
+            self._views((self.labelled_view,), labelled, random),
+            self.images.labels[labelled.to(self.images.device)],
+            self._views(self.unlabelled_views, unlabelled, random),
+            labelled,
+            unlabelled,
+        )
+
+    def _views(self, names: tuple[str, ...], index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        pixels = self.images.gather(index)
+        if len(index) == 0:  # keep the shapes: an empty stream is an empty batch
+            pixels = self.images.gather(torch.zeros(1, dtype=torch.int64))
+            return {name: self.images.views.make("plain", pixels, random)[:0] for name in names}
+        return {name: self.images.views.make(name, pixels, random) for name in names}
+
+    def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        plan = self.plan
+        if not plan.in_turn:
+            return (
+                self.labelled.take(epoch, step * plan.labelled, plan.labelled),
+                self.unlabelled.take(epoch, step * plan.unlabelled, plan.unlabelled),
+            )
+        first = step < plan.labelled_steps
+        stream = self.labelled if first else self.unlabelled
+        start = (step if first else step - plan.labelled_steps) * plan.labelled
+        taken = stream.take(epoch, start, min(plan.labelled, len(stream) - start))
+        nothing = taken[:0]
+        return (taken, nothing) if first else (nothing, taken)

@@ -1,0 +1,129 @@
+"""Two streams of indices with a fixed labelled share R/T of each batch.
+
+Nothing here has a state: batch 17 of epoch 3 is a function of the seed and of these two numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from fewlabels.seeding import generator
+from fewlabels.types import UserError
+
+EPOCHS_OF = ("labelled", "unlabelled", "all")
+ORDERS = ("together", "in_turn")
+
+
+class Stream:
+    """Endless passes over a set of images, each pass in a new seeded order, starting afresh every epoch.
+
+    Args:
+        indices: ``[N]`` int64 into the training set.
+        seed, name: what the order depends on, with the epoch and the number of the pass.
+    """
+
+    def __init__(self, indices: Tensor, seed: int, name: str) -> None:
+        self.indices = indices
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self._seed = (seed, name)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _shuffle(self, epoch: int, number: int) -> Tensor:
+        order = torch.randperm(len(self.indices), generator=generator(*self._seed, epoch, number))
+        return self.indices[order]
+
+    def take(self, epoch: int, start: int, count: int) -> Tensor:
+        """Positions start .. start + count of the epoch's stream; it wraps into the next pass as needed."""
+        if count == 0:
+            return self.indices[:0]
+        pieces = []
+        while count > 0:
+            number, offset = divmod(start, len(self.indices))
+            piece = self._order(epoch, number)[offset : offset + count]
+            pieces.append(piece)
+            start += len(piece)
+            count -= len(piece)
+        return torch.cat(pieces)
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """How an epoch is cut: ``steps`` batches of ``labelled`` + ``unlabelled`` images.
+
+    ``in_turn``: first ``labelled_steps`` batches of labelled images alone, then the unlabelled ones alone; the last of
+    each is as short as the set leaves it. Otherwise every batch holds both, and both streams repeat as needed.
+    """
+
+    steps: int
+    labelled: int
+    unlabelled: int
+    in_turn: bool = False
+    labelled_steps: int = 0
+
+
+def plan_epoch(
+    num_labelled: int,
+    num_unlabelled: int,
+    *,
+    size: int,
+    labelled_share: float | None,
+    epoch_of: str,
+    order: str = "together",
+    fixed_steps: int | None = None,
+    max_steps: int | None = None,
+) -> EpochPlan:
+    """Lay out one epoch.
+
+    Args:
+        num_labelled, num_unlabelled: images in the two streams; one of them may be 0, and gets no share then.
+        size: images a batch (T).
+        labelled_share: R/T; None: in proportion to the two sets.
+        epoch_of: whose full pass makes an epoch.
+        order: ``together`` or ``in_turn``; see :class:`EpochPlan`.
+        fixed_steps: batches an epoch whatever the sets' sizes, in the place of ``epoch_of``.
+        max_steps: cut the epoch short (smoke runs).
+    """
+    if epoch_of not in EPOCHS_OF:
+        raise UserError(f"batch.epoch_of={epoch_of} is none of {', '.join(EPOCHS_OF)}")
+    if order not in ORDERS:
+        raise UserError(f"batch.order={order} is none of {', '.join(ORDERS)}")
+    if num_labelled + num_unlabelled == 0:
+        raise UserError("there is nothing to train on: no labelled and no unlabelled images")
+    if order == "in_turn":
+        labelled_steps = -(-num_labelled // size)
+        unlabelled_steps = -(-num_unlabelled // size)
+        if max_steps is not None:
+            labelled_steps = min(labelled_steps, max_steps)
+            unlabelled_steps = min(unlabelled_steps, max_steps)
+        return EpochPlan(labelled_steps + unlabelled_steps, size, size, True, labelled_steps)
+    labelled = _labelled_count(num_labelled, num_unlabelled, size, labelled_share)
+    unlabelled = size - labelled
+    passes = {
+        "labelled": (num_labelled, labelled),
+        "unlabelled": (num_unlabelled, unlabelled),
+        "all": (num_labelled + num_unlabelled, size),
+    }
+    total, each = passes[epoch_of]
+    if total == 0 or each == 0:  # that stream is empty: the other one makes the epoch
+        total, each = passes["all"]
+    steps = -(-total // each) if fixed_steps is None else fixed_steps
+    return EpochPlan(steps if max_steps is None else min(steps, max_steps), labelled, unlabelled)
+
+
+def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: float | None) -> int:
+    if num_unlabelled == 0:
+        return size
+    if num_labelled == 0:
+        return 0
+    if share is None:
+        share = num_labelled / (num_labelled + num_unlabelled)
+        return min(max(round(share * size), 1), size - 1)
+    if not 0 <= share <= 1:
+        raise UserError(f"batch.labelled_share={share} must lie in [0, 1]")
+    return round(share * size)

@@ -1,0 +1,165 @@
+"""Where images come from: scikit-learn's digits, the official archives, or any image folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+from torchvision import datasets as official
+
+from fewlabels.data import folder
+from fewlabels.data.cache import CacheWriter, cached
+from fewlabels.data.images import ImageData, ImageSet, digest_of
+from fewlabels.types import UserError
+
+SOURCES = ("auto", "digits", "torchvision", "folder", "imagenet")
+
+# What the official archives are called inside the data root; the first is the one to name to a person.
+OFFICIAL_FILES = {
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+    "svhn": ("train_32x32.mat",),
+    "mnist": ("MNIST/raw/train-images-idx3-ubyte.gz", "MNIST/raw/train-images-idx3-ubyte"),
+}
+
+
+def open_data(
+    name: str,
+    source: str,
+    path: Path,
+    cache_dir: Path,
+    *,
+    download: bool = True,
+    decoding: folder.Decoding = folder.Decoding(),
+) -> ImageData:
+    """The data set ``name`` from ``source``, decoded once into the cache.
+
+    Args:
+        source: one of :data:`SOURCES`; ``auto`` looks into ``path`` for an official archive, then for an
+            image folder or an archive of one called ``name``.
+        path: the data root, or the image folder or archive itself.
+        download: fetch an official archive that is not there (its checksum is verified).
+
+    Raises:
+        UserError: nothing there, or it cannot be read; the message names the file and the folder.
+    """
+    if source not in SOURCES:
+        raise UserError(f"dataset.source={source} is none of {', '.join(SOURCES)}")
+    if source == "digits":
+        return _digits()
+    if source == "auto":
+        source, path = _find(name, path)
+    if source == "torchvision":
+        return _official(name, path, cache_dir, download)
+    if source == "folder":
+        path = _find_folder(name, path)
+    elif not (path / "train").is_dir() or not (path / "val").is_dir():
+        raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
+    key = folder.content_key(path, decoding)
+    return cached(cache_dir, key, lambda writer: folder.build(path, decoding, writer))
+
+
+def _digits() -> ImageData:
+    """1,797 handwritten digits, 8 x 8, that come with scikit-learn.
+
+    The last 500 are the test set: the file is ordered by writer, so these are other hands than the training ones.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    labels = bunch.target.astype(np.int64)
+    train, test = ImageSet(images[:-500], labels[:-500]), ImageSet(images[-500:], labels[-500:])
+    classes = tuple(str(digit) for digit in range(10))
+    return ImageData(train, test, classes, digest_of(train, test, classes))
+
+
+def _find(name: str, path: Path) -> tuple[str, Path]:
+    """What lies at ``path``: ("torchvision" or "folder", where)."""
+    if name in OFFICIAL_FILES and any((path / file).exists() for file in OFFICIAL_FILES[name]):
+        return "torchvision", path
+    if _folder_candidates(name, path):
+        return "folder", path
+    return ("torchvision" if name in OFFICIAL_FILES else "folder"), path
+
+
+def _folder_candidates(name: str, path: Path) -> list[Path]:
+    if path.is_file() and folder.is_archive(path):
+        return [path]
+    found = [path / f"{name}{ending}" for ending in folder.ARCHIVES if (path / f"{name}{ending}").is_file()]
+    if (path / "train").is_dir():
+        found.insert(0, path)
+    elif (path / name / "train").is_dir():
+        found.append(path / name)
+    return found
+
+
+def _find_folder(name: str, path: Path) -> Path:
+    found = _folder_candidates(name, path)
+    if found:
+        return found[0]
+    if path.is_file():
+        raise UserError(f"{path} is not an image archive ({', '.join(folder.ARCHIVES)}): set dataset.path")
+    if not path.exists():
+        raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
+    raise UserError(
+        f"no images of {name!r} in {path}: it needs train/<class>/ and test/<class>/, or {name}.tar.gz; set dataset.path"
+    )
+
+
+def _official(name: str, root: Path, cache_dir: Path, download: bool) -> ImageData:
+    if name not in OFFICIAL_FILES:
+        known = ", ".join(OFFICIAL_FILES)
+        raise UserError(f"dataset.source=torchvision knows {known}, not {name!r}: use dataset.source=folder")
+    present = any((root / file).exists() for file in OFFICIAL_FILES[name])
+    missing = (
+        f"{name}: no {OFFICIAL_FILES[name][0]} in {root}: put it there, set dataset.path to where it lies"
+        f"{'' if download else ', or dataset.download=true'}"
+    )
+    if not present and not download:
+        raise UserError(missing)
+    key = f"{name}-{hashlib.sha256(repr(_checksums(name)).encode()).hexdigest()[:32]}"
+    # torchvision extracts an archive that it finds, and verifies its MD5, only when asked to download.
+    try:
+        if (cache_dir / key / "meta.json").exists() and present:
+            return cached(cache_dir, key, lambda writer: ())
+        parts = {train: _load_official(name, root, train) for train in (True, False)}
+    except (URLError, TimeoutError, ConnectionError) as error:
+        reason = f"it cannot be downloaded ({getattr(error, 'reason', error)})"
+        raise UserError(f"{missing}; {reason}") from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{name} in {root} cannot be read, or its checksum is wrong: {error}") from error
+
+    def build(writer: CacheWriter) -> tuple[str, ...]:
+        for train, (images, labels, _) in parts.items():
+            part = "train" if train else "test"
+            writer.array(part, "images", images.shape, "u1")[:] = images
+            writer.array(part, "labels", labels.shape, "<i8")[:] = labels
+        return parts[True][2]
+
+    return cached(cache_dir, key, build)
+
+
+def _checksums(name: str) -> list[object]:
+    """The official MD5 sums, which name the cache entry."""
+    if name in ("cifar10", "cifar100"):
+        cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
+        return [cls.tgz_md5, cls.train_list, cls.test_list]
+    if name == "mnist":
+        return [official.MNIST.resources]
+    return [official.SVHN.split_list["train"], official.SVHN.split_list["test"]]
+
+
+def _load_official(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images ``[N, H, W, C]`` uint8, labels ``[N]`` and class names, through torchvision."""
+    if name == "svhn":  # "extra" is not used: Balestriero et al. take the 73,257 training images
+        svhn = official.SVHN(str(root), split="train" if train else "test", download=True)
+        return svhn.data.transpose(0, 2, 3, 1), svhn.labels.astype(np.int64), tuple(map(str, range(10)))
+    if name == "mnist":
+        mnist = official.MNIST(str(root), train=train, download=True)
+        return mnist.data.numpy()[..., None], mnist.targets.numpy().astype(np.int64), tuple(map(str, range(10)))
+    cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
+    cifar = cls(str(root), train=train, download=True)
+    return cifar.data, np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)

@@ -1,0 +1,117 @@
+"""Which training images are labelled, unlabelled and held out: class-balanced, the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fewlabels.seeding import derive
+from fewlabels.types import UserError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted indices into the training set, int64. ``unlabelled`` may contain ``labelled``, on request."""
+
+    labelled: np.ndarray
+    unlabelled: np.ndarray
+    validation: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        sha = hashlib.sha256()
+        for part in (self.labelled, self.unlabelled, self.validation):
+            sha.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
+        return sha.hexdigest()
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(path, labelled=self.labelled, unlabelled=self.unlabelled, validation=self.validation)
+
+
+def stable_order(items: np.ndarray, *seed: int | str) -> np.ndarray:
+    """``items`` shuffled by sorting a 64-bit hash (splitmix64) of each, seeded.
+
+    Unlike a library's shuffle this order can never change with a version, and it does not depend on what else is in
+    the list: the first 25 of a class stay the first 25 when 400 are asked for.
+    """
+    with np.errstate(over="ignore"):
+        x = items.astype(np.uint64) + np.uint64(derive(*seed)) * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+    return items[np.argsort(x, kind="stable")]
+
+
+def make_split(
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    num_labels: int | None,
+    num_unlabelled: int | None = None,
+    num_validation: int = 0,
+    labelled_in_unlabelled: bool = True,
+    name: str = "data",
+    seed: int = 0,
+) -> Split:
+    """A class-balanced split of the training set.
+
+    Args:
+        labels: ``[N]``, the training set's labels, each in [0, num_classes).
+        num_labels: labelled images over all classes, the same number a class; None: all of them.
+        num_unlabelled: unlabelled images over all classes, the same number a class; None: all that may be.
+        num_validation: held out of the labelled images, the same number a class; they are in no stream.
+        labelled_in_unlabelled: whether the labelled images also count as unlabelled ones.
+        name: of the data set; the split depends on it, on the numbers and on ``seed`` alone.
+
+    Raises:
+        UserError: numbers that do not divide by the classes, or more images than a class has.
+    """
+    if num_classes < 1:
+        raise UserError("the training set has no classes")
+    outside = (labels < 0) | (labels >= num_classes)
+    if outside.any():
+        raise UserError(f"label {labels[outside][0]} lies outside the {num_classes} classes")
+    if num_labels is None and num_validation:
+        raise UserError("dataset.num_validation needs dataset.num_labels to be a number")
+    per_class = _per_class(num_labels, num_classes, "dataset.num_labels")
+    held_out = _per_class(num_validation, num_classes, "dataset.num_validation") or 0
+    without = _per_class(num_unlabelled, num_classes, "dataset.num_unlabelled")
+    if per_class is not None and held_out > per_class:
+        raise UserError(f"dataset.num_validation={num_validation} is more than the {num_labels} labelled images")
+    parts: dict[str, list[np.ndarray]] = {"labelled": [], "unlabelled": [], "validation": []}
+    for cls in range(num_classes):
+        order = stable_order(np.flatnonzero(labels == cls), name, seed, cls)
+        take = len(order) if per_class is None else per_class
+        if take > len(order):
+            raise UserError(
+                f"dataset.num_labels={num_labels} asks for {take} images a class, and class {cls} has {len(order)}: "
+                f"at most {len(order) * num_classes} labels"
+            )
+        chosen, rest = order[:take], order[take:]
+        validation, labelled = chosen[take - held_out :], chosen[: take - held_out]
+        candidates = np.concatenate([rest, labelled]) if labelled_in_unlabelled else rest
+        if without is not None:
+            if without > len(candidates):
+                raise UserError(
+                    f"dataset.num_unlabelled={num_unlabelled} asks for {without} images a class, and class {cls} has "
+                    f"{len(candidates)} left beside the labelled ones"
+                )
+            candidates = candidates[:without]
+        parts["labelled"].append(labelled)
+        parts["validation"].append(validation)
+        parts["unlabelled"].append(candidates)
+    joined = {key: np.sort(np.concatenate(value)).astype(np.int64) for key, value in parts.items()}
+    return Split(**joined)
+
+
+def _per_class(count: int | None, num_classes: int, key: str) -> int | None:
+    if count is None:
+        return None
+    if count < 0:
+        raise UserError(f"{key}={count} is negative")
+    if count % num_classes:
+        raise UserError(f"{key}={count} cannot be spread evenly over {num_classes} classes: use a multiple of {num_classes}")
+    return count // num_classes

@@ -1,0 +1,150 @@
+"""The views a method may ask for, made for a whole batch at once on the device the images lie on.
+
+``plain``   the image as it is
+``flip``    mirrored left to right half of the time (where the data set allows it)
+``weak``    flip, then a crop of the padded image
+``strong``  the weak view, then RandAugment and Cutout, or Srikanth's colour jitter, greyscale and blur
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fewlabels.data import jitter as colour
+from fewlabels.data.geometry import crop_and_flip
+from fewlabels.data.randaugment import cutout, gray, rand_augment
+from fewlabels.types import UserError
+
+VIEWS = ("plain", "flip", "weak", "strong")
+
+
+class Draws:
+    """Random parameters for a batch: one an image, or one that all images share (``shared``)."""
+
+    def __init__(self, count: int, generator: torch.Generator, shared: bool) -> None:
+        self.count, self.generator, self.drawn = count, generator, 1 if shared else count
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        values = torch.rand(self.drawn, *shape, generator=self.generator, device=self.generator.device)
+        return (low + (high - low) * values).expand(self.count, *shape)
+
+    def chance(self, probability: float) -> Tensor:
+        return self.uniform(0, 1) < probability
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """From low to high, both included."""
+        shape, device = (self.drawn,), self.generator.device
+        return torch.randint(low, high + 1, shape, generator=self.generator, device=device).expand(self.count)
+
+    def orders(self, length: int) -> Tensor:
+        """A random permutation of 0 .. length - 1 each: ``[count, length]``."""
+        return self.uniform(0, 1, length).argsort(dim=1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes views. Input ``[B, H, W, C]`` uint8, output ``[B, C, h, w]`` float32, channels-last, normalised.
+
+    Args:
+        mean, std: of each channel, for values in [0, 1].
+        flip: whether mirroring keeps the label (not for digits).
+        padding: pixels that a crop may reach over each border.
+        crop: side of the crop; None: the image's own. Plain and flip views take the centre.
+        reflect: mirror the image into the padding; else black.
+        strong: ``randaugment`` or ``jitter``.
+        num_ops, magnitude, cutout: of RandAugment, and Cutout's side as a share of the image's.
+        hue: range of the jitter's hue shift, in turns; brightness, contrast and saturation vary by 0.4.
+        notebook: Srikanth's published pipeline: an image is mirrored and normalised first; then the weak and the strong
+            view of a whole batch draw ONE set of parameters, on normalised values (padding is then mid-grey, and the
+            jitter clamps to [0, 1] what lies in [-1, 1]).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool = True
+    padding: int = 4
+    crop: int | None = None
+    reflect: bool = True
+    strong: str = "randaugment"
+    num_ops: int = 2
+    magnitude: int = 10
+    cutout: float = 0.5
+    hue: float = 0.1
+    notebook: bool = False
+
+    def __post_init__(self) -> None:
+        if self.strong not in ("randaugment", "jitter"):
+            raise UserError(f"views.strong={self.strong} is none of randaugment, jitter")
+        if not 0 <= self.magnitude <= 30:
+            raise UserError(f"views.magnitude={self.magnitude} must lie in 0 .. 30")
+
+    def make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The view ``name`` of each image; the generator lives on the images' device."""
+        if name == "plain":
+            return self._normalise(self._window(images, self._none(images)))
+        own = Draws(len(images), generator, shared=False)
+        if name == "flip":
+            return self._normalise(self._window(images, own.chance(0.5) if self.flip else self._none(images)))
+        if name not in VIEWS:
+            raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
+        if self.notebook:
+            return self._notebook(name, images, own, Draws(len(images), generator, shared=True))
+        images = self._random_window(images, own, self.reflect)
+        if name == "weak":
+            return self._normalise(images)
+        if self.strong == "randaugment":
+            images = rand_augment(images, self.num_ops, self.magnitude, generator)
+            return self._normalise(cutout(images, self.cutout, generator))
+        return self._normalise(self._jitter(images.float() / 255, own))
+
+    def _notebook(self, name: str, images: Tensor, own: Draws, shared: Draws) -> Tensor:
+        mirrored = self._window(images, own.chance(0.5) if self.flip else self._none(images))
+        x = self._random_window(self._scaled(mirrored), shared, reflect=False)
+        if name == "strong":
+            x = self._jitter(x, shared)
+        return x.permute(0, 3, 1, 2)
+
+    @staticmethod
+    def _none(images: Tensor) -> Tensor:
+        return torch.zeros(len(images), dtype=torch.bool, device=images.device)
+
+    def _size(self, images: Tensor) -> tuple[int, int]:
+        return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
+
+    def _window(self, images: Tensor, flip: Tensor) -> Tensor:
+        """The centre, mirrored where ``flip``."""
+        size = self._size(images)
+        if size == tuple(images.shape[1:3]):
+            return torch.where(flip.view(-1, 1, 1, 1), images.flip(2), images)
+        top = torch.full_like(flip, (images.shape[1] - size[0]) // 2, dtype=torch.long)
+        left = torch.full_like(flip, (images.shape[2] - size[1]) // 2, dtype=torch.long)
+        return crop_and_flip(images, flip, top, left, size)
+
+    def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
+        size = self._size(images)
+        flip = draws.chance(0.5) if self.flip else self._none(images)
+        top = draws.integers(-self.padding, images.shape[1] - size[0] + self.padding)
+        left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
+        return crop_and_flip(images, flip, top, left, size, reflect)
+
+    def _jitter(self, images: Tensor, draws: Draws) -> Tensor:
+        factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
+        images = colour.jitter(images, draws.orders(4), factors)
+        grey = draws.chance(0.2)
+        images = torch.where(grey.view(-1, 1, 1, 1), gray(images), images)
+        return colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        """(value - mean) / std, for uint8 or for floats in [0, 1]."""
+        mean = torch.tensor(self.mean, device=images.device)
+        std = torch.tensor(self.std, device=images.device)
+        if images.dtype == torch.uint8:
+            return (images.float() - 255 * mean) / (255 * std)
+        return (images - mean) / std
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        # The permuted view of an [B, H, W, C] array is exactly torch's channels-last layout.
+        return self._scaled(images).permute(0, 3, 1, 2)

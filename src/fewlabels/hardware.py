@@ -1,0 +1,134 @@
+"""The device, its precision, and what makes it run well."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fewlabels import __version__
+from fewlabels.config import HardwareConfig
+from fewlabels.models.base import Classifier
+from fewlabels.types import UserError
+
+PRECISIONS = ("auto", "bf16", "fp32")
+
+
+def setup(cfg: HardwareConfig) -> torch.device:
+    """Choose the device and set torch's switches. Returns the device."""
+    if cfg.precision not in PRECISIONS:
+        raise UserError(f"hardware.precision={cfg.precision} is none of {', '.join(PRECISIONS)}")
+    if cfg.device == "auto":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    else:
+        try:
+            device = torch.device(cfg.device)
+        except RuntimeError as error:
+            raise UserError(f"hardware.device={cfg.device} is no device of torch: use auto, cpu or cuda") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise UserError("hardware.device=cuda, and torch sees no GPU: use hardware.device=cpu")
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    _keep_freed_memory()
+    torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not cfg.deterministic
+    torch.backends.cudnn.deterministic = cfg.deterministic
+    if not cfg.deterministic:
+        torch.set_float32_matmul_precision("high")
+    return device
+
+
+def place(model: Classifier, device: torch.device, cfg: HardwareConfig) -> Classifier:
+    """Move the model to the device, in the memory layout and the precision that pay there."""
+    if precision(device, cfg) == "bf16":
+        model.compute_dtype = torch.bfloat16
+    model.to(device)
+    if cfg.channels_last:
+        model.to(memory_format=torch.channels_last)
+    return model
+
+
+def precision(device: torch.device, cfg: HardwareConfig) -> str:
+    """``bf16`` where the processor multiplies it natively, else ``fp32``; or what was asked for."""
+    if cfg.precision != "auto":
+        return cfg.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = _cpu_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep the memory that a step frees, for the next step.
+
+    By default it returns every large block to the system, which clears and maps it again page by page at each step.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # M_* of malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_threshold, 32 * 2**20)  # the most that glibc takes
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 64 * 2**20)
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Most memory that this process (or, on a GPU, its tensors) held, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
+    """Versions, device and commit, for the record."""
+    import timm
+    import torchvision
+
+    return {
+        "fewlabels": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "precision": precision(device, cfg),
+        **_commit(),
+    }
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    """What torch knows of the processor; nothing before torch 2.14."""
+    return dict(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def _cpu_name() -> str:
+    return str(_cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine())
+
+
+@cache
+def _commit() -> dict[str, Any]:
+    """The commit of the source tree this runs from; nothing for an installed wheel."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            result = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return result.stdout.strip() if result.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or Path(top) / "src" / "fewlabels" != here:
+        return {"commit": None, "dirty": None}
+    # Records that land in outputs/ are no change of the code.
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ":!outputs"))}

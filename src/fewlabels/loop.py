@@ -1,0 +1,266 @@
+"""The training loop, the only one. In ten lines:
+
+for epoch in epochs:
+    method.begin_epoch(whole unlabelled set)       # relabel, cluster; may choose who takes part
+    for step in loader.plan_epoch(...):
+        batch = loader.batch(epoch, step)          # labelled + unlabelled images, as views
+        for part in batch.split(accumulate):
+            method.step(model, part).loss.backward()
+        clip, optimiser.step, ema.update           # each batch, or once an epoch (optim.step_every)
+        checkpoint, when the last is a minute old
+    evaluate (test, validation), tell the trackers, checkpoint
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewlabels import checkpoint
+from fewlabels.config import OptimConfig
+from fewlabels.data.loader import Images, Loader
+from fewlabels.evaluate import evaluate
+from fewlabels.hardware import peak_memory_mib
+from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
+from fewlabels.models.base import Classifier
+from fewlabels.models.inference import predict
+from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.seeding import derive
+from fewlabels.tracking.base import Line, Tracker
+from fewlabels.types import StepOutput, UserError
+
+STEPS_TO_ESTIMATE = 20
+
+
+@dataclass
+class Held:
+    """A held-out set: which images, and the view they are seen in."""
+
+    name: str
+    images: Images
+    index: Tensor
+    view: str = "plain"
+
+
+@dataclass
+class Meters:
+    """Running means of an epoch's terms, summed on the device and read once."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, output: StepOutput) -> None:
+        for name, value in {"loss": output.loss.detach(), **output.terms}.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        if not self.sums:
+            return {}
+        values = torch.stack([value.float() for value in self.sums.values()]).tolist()
+        return {name: total / self.counts[name] for name, total in zip(self.sums, values, strict=True)}
+
+
+@dataclass
+class Schedule:
+    """How long to train, how often to evaluate and to save."""
+
+    epochs: int
+    eval_every: int
+    checkpoint_seconds: float
+    estimate: bool = False
+
+
+class Loop:
+    """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
+
+    ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        method: Method,
+        loader: Loader,
+        held: list[Held],
+        optim: OptimConfig,
+        schedule: Schedule,
+        seed: int,
+        path: Path,
+        fingerprint: str,
+    ) -> None:
+        self.model, self.method, self.loader, self.held = model, method, loader, held
+        self.cfg, self.schedule, self.seed = optim, schedule, seed
+        self.path, self.fingerprint = path, fingerprint
+        self.optimiser = build_optimiser(model, optim)
+        self.ema = build_ema(model, optim.ema_decay)
+        self.device = loader.images.device
+        self.epoch = self.step_in_epoch = self.step = 0
+        self.curve: list[Line] = []
+        self.seconds, self.images_seen = 0.0, 0
+        self._meters = Meters()
+        self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
+        self._session_start = self._saved_at = time.monotonic()
+        self._trackers: list[Tracker] = []
+        self._restore()
+
+    def run(self, trackers: list[Tracker]) -> None:
+        """Train to the end. Raises UserError when the loss is no longer finite; the last good checkpoint stays."""
+        self._trackers = trackers
+        self._session_start = self._saved_at = time.monotonic()
+        self.model.train()
+        while self.epoch < self.schedule.epochs:
+            self._run_epoch()
+        self._save()
+
+    def _run_epoch(self) -> None:
+        if self.step_in_epoch == 0:
+            self._meters = Meters()
+            self._chosen = self.method.begin_epoch(self._epoch_start())
+            if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
+                self.optimiser.zero_grad(set_to_none=True)
+        plan = self.loader.plan_epoch(self._chosen)
+        start, first = time.monotonic(), self.step_in_epoch
+        while self.step_in_epoch < plan.steps:
+            self._train_batch(self.step_in_epoch, plan.steps)
+            self.step_in_epoch += 1
+            if self.schedule.estimate and self.epoch == 0 and self.step_in_epoch - first == STEPS_TO_ESTIMATE:
+                self._print_estimate(time.monotonic() - start, plan.steps)
+            if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
+                self._save()
+        if self.cfg.step_every == "epoch":
+            self._update(self.epoch)
+        self._end_epoch()
+
+    def _epoch_start(self) -> EpochStart:
+        images, stream = self.loader.images, self.loader.all_unlabelled
+        whole = UnlabelledSet(
+            index=stream.indices,
+            predict=lambda model: predict(model, images.sweep(stream.indices, "plain", "unaugmented")),
+            true_labels=images.labels[stream.indices.to(images.device)],
+            num_training_images=len(images),
+        )
+        return EpochStart(self.epoch, derive(self.seed, "method", self.epoch), self.model, whole)
+
+    def _train_batch(self, step: int, steps: int) -> None:
+        batch = self.loader.batch(self.epoch, step)
+        parts = batch.split(self.cfg.accumulate)
+        if len(parts) > 1:
+            self.method.prepare(self.model, parts)
+        for part in parts:
+            output = self.method.step(self.model, part)
+            (output.loss / len(parts)).backward()
+            self._meters.add(output)
+        if self.cfg.step_every == "batch":
+            self._update(self.epoch + step / steps)
+            self.optimiser.zero_grad(set_to_none=True)
+        images = batch.num_labelled + batch.num_unlabelled
+        self.images_seen += images
+        for tracker in self._trackers:
+            tracker.step(step + 1, steps, images)
+
+    def _update(self, progress: float) -> None:
+        set_lr(self.optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs))
+        if self.cfg.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
+        self.optimiser.step()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model)
+
+    def _end_epoch(self) -> None:
+        terms = self._meters.read()
+        if not all(math.isfinite(value) for value in terms.values()):
+            largest = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+            raise UserError(
+                f"the loss is not finite in epoch {self.epoch + 1} (step {self.step}; {largest}): the last good checkpoint "
+                "is kept; a lower optim.lr or optim.clip_norm=1 may help"
+            )
+        self.epoch += 1
+        self.step_in_epoch = 0
+        lr = self.optimiser.param_groups[0]["lr"]
+        line: Line = {"epoch": self.epoch, "step": self.step, "lr": lr, **terms, **self.method.epoch_metrics()}
+        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
+            line |= self._evaluate()
+        self.curve.append(line)
+        for tracker in self._trackers:
+            tracker.epoch(line)
+        if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds:
+            self._save()
+
+    def _evaluate(self) -> dict[str, float]:
+        model = self.model if self.ema is None else self.ema.module
+        result: dict[str, float] = {}
+        for held in self.held:
+            values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
+            result |= {f"{held.name}_{key}": value for key, value in values.items()}
+        return result
+
+    def _print_estimate(self, seconds: float, steps: int) -> None:
+        total = seconds / STEPS_TO_ESTIMATE * steps * self.schedule.epochs
+        if total >= 60:
+            work = f"{self.schedule.epochs} epochs of {steps} steps, without evaluation"
+            print(f"estimate: about {total / 60:.0f} min for {work}", file=sys.stderr, flush=True)
+
+    def _save(self) -> None:
+        self._saved_at = time.monotonic()
+        gradients = None
+        if self.cfg.step_every == "epoch":  # they outlive a batch, so they are part of the state
+            gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "method": self.method.state_dict(),
+            "gradients": gradients,
+            "chosen": self._chosen,
+            "meters": {"sums": self._meters.sums, "counts": self._meters.counts},
+            "curve": self.curve,
+            "seconds": self.seconds + time.monotonic() - self._session_start,
+            "images_seen": self.images_seen,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+        checkpoint.save(self.path, state, self.fingerprint)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.path, self.fingerprint)
+        if state is None:
+            return
+        self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.method.load_state_dict(state["method"])
+        for name, parameter in self.model.named_parameters():
+            if state["gradients"] and name in state["gradients"]:
+                parameter.grad = state["gradients"][name].to(parameter)
+        self._chosen = state["chosen"]
+        sums = {name: value.to(self.device) for name, value in state["meters"]["sums"].items()}
+        self._meters = Meters(sums, state["meters"]["counts"])
+        self.curve = state["curve"]
+        self.seconds, self.images_seen = state["seconds"], state["images_seen"]
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+
+    def cost(self) -> dict[str, float]:
+        """Seconds, images and memory of the run, over all its sessions (memory: this one's)."""
+        seconds = self.seconds + time.monotonic() - self._session_start
+        return {
+            "seconds": seconds,
+            "images_seen": self.images_seen,
+            "images_per_second": self.images_seen / seconds,
+            "peak_memory_mib": peak_memory_mib(self.device),
+        }

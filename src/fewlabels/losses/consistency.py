@@ -1,0 +1,30 @@
+"""Consistency between a weak and a strong view of the same image."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy of the strong view against the weak view's confident prediction.
+
+    Both ``[B, C]`` -> scalar. The mean runs over ALL B images; those whose top probability is below the
+    threshold count as 0. The weak view gives a target and no gradient. Sohn et al. 2020, eq. 4;
+    Srikanth, L_augment.
+    """
+    confidence, target = weak_logits.detach().softmax(dim=1).max(dim=1)
+    losses = F.cross_entropy(strong_logits, target, reduction="none")
+    return (losses * (confidence >= threshold)).mean()
+
+
+def indexed_by_mask(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
+    """What Srikanth's notebook computes in the place of :func:`fixmatch`.
+
+    Its mask of confident images, 0 or 1, is used as an index into the strong logits, so that only the rows 0
+    and 1 of the batch are ever read, and again as their target class: an image below the threshold pulls row 0 to
+    class 0, one above it pulls row 1 to class 1. weak ``[B, C]``, strong ``[>=2, C]`` (only two rows matter;
+    one where the batch has one image) -> scalar.
+    """
+    mask = (weak_logits.detach().softmax(dim=1).amax(dim=1) >= threshold).long()
+    return F.cross_entropy(strong_logits[mask], mask)

@@ -1,0 +1,78 @@
+"""What a method is: it says which views it needs and turns a batch into losses. One final class a file.
+
+A method never calls the optimiser, a tracker or a global generator, and never asks which data set or which network it has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fewlabels.models.base import Classifier
+from fewlabels.types import Batch, StepOutput
+
+
+@dataclass(frozen=True)
+class UnlabelledSet:
+    """The whole unlabelled set, for methods that look at all of it once an epoch.
+
+    ``index`` ``[N]`` int64 points into the training set; ``predict(model)`` gives logits ``[N, C]`` and embeddings
+    ``[N, D]`` of the unaugmented images in evaluation mode; ``true_labels`` ``[N]`` may be used for diagnosis ALONE.
+    """
+
+    index: Tensor
+    predict: Callable[[Classifier], tuple[Tensor, Tensor]]
+    true_labels: Tensor
+    num_training_images: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class EpochStart:
+    """What a method is given when an epoch begins; ``seed`` is this epoch's own."""
+
+    epoch: int
+    seed: int
+    model: Classifier
+    unlabelled: UnlabelledSet
+
+
+class Method(ABC):
+    """A semi-supervised method.
+
+    ``labelled_view`` and ``unlabelled_views`` name the views (``fewlabels.data.views``) that its batches hold; a method
+    without unlabelled views gets labelled batches only.
+    """
+
+    labelled_view: str = "weak"
+    unlabelled_views: tuple[str, ...] = ()
+
+    @abstractmethod
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        """The loss of one (micro-)batch."""
+
+    def begin_epoch(self, start: EpochStart) -> Tensor | None:
+        """Look at the whole unlabelled set; return the indices that take part in this epoch, or None for all."""
+        return None
+
+    def prepare(self, model: Classifier, parts: list[Batch]) -> None:
+        """Before a batch is stepped through in several micro-batches: measure what runs over all of them."""
+        return None
+
+    def epoch_metrics(self) -> dict[str, float | list[float]]:
+        """What to log about the epoch that begins, beside the terms of the loss."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values that a resumed run needs."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The opposite of :meth:`state_dict`."""
+        return None

@@ -1,0 +1,95 @@
+"""Entropy and locality penalties. Bansal and Zepeda, second draft, eq. 4 and 8."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fewlabels import losses
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.types import Batch, StepOutput, UserError
+
+MAPS = ("top1", "probability_weighted")
+
+
+@final
+class Entropy(Method):
+    """L = J_C + alpha J_M + beta J_B + gamma J_L.
+
+    J_C is the cross-entropy of the labelled images; mean entropy J_M, negative batch entropy J_B and locality J_L run
+    over all images of the batch, labelled and unlabelled.
+
+    Args:
+        alpha, beta, gamma: weights of the three; 0 leaves a term out.
+        maps: whose class activation map the locality penalty sees: that of the most probable class (``top1``), or those
+            of all classes weighed by their probabilities (``probability_weighted``; first draft, section 3.4).
+    """
+
+    unlabelled_views = ("weak",)
+
+    def __init__(self, alpha: float = 0.8, beta: float = 0.0, gamma: float = 0.0, maps: str = "top1") -> None:
+        if maps not in MAPS:
+            raise UserError(f"method.maps={maps} is none of {', '.join(MAPS)}")
+        self.alpha, self.beta, self.gamma, self.maps = alpha, beta, gamma, maps
+        self._whole_batch_mean: Tensor | None = None
+
+    def prepare(self, model: Classifier, parts: list[Batch]) -> None:
+        """Mean prediction over all micro-batches, so that J_B's gradient is that of the whole batch.
+
+        The passes run in training mode, as those that follow will, but leave no trace: neither in the batch norm's
+        running statistics nor in the generator that dropout draws from.
+        """
+        if not self.beta:
+            return
+        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        tracked = [norm.track_running_stats for norm in norms]
+        device = parts[0].labels.device
+        devices = [device] if device.type == "cuda" else []
+        for norm in norms:
+            norm.track_running_stats = False  # in training mode: use the batch's statistics, update none
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=devices):
+                means = [model(self._images(part)).softmax(dim=1).mean(dim=0) for part in parts]
+        finally:
+            for norm, value in zip(norms, tracked, strict=True):
+                norm.track_running_stats = value
+        self._whole_batch_mean = torch.stack(means).mean(dim=0)
+
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        out = model.activations(self._images(batch))
+        logits = out.logits
+        loss = logits.sum() * 0
+        terms = {}
+        if batch.num_labelled:
+            terms["cross_entropy"] = F.cross_entropy(logits[: batch.num_labelled], batch.labels)
+            loss = loss + terms["cross_entropy"]
+        terms["mean_entropy"] = losses.mean_entropy(logits)
+        terms["negative_batch_entropy"] = losses.negative_batch_entropy(logits, self._whole_batch_mean)
+        if self.alpha:
+            loss = loss + self.alpha * terms["mean_entropy"]
+        if self.beta:
+            loss = loss + self.beta * terms["negative_batch_entropy"]
+        if self.gamma:
+            terms["locality"] = losses.locality(self._maps(model, out)).mean()
+            loss = loss + self.gamma * terms["locality"]
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    @staticmethod
+    def _images(batch: Batch) -> Tensor:
+        return torch.cat([batch.labelled["weak"], batch.unlabelled["weak"]])
+
+    def _maps(self, model: Classifier, out: Activations) -> Tensor:
+        weight = model.map_weight
+        if weight is None:
+            raise UserError(
+                f"method.gamma={self.gamma} needs class activation maps, and model {model.name} has none: it flattens its "
+                "features instead of pooling them; use model=wide_resnet or densenet121, or method.gamma=0"
+            )
+        features = out.features.to(weight.dtype)
+        if self.maps == "top1":
+            return losses.class_activation_maps(features, weight, out.logits.argmax(dim=1))
+        return losses.probability_weighted_maps(features, weight, out.logits.softmax(dim=1))

@@ -1,0 +1,45 @@
+"""FixMatch. Sohn et al. 2020, eq. 3 and 4."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+import torch.nn.functional as F
+
+from fewlabels import losses
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Classifier
+from fewlabels.types import Batch, StepOutput, UserError
+
+
+@final
+class FixMatch(Method):
+    """Cross-entropy on labelled images, plus that of a strong view against the confident prediction for the weak one.
+
+    Args:
+        threshold: least top probability of the weak view for its prediction to become a target.
+        weight: of the unlabelled term (lambda_u).
+    """
+
+    unlabelled_views = ("weak", "strong")
+
+    def __init__(self, threshold: float = 0.95, weight: float = 1.0) -> None:
+        if not 0 <= threshold <= 1:
+            raise UserError(f"method.threshold={threshold} must lie in [0, 1]")
+        self.threshold, self.weight = threshold, weight
+
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        # One forward pass for all three, so that they share the batch norm's statistics.
+        views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
+        labelled, weak, strong = model(torch.cat(views)).split([len(view) for view in views])
+        loss = labelled.sum() * 0
+        terms = {}
+        if len(labelled):
+            terms["cross_entropy"] = F.cross_entropy(labelled, batch.labels)
+            loss = loss + terms["cross_entropy"]
+        if len(weak):
+            terms["fixmatch"] = losses.fixmatch(weak, strong, self.threshold)
+            loss = loss + self.weight * terms["fixmatch"]
+            terms["confident"] = (weak.detach().softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})

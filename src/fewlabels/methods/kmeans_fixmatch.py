@@ -1,0 +1,122 @@
+"""K-means and FixMatch together. Srikanth, "Final loss function", and the notebook beside it."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from fewlabels import losses
+from fewlabels.methods.base import EpochStart, Method
+from fewlabels.models.base import Classifier
+from fewlabels.types import Batch, StepOutput, UserError
+
+VARIANTS = ("corrected", "as_published")
+
+
+@final
+class KMeansFixMatch(Method):
+    """L = w_labeled CE + w_augment FixMatch + w_kmeans mean ||z - C_k(z)||^2.
+
+    z is the penultimate vector; once an epoch K-means is fitted on z of all unlabelled images, and through the epoch each
+    image is pulled to the centroid nearest to it.
+
+    Args:
+        variant: ``corrected`` is the method as the text's formulas state it. ``as_published`` computes what the
+            notebook's code does: its mask of confident images serves as index and as target
+            (:func:`fewlabels.losses.indexed_by_mask`), and the K-means term, which there is added once an epoch over all
+            images, is spread over the batches. It belongs with ``optim.step_every=epoch``, ``batch.order=in_turn``
+            and ``views.notebook=true``, which the method's YAML sets.
+        threshold: tau of FixMatch.
+        w_labeled, w_augment, w_kmeans: weights of the three terms.
+        clusters, n_init: of scikit-learn's K-means.
+    """
+
+    labelled_view = "flip"
+
+    def __init__(
+        self,
+        variant: str = "corrected",
+        threshold: float = 0.95,
+        w_labeled: float = 1.0,
+        w_augment: float = 0.25,
+        w_kmeans: float = 0.25,
+        clusters: int = 10,
+        n_init: int = 10,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise UserError(f"method.variant={variant} is none of {', '.join(VARIANTS)}")
+        if not 0 <= threshold <= 1:
+            raise UserError(f"method.threshold={threshold} must lie in [0, 1]")
+        self.published = variant == "as_published"
+        self.unlabelled_views = ("flip" if self.published else "plain", "weak", "strong")
+        self.threshold = threshold
+        self.w_labeled, self.w_augment, self.w_kmeans = w_labeled, w_augment, w_kmeans
+        self.clusters, self.n_init = clusters, n_init
+        self._centroids: Tensor | None = None
+        self._num_unlabelled = 0
+        self._inertia = 0.0
+
+    def begin_epoch(self, start: EpochStart) -> Tensor | None:
+        self._num_unlabelled = len(start.unlabelled)
+        if self._num_unlabelled == 0:
+            return None
+        _, z = start.unlabelled.predict(start.model)
+        kmeans = KMeans(min(self.clusters, len(z)), n_init=self.n_init, random_state=start.seed % 2**32)
+        with threadpool_limits(1):  # several threads add in an order of their own: not the same bits twice
+            kmeans.fit(z.cpu().numpy())
+        self._centroids = torch.from_numpy(kmeans.cluster_centers_).to(z)
+        self._inertia = kmeans.inertia_ / len(z)
+        return None
+
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        terms: dict[str, Tensor] = {}
+        loss = torch.zeros((), device=batch.labels.device)
+        if batch.num_labelled:
+            terms["cross_entropy"] = F.cross_entropy(model(batch.labelled["flip"]), batch.labels)
+            loss = loss + self.w_labeled * terms["cross_entropy"]
+        if batch.num_unlabelled:
+            loss = loss + (self._published(model, batch, terms) if self.published else self._corrected(model, batch, terms))
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def _corrected(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
+        views = batch.unlabelled
+        with torch.no_grad():
+            weak = model(views["weak"])
+        out = model.activations(torch.cat([views["plain"], views["strong"]]))
+        count = batch.num_unlabelled
+        terms["fixmatch"] = losses.fixmatch(weak, out.logits[count:], self.threshold)
+        terms["kmeans"] = self._kmeans(out.embedding[:count])
+        terms["confident"] = (weak.softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+        return self.w_augment * terms["fixmatch"] + self.w_kmeans * terms["kmeans"]
+
+    def _published(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
+        views = batch.unlabelled
+        with torch.no_grad():
+            weak = model(views["weak"])
+        count = batch.num_unlabelled
+        out = model.activations(torch.cat([views["flip"], views["strong"][:2]]))  # only rows 0 and 1 are ever read
+        terms["fixmatch"] = losses.indexed_by_mask(weak, out.logits[count:], self.threshold)
+        terms["kmeans"] = self._kmeans(out.embedding[:count])
+        terms["confident"] = (weak.softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+        # The notebook adds one mean over all N images an epoch: this batch's share of it is count / N.
+        share = count / self._num_unlabelled
+        return self.w_augment * terms["fixmatch"] + self.w_kmeans * share * terms["kmeans"]
+
+    def _kmeans(self, z: Tensor) -> Tensor:
+        assert self._centroids is not None
+        return losses.kmeans(z, self._centroids, losses.nearest_centroid(z, self._centroids))
+
+    def epoch_metrics(self) -> dict[str, float | list[float]]:
+        return {"kmeans_inertia": self._inertia} if self._num_unlabelled else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"centroids": self._centroids, "num_unlabelled": self._num_unlabelled, "inertia": self._inertia}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._centroids = state["centroids"]
+        self._num_unlabelled, self._inertia = state["num_unlabelled"], state["inertia"]

@@ -1,0 +1,1 @@
+"""Networks: one interface (base.py), one file a network."""

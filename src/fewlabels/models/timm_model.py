@@ -1,0 +1,60 @@
+"""Any image model of the timm library, by name; DenseNet-121 among them."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.types import UserError
+
+
+class TimmModel(Classifier):
+    """A timm model with random weights.
+
+    Args:
+        timm_name: as in ``timm.list_models()``, e.g. ``densenet121``.
+        options: further keyword arguments of that model, e.g. ``{growth_rate: 12}``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        timm_name: str = "densenet121",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not timm.is_model(timm_name):
+            near = difflib.get_close_matches(timm_name, timm.list_models(), n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(f"model.timm_name={timm_name} is no model of timm {timm.__version__}{hint}")
+        try:
+            self.net: Any = timm.create_model(
+                timm_name, pretrained=False, num_classes=num_classes, in_chans=channels, **(options or {})
+            )
+        except TypeError as error:
+            raise UserError(f"model.options do not fit timm's {timm_name}: {error}") from error
+        self.name = timm_name
+        try:
+            with torch.no_grad():
+                self.eval().compute(torch.zeros(1, channels, *image_size))
+        except (RuntimeError, AssertionError) as error:
+            size = "x".join(map(str, image_size))
+            raise UserError(f"timm's {timm_name} does not take images of {size} pixels: {error}") from error
+        self.train()
+
+    def compute(self, images: Tensor) -> Activations:
+        features = self.net.forward_features(images)
+        embedding = self.net.forward_head(features, pre_logits=True)
+        return Activations(self.net.get_classifier()(embedding), features, embedding)
+
+    @property
+    def map_weight(self) -> Tensor | None:
+        head = self.net.get_classifier()
+        return head.weight if isinstance(head, nn.Linear) else None

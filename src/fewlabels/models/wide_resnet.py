@@ -1,0 +1,85 @@
+"""Wide residual networks (Zagoruyko and Komodakis 2016), pre-activation, as the semi-supervised field uses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.types import UserError
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, norm: dict[str, Any], slope: float) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs, **norm)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs, **norm)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.act = nn.LeakyReLU(slope)
+        # Where the shape changes the shortcut starts from the activated input, as in the authors' code.
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if inputs != outputs or stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.bn1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(y)
+        return shortcut + self.conv2(self.act(self.bn2(self.conv1(y))))
+
+
+class WideResNet(Classifier):
+    """WRN-depth-width: three groups of (depth - 4) / 6 blocks with 16, 32 and 64 times ``width`` filters.
+
+    WRN-28-2 has 1,467,610 parameters for 10 classes, WRN-28-8 23,354,842.
+
+    Args:
+        depth: 6 n + 4, with n blocks a group.
+        width: the widening factor.
+        negative_slope: of the leaky ReLU; 0.1 as in MixMatch and FixMatch, 0 is the original's ReLU.
+        batch_norm_momentum: torch's convention (share of the new batch in the running statistics).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        depth: int = 28,
+        width: int = 2,
+        negative_slope: float = 0.1,
+        batch_norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6:
+            raise UserError(f"model.depth must be 6 n + 4 (10, 16, 22, 28, ...), not {depth}")
+        if min(image_size) < 8:
+            raise UserError(f"model=wide_resnet needs images of at least 8 pixels, not {image_size}")
+        self.name = f"wide_resnet_{depth}_{width}"
+        norm: dict[str, Any] = {"momentum": batch_norm_momentum}
+        blocks = (depth - 4) // 6
+        widths = [16, 16 * width, 32 * width, 64 * width]
+        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1, bias=False)
+        groups = []
+        for group in range(3):
+            for block in range(blocks):
+                inputs = widths[group] if block == 0 else widths[group + 1]
+                stride = 2 if group > 0 and block == 0 else 1
+                groups.append(_Block(inputs, widths[group + 1], stride, norm, negative_slope))
+        self.blocks = nn.Sequential(*groups)
+        self.norm = nn.BatchNorm2d(widths[3], **norm)
+        self.act = nn.LeakyReLU(negative_slope)
+        self.head = nn.Linear(widths[3], num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", a=negative_slope, nonlinearity="leaky_relu")
+        nn.init.xavier_normal_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def compute(self, images: Tensor) -> Activations:
+        features = self.act(self.norm(self.blocks(self.stem(images))))
+        embedding = features.mean(dim=(2, 3))
+        return Activations(self.head(embedding), features, embedding)
+
+    @property
+    def map_weight(self) -> Tensor:
+        return self.head.weight

@@ -1,0 +1,54 @@
+"""Optimiser, learning-rate schedule and weight averaging."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from fewlabels.config import OptimConfig
+from fewlabels.types import UserError
+
+
+def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
+    """Adam or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    spared = [p for p in parameters if p.ndim <= 1 and not cfg.decay_all]
+    decayed = [p for p in parameters if p.ndim > 1 or cfg.decay_all]
+    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    if cfg.name == "adam":
+        return torch.optim.Adam(groups, lr=cfg.lr, fused=True)
+    if cfg.name == "sgd":
+        nesterov = cfg.nesterov and cfg.momentum > 0
+        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
+    raise UserError(f"optim.name={cfg.name} is none of adam, sgd")
+
+
+def lr_factor(cfg: OptimConfig, progress: float, epochs: int) -> float:
+    """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
+
+    ``constant``; ``halving`` at the epochs ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), with t
+    in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over ``optim.warmup_epochs`` comes on top of each.
+    """
+    factor = 1.0
+    if cfg.schedule == "halving":
+        factor = 0.5 ** sum(progress >= milestone for milestone in cfg.milestones)
+    elif cfg.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * progress / epochs))
+    elif cfg.schedule == "fixmatch":
+        factor = math.cos(7 * math.pi / 16 * progress / epochs)
+    if progress < cfg.warmup_epochs:
+        factor *= progress / cfg.warmup_epochs
+    return factor
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def build_ema(model: nn.Module, decay: float | None) -> ModelEmaV3 | None:
+    """timm's exponential moving average of weights and buffers; evaluated in the model's place."""
+    return None if decay is None else ModelEmaV3(model, decay=decay)

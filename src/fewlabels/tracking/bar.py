@@ -1,0 +1,57 @@
+"""What a person sees: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from fewlabels.tracking.base import Line, RunInfo, Tracker
+from fewlabels.types import RunRecord
+
+SECONDS_BETWEEN_LINES = 30.0
+
+
+class Bar(Tracker):
+    """Loss, accuracy, images/s and time left. Where stderr is no terminal: one line at most every half minute."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._epochs = 0
+        self._name = ""
+        self._text: dict[str, str] = {}
+        self._images = 0
+        self._since = self._last_line = time.monotonic()
+
+    def start(self, info: RunInfo, curve: list[Line]) -> None:
+        self._epochs, self._name = info.epochs, info.name
+        if sys.stderr.isatty():
+            form = "{desc} {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} epochs, {remaining} left{postfix}"
+            self._bar = tqdm(total=info.epochs, initial=len(curve), desc=info.name, bar_format=form, mininterval=0.2)
+
+    def step(self, done: int, steps: int, images: int) -> None:
+        self._images += images
+        if self._bar is not None:
+            self._bar.update(1 / steps)
+
+    def epoch(self, line: Line) -> None:
+        now = time.monotonic()
+        self._text["loss"] = f"{line['loss']:.3f}"
+        if "test_accuracy" in line:
+            self._text["test"] = f"{line['test_accuracy']:.2f}%"
+        if "validation_accuracy" in line:
+            self._text["validation"] = f"{line['validation_accuracy']:.2f}%"
+        self._text["images/s"] = f"{self._images / max(now - self._since, 1e-9):,.0f}"
+        self._images, self._since = 0, now
+        if self._bar is not None:
+            self._bar.n = line["epoch"]  # the steps' fractions do not add up exactly
+            self._bar.set_postfix_str(", ".join(f"{key} {value}" for key, value in self._text.items()))
+        elif now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:
+            self._last_line = now
+            facts = ", ".join(f"{key} {value}" for key, value in self._text.items())
+            print(f"{self._name}: epoch {line['epoch']}/{self._epochs}: {facts}", file=sys.stderr, flush=True)
+
+    def finish(self, record: RunRecord) -> None:
+        if self._bar is not None:
+            self._bar.close()

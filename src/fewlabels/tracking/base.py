@@ -1,0 +1,46 @@
+"""The interface of a tracker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fewlabels.types import RunRecord
+
+Line = dict[str, Any]  # one epoch: "epoch", "step" and every metric read at its end
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker knows of a run."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    table: str | None
+    row: str | None
+    column: str | None
+    fingerprint: str
+    epochs: int
+
+
+class Tracker(ABC):
+    """Hears of a run; never changes it."""
+
+    @abstractmethod
+    def start(self, info: RunInfo, curve: list[Line]) -> None:
+        """The run begins, or goes on after the epochs in ``curve``."""
+
+    @abstractmethod
+    def epoch(self, line: Line) -> None:
+        """An epoch has ended."""
+
+    @abstractmethod
+    def finish(self, record: RunRecord) -> None:
+        """The run has ended, well or badly."""
+
+    def step(self, done: int, steps: int, images: int) -> None:
+        """Step ``done`` of the epoch's ``steps`` has run, over so many images. Called each step: must be cheap."""
+        return None

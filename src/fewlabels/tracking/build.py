@@ -1,0 +1,22 @@
+"""The trackers that the configuration asks for."""
+
+from __future__ import annotations
+
+from fewlabels.config import TrackingConfig
+from fewlabels.tracking.bar import Bar
+from fewlabels.tracking.base import Tracker
+from fewlabels.tracking.jsonl import JsonLines
+from fewlabels.tracking.tensorboard import TensorBoard
+from fewlabels.tracking.wandb import WandB
+
+
+def build_trackers(cfg: TrackingConfig) -> list[Tracker]:
+    """metrics.jsonl always; the others on request."""
+    trackers: list[Tracker] = [JsonLines()]
+    if cfg.bar:
+        trackers.append(Bar())
+    if cfg.wandb:
+        trackers.append(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode))
+    if cfg.tensorboard:
+        trackers.append(TensorBoard())
+    return trackers

@@ -1,0 +1,71 @@
+"""Weights & Biases: accuracy and loss curves, grouped by table."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from fewlabels.tracking.base import Line, RunInfo, Tracker
+from fewlabels.types import RunRecord
+
+
+class WandB(Tracker):
+    """One W&B run a training run; ``epoch`` is the step metric, so that a resumed run's lines fall into place.
+
+    Without an account the run is written to ``<run>/wandb`` offline; ``wandb sync`` uploads it later.
+
+    Args:
+        mode: ``auto`` (online with an account, else offline), ``online`` or ``offline``; ``$WANDB_MODE`` goes first.
+    """
+
+    def __init__(self, project: str, entity: str | None = None, mode: str = "auto") -> None:
+        self._project, self._entity, self._mode = project, entity, mode
+        self._run: Any = None
+
+    def start(self, info: RunInfo, curve: list[Line]) -> None:
+        import wandb
+
+        tags = [info.config["scale"]["name"]]
+        if info.table:
+            tags += [info.table.split("_")[0], f"{info.row} / {info.column}"]
+        self._run = wandb.init(
+            project=self._project,
+            entity=self._entity,
+            mode=self._chosen_mode(),
+            dir=info.folder,
+            name=info.name,
+            id=info.fingerprint[:16],
+            resume="allow",
+            group=info.table,
+            tags=[tag[:64] for tag in tags],
+            config=info.config,
+            settings=wandb.Settings(silent=True, disable_git=True, disable_code=True),
+        )
+        self._run.define_metric("epoch", hidden=True)
+        self._run.define_metric("*", step_metric="epoch")
+
+    def _chosen_mode(self) -> Any:
+        if os.environ.get("WANDB_MODE"):
+            return os.environ["WANDB_MODE"]
+        if self._mode != "auto":
+            return self._mode
+        import wandb
+
+        # Online without a key would ask for one, and online without a network would wait for one.
+        return "online" if wandb.api.api_key else "offline"
+
+    def epoch(self, line: Line) -> None:
+        import wandb
+
+        def shown(value: Any) -> Any:
+            if not isinstance(value, list):
+                return value
+            return wandb.Histogram(np_histogram=(np.array(value), np.arange(len(value) + 1)))
+
+        self._run.log({key: shown(value) for key, value in line.items()})
+
+    def finish(self, record: RunRecord) -> None:
+        self._run.summary.update(record.metrics | {"status": record.status})
+        self._run.finish(exit_code=0 if record.status == "finished" else 1)

@@ -1,0 +1,85 @@
+"""The single entry point: compose -> build -> loop -> record.
+
+python -m fewlabels.train dataset=cifar10_250 model=wide_resnet_28_2 method=fixmatch seed=0
+python -m fewlabels.train table=srikanth_1 seed=0,1,2
+"""
+
+from __future__ import annotations
+
+import sys
+
+import hydra
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from fewlabels import hardware, record
+from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
+from fewlabels.cli import guarded
+from fewlabels.config import Config, build, check, conf_dir, register
+from fewlabels.loop import Loop
+from fewlabels.tracking.base import RunInfo, Tracker
+from fewlabels.tracking.build import build_trackers
+from fewlabels.types import RunRecord, UserError
+
+
+def run(cfg: Config) -> RunRecord:
+    """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
+    check(cfg)
+    method = build("method", cfg.method)
+    device = hardware.setup(cfg.hardware)
+    data = open_images(cfg)
+    split = draw_split(cfg, data)
+    model = build_model(cfg, data)
+    info = identify(cfg, data, split, model)
+    path = info.folder / "record.json"
+    info.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(info.folder / ".lock", timeout=0):
+            if path.exists() and (old := record.read(path)).status == "finished":
+                print(f"{info.folder}: finished already, test {old.metrics['test_accuracy']:.2f} %", file=sys.stderr)
+                return old
+            result = new_record(cfg, info, data, split)
+            record.write(result, path)
+            split.save(info.folder / "split.npz")
+            OmegaConf.save(OmegaConf.create(info.config), info.folder / "config.yaml")
+            model = hardware.place(model, device, cfg.hardware)
+            loop = build_loop(cfg, info, data, split, model, method, device)
+            result.environment = hardware.environment(device, cfg.hardware)
+            return _train(loop, result, info, build_trackers(cfg.tracking))
+    except Timeout:
+        raise UserError(f"{info.folder} is being trained by another process: it was left alone") from None
+
+
+def _train(loop: Loop, result: RunRecord, info: RunInfo, trackers: list[Tracker]) -> RunRecord:
+    """Run the loop and, however it ends, leave a record of it."""
+    for tracker in trackers:
+        tracker.start(info, loop.curve)
+    try:
+        loop.run(trackers)
+        result.status = "finished"
+    except BaseException as error:
+        result.status, result.error = "failed", str(error) or type(error).__name__
+        raise
+    finally:
+        result.curve, result.metrics = loop.curve, record.summarise(loop.curve)
+        result.cost = loop.cost()
+        record.write(result, info.folder / "record.json")
+        for tracker in trackers:
+            tracker.finish(result)
+    return result
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _hydra_main(cfg: Config) -> None:
+    register()  # a worker of a parallel sweep starts here
+    run(cfg)
+
+
+def main() -> None:
+    """The command line. A user's mistake ends in one line and exit code 2."""
+    register()
+    sys.exit(guarded(_hydra_main))
+
+
+if __name__ == "__main__":
+    main()

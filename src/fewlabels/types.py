@@ -1,0 +1,104 @@
+"""The few types that pass between the floors of the house. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+RECORD_SCHEMA = 1
+
+
+class UserError(Exception):
+    """A mistake of the user's, or of the data's: shown as one line, without a traceback."""
+
+
+@dataclass
+class Batch:
+    """One training batch. R labelled and U unlabelled images; either may be 0.
+
+    ``labelled`` and ``unlabelled`` map the name of a view to float images ``[R, C, H, W]`` and
+    ``[U, C, H, W]``, normalised, channels-last in memory. Index tensors point into the training set.
+    """
+
+    labelled: dict[str, Tensor]
+    labels: Tensor
+    unlabelled: dict[str, Tensor]
+    labelled_index: Tensor
+    unlabelled_index: Tensor
+
+    @property
+    def num_labelled(self) -> int:
+        return len(self.labelled_index)
+
+    @property
+    def num_unlabelled(self) -> int:
+        return len(self.unlabelled_index)
+
+    def split(self, parts: int) -> list[Batch]:
+        """``parts`` equal micro-batches with the same labelled share; both counts must divide."""
+        if parts == 1:
+            return [self]
+        if self.num_labelled % parts or self.num_unlabelled % parts:
+            raise UserError(
+                f"optim.accumulate={parts} must divide both the {self.num_labelled} labelled and the "
+                f"{self.num_unlabelled} unlabelled images of a batch: change batch.size or batch.labelled_share"
+            )
+
+        def cut(tensor: Tensor, i: int) -> Tensor:
+            size = len(tensor) // parts
+            return tensor[i * size : (i + 1) * size]
+
+        return [
+            Batch(
+                {name: cut(view, i) for name, view in self.labelled.items()},
+                cut(self.labels, i),
+                {name: cut(view, i) for name, view in self.unlabelled.items()},
+                cut(self.labelled_index, i),
+                cut(self.unlabelled_index, i),
+            )
+            for i in range(parts)
+        ]
+
+
+@dataclass
+class StepOutput:
+    """What a method makes of one batch.
+
+    ``loss`` is the scalar to differentiate; ``terms`` are detached scalars to show (each of the
+    weighted sum's parts, unweighted, and rates such as the share of confident images).
+    """
+
+    loss: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class RunRecord:
+    """The one record a run leaves; ``record.json`` is this, field by field."""
+
+    schema: int = RECORD_SCHEMA
+    status: str = "running"
+    table: str | None = None
+    row: str | None = None
+    column: str | None = None
+    scale: str = "paper"
+    seed: int = 0
+    fingerprint: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    curve: list[dict[str, float]] = field(default_factory=list)
+    cost: dict[str, float] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    decisions: dict[str, str] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunRecord:
+        known = cls.__dataclass_fields__
+        return cls(**{key: value for key, value in values.items() if key in known})
