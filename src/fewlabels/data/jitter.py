@@ -1,7 +1,8 @@
 """Colour jitter, random greyscale and blur for a whole batch: Srikanth's strong augmentation.
 
-Formulas are torchvision's for float images; parameters are one an image. Images are ``[B, H, W, C]`` float in [0, 1].
-A single channel has no saturation and no hue, and stays as it is there.
+Formulas are torchvision's for float images; parameters are one an image. Images are ``[B, C, H, W]`` float in [0, 1],
+planes one after the other in memory, which makes it fast. A single channel has no saturation and no hue, and stays as it
+is there.
 """
 
 from __future__ import annotations
@@ -11,54 +12,45 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fewlabels.data.randaugment import gray
+
+def _each(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)
 
 
-def _blend(images: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
-    ratio = ratio.view(-1, 1, 1, 1)
-    return (ratio * images + (1 - ratio) * other).clamp(0, 1)
-
-
-def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, torch.zeros((), device=images.device), factor)
-
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    return _blend(images, gray(images).mean(dim=(1, 2, 3), keepdim=True), factor)
-
-
-def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return images if images.shape[-1] == 1 else _blend(images, gray(images), factor)
+def luminance(images: Tensor) -> Tensor:
+    """``[B, C, H, W]`` -> ``[B, 1, H, W]``."""
+    if images.shape[1] == 1:
+        return images
+    red, green, blue = images.split(1, dim=1)
+    return (0.2989 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
 def hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue by ``shift`` ``[B]``, in turns (-0.5 .. 0.5)."""
-    if images.shape[-1] == 1:
+    if images.shape[1] == 1:
         return images
-    high, brightest = images.max(dim=-1)
-    low = images.amin(dim=-1)
-    chroma = high - low
+    r, g, b = images.unbind(1)
+    high = torch.maximum(torch.maximum(r, g), b)
+    chroma = high - torch.minimum(torch.minimum(r, g), b)
     grey = chroma == 0
     divisor = torch.where(grey, 1.0, chroma)
-    distance = (high.unsqueeze(-1) - images) / divisor.unsqueeze(-1)
-    r, g, b = distance.unbind(-1)
-    # Which sixth of the colour circle: by the brightest channel (the first of equals, as torchvision's order has it).
-    sector = torch.where(brightest == 0, b - g, torch.where(brightest == 1, 2 + r - b, 4 + g - r))
-    turned = torch.where(grey, 0.0, (sector / 6 + 1).fmod(1)) + shift.view(-1, 1, 1)
+    # Which sixth of the colour circle: by the brightest channel (the first of equals, as in torchvision).
+    sector = torch.where(high == r, g - b, torch.where(high == g, 2 * divisor + b - r, 4 * divisor + r - g)) / divisor
+    turned = (sector / 6 + 1).fmod(1) + shift.view(-1, 1, 1)
     turned = turned - turned.floor()
-    fullness = torch.where(grey, 0.0, chroma / torch.where(grey, 1.0, high))
+    drop = torch.where(grey, 0.0, high * (chroma / torch.where(grey, 1.0, high)))
     # Each channel of the new colour, from the distance of the hue to it on the circle.
-    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device)
-    k = (offset + 6 * turned.unsqueeze(-1)).fmod(6)
-    wave = torch.minimum(k, 4 - k).clamp(0, 1)
-    value = high.unsqueeze(-1)
+    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    k = (offset + 6 * turned.unsqueeze(1)).fmod_(6)
+    wave = torch.minimum(k, 4 - k).clamp_(0, 1)
+    value = high.unsqueeze(1)
     # The brightest channel keeps its value; torchvision clamps the others, which matters outside [0, 1] alone.
-    return torch.where(wave == 0, value, (value * (1 - fullness.unsqueeze(-1) * wave)).clamp(0, 1))
+    return torch.where(wave == 0, value, (value - wave * drop.unsqueeze(1)).clamp_(0, 1))
 
 
 def blur3(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur with a 3 x 3 kernel, borders mirrored. sigma ``[B]`` in pixels."""
-    side = torch.exp(-0.5 / sigma.square()).view(-1, 1, 1, 1)
+    side = _each(torch.exp(-0.5 / sigma.square()))
     side = side / (1 + 2 * side)
 
     def smooth(x: Tensor, dim: int) -> Tensor:
@@ -69,27 +61,35 @@ def blur3(images: Tensor, sigma: Tensor) -> Tensor:
         left, right = padded.narrow(dim, 0, size), padded.narrow(dim, 2, size)
         return side * (left + right) + (1 - 2 * side) * x
 
-    return smooth(smooth(images, 1), 2)
+    return smooth(smooth(images, 2), 3)
 
 
 def apply_where(images: Tensor, chosen: Tensor, op: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> Tensor:
     """``op(images, value)`` on the images ``chosen`` ``[B]`` (bool), the others as they are."""
     index = chosen.nonzero().squeeze(1)
-    if len(index) == 0:
-        return images
-    return images.index_copy(0, index, op(images[index], value[index]))
+    return images.index_copy(0, index, op(images[index], value[index])) if len(index) else images
 
 
 def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
+    Brightness, contrast and saturation are one blend, factor * image + (1 - factor) * other, with another "other": black, the
+    mean luminance, the luminance. So all images take their step of the four together, whichever it is.
+
     Args:
-        images: ``[B, H, W, C]``.
-        order: ``[B, 4]`` int64, a permutation of 0 .. 3 for each image.
+        images: ``[B, C, H, W]``.
+        order: ``[B, 4]`` int64, a permutation of 0 .. 3 (brightness, contrast, saturation, hue) for each image.
         factors: ``[B, 4]``: three factors about 1 and a hue shift in turns.
     """
-    ops = (brightness, contrast, saturation, hue)
     for place in range(4):
-        for number, op in enumerate(ops):
-            images = apply_where(images, order[:, place] == number, op, factors[:, number])
+        step = order[:, place]
+        factor = _each(factors.gather(1, step.unsqueeze(1)))
+        grey = luminance(images)
+        mean = grey.mean(dim=(1, 2, 3), keepdim=True)
+        other = _each(step == 1) * mean + _each(step == 2) * grey
+        blended = torch.addcmul((1 - factor) * other, factor, images).clamp_(0, 1)
+        if images.shape[1] == 1:
+            blended = torch.where(_each(step >= 2), images, blended)
+        turned = (step == 3).nonzero().squeeze(1)
+        images = blended.index_copy_(0, turned, hue(images[turned], factors[turned, 3]))
     return images

@@ -7,7 +7,6 @@ Images are ``[B, H, W, C]`` uint8.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -28,9 +27,12 @@ def gray(images: Tensor) -> Tensor:
 
 
 def _blend(images: Tensor, other: Tensor, ratio: Tensor) -> Tensor:
-    """ratio * images + (1 - ratio) * other, clamped and truncated to uint8. ratio ``[B]``."""
-    ratio = ratio.view(-1, 1, 1, 1)
-    return (ratio * images + (1 - ratio) * other).clamp(0, 255).to(torch.uint8)
+    """ratio * images + (1 - ratio) * other, clamped and truncated to uint8. ratio ``[B]``, float64.
+
+    Truncation makes a grey level of the smallest error, so the two factors are rounded as torchvision rounds them.
+    """
+    ratio = ratio.double().view(-1, 1, 1, 1)
+    return (ratio.float() * images + (1 - ratio).float() * other).clamp(0, 255).to(torch.uint8)
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -125,25 +127,27 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 def operations(magnitude: int, height: int, width: int) -> list[Callable[[Tensor, Tensor], Tensor]]:
     """The fourteen operations at a magnitude of 0 .. 30; each takes images and a sign of +-1 for each image."""
-    part = magnitude / (BINS - 1)
     bits = 8 - round(magnitude / ((BINS - 1) / 4))
 
+    def level(high: float, low: float = 0.0) -> float:
+        return float(torch.linspace(low, high, BINS)[magnitude])
+
     def enhance(op: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-        return lambda x, sign: op(x, 1 + sign * 0.9 * part)
+        return lambda x, sign: op(x, 1 + sign.double() * level(0.9))
 
     return [
         lambda x, sign: x,
-        lambda x, sign: shear_x(x, sign * 0.3 * part),
-        lambda x, sign: shear_y(x, sign * 0.3 * part),
-        lambda x, sign: translate_x(x, sign * math.floor(150 / 331 * width * part)),
-        lambda x, sign: translate_y(x, sign * math.floor(150 / 331 * height * part)),
-        lambda x, sign: rotate(x, sign * 30.0 * part),
+        lambda x, sign: shear_x(x, sign * level(0.3)),
+        lambda x, sign: shear_y(x, sign * level(0.3)),
+        lambda x, sign: translate_x(x, sign * int(level(150 / 331 * width))),
+        lambda x, sign: translate_y(x, sign * int(level(150 / 331 * height))),
+        lambda x, sign: rotate(x, sign * level(30.0)),
         enhance(brightness),
         enhance(color),
         enhance(contrast),
         enhance(sharpness),
         lambda x, sign: posterize(x, torch.full_like(sign, bits, dtype=torch.int32)),
-        lambda x, sign: solarize(x, torch.full_like(sign, 255 * (1 - part))),
+        lambda x, sign: solarize(x, torch.full_like(sign, level(0.0, low=255.0))),
         lambda x, sign: autocontrast(x),
         lambda x, sign: equalize(x),
     ]

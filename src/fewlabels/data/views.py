@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fewlabels.data import jitter as colour
 from fewlabels.data.geometry import crop_and_flip
-from fewlabels.data.randaugment import cutout, gray, rand_augment
+from fewlabels.data.randaugment import cutout, rand_augment
 from fewlabels.types import UserError
 
 VIEWS = ("plain", "flip", "weak", "strong")
@@ -98,14 +98,13 @@ class Views:
         if self.strong == "randaugment":
             images = rand_augment(images, self.num_ops, self.magnitude, generator)
             return self._normalise(cutout(images, self.cutout, generator))
-        return self._normalise(self._jitter(images.float() / 255, own))
+        return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
 
     def _notebook(self, name: str, images: Tensor, own: Draws, shared: Draws) -> Tensor:
         mirrored = self._window(images, own.chance(0.5) if self.flip else self._none(images))
-        x = self._random_window(self._scaled(mirrored), shared, reflect=False)
-        if name == "strong":
-            x = self._jitter(x, shared)
-        return x.permute(0, 3, 1, 2)
+        x = self._normalise(mirrored).permute(0, 2, 3, 1)
+        x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
+        return self._jitter(x, shared, scale=False) if name == "strong" else x
 
     @staticmethod
     def _none(images: Tensor) -> Tensor:
@@ -130,21 +129,28 @@ class Views:
         left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
         return crop_and_flip(images, flip, top, left, size, reflect)
 
-    def _jitter(self, images: Tensor, draws: Draws) -> Tensor:
+    def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
+        """Srikanth's strong augmentation of floats ``[B, C, H, W]``; normalised after it where ``scale``."""
+        images = images.contiguous()
         factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
         images = colour.jitter(images, draws.orders(4), factors)
         grey = draws.chance(0.2)
-        images = torch.where(grey.view(-1, 1, 1, 1), gray(images), images)
-        return colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
-
-    def _scaled(self, images: Tensor) -> Tensor:
-        """(value - mean) / std, for uint8 or for floats in [0, 1]."""
-        mean = torch.tensor(self.mean, device=images.device)
-        std = torch.tensor(self.std, device=images.device)
-        if images.dtype == torch.uint8:
-            return (images.float() - 255 * mean) / (255 * std)
-        return (images - mean) / std
+        images = torch.where(grey.view(-1, 1, 1, 1), colour.luminance(images), images)
+        images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
+        if scale:
+            device = images.device
+            mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
+            images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _normalise(self, images: Tensor) -> Tensor:
-        # The permuted view of an [B, H, W, C] array is exactly torch's channels-last layout.
-        return self._scaled(images).permute(0, 3, 1, 2)
+        """uint8 ``[B, H, W, C]`` -> (value / 255 - mean) / std as ``[B, C, H, W]``.
+
+        Worked out row by row, with the channels' constants repeated along it: a loop over three channels would be slow.
+        The permuted view of the result is exactly torch's channels-last layout.
+        """
+        batch, height, width, channels = images.shape
+        mean, std = torch.tensor(self.mean, device=images.device), torch.tensor(self.std, device=images.device)
+        scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
+        rows = torch.addcmul(shift, images.reshape(batch, height, width * channels).float(), scale)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -26,11 +26,11 @@ class KMeansFixMatch(Method):
     image is pulled to the centroid nearest to it.
 
     Args:
-        variant: ``corrected`` is the method as the text's formulas state it. ``as_published`` computes what the
-            notebook's code does: its mask of confident images serves as index and as target
-            (:func:`fewlabels.losses.indexed_by_mask`), and the K-means term, which there is added once an epoch over all
-            images, is spread over the batches. It belongs with ``optim.step_every=epoch``, ``batch.order=in_turn``
-            and ``views.notebook=true``, which the method's YAML sets.
+        variant: ``corrected`` is the method as the text's formulas state it. ``as_published`` computes what the notebook's
+            code does: its mask of confident images serves as index and as target
+            (:func:`fewlabels.losses.indexed_by_mask`), and the K-means term, there added once an epoch as the mean over
+            all images and all elements of z, is spread over the batches. It belongs with ``optim.step_every=epoch``,
+            ``batch.order=in_turn`` and ``views.notebook=true``, which the method's YAML sets.
         threshold: tau of FixMatch.
         w_labeled, w_augment, w_kmeans: weights of the three terms.
         clusters, n_init: of scikit-learn's K-means.
@@ -103,8 +103,8 @@ class KMeansFixMatch(Method):
         terms["fixmatch"] = losses.indexed_by_mask(weak, out.logits[count:], self.threshold)
         terms["kmeans"] = self._kmeans(out.embedding[:count])
         terms["confident"] = (weak.softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
-        # The notebook adds one mean over all N images an epoch: this batch's share of it is count / N.
-        share = count / self._num_unlabelled
+        # The notebook adds one mean an epoch, over all N images and all D elements of z: this batch's share of it.
+        share = count / self._num_unlabelled / out.embedding.shape[1]
         return self.w_augment * terms["fixmatch"] + self.w_kmeans * share * terms["kmeans"]
 
     def _kmeans(self, z: Tensor) -> Tensor:

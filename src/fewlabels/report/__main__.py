@@ -1,0 +1,60 @@
+"""Command line: python -m fewlabels.report outputs --to outputs/report [--table demo]"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fewlabels.config import conf_dir
+from fewlabels.files import write_text
+from fewlabels.report.collect import Results, read_records
+from fewlabels.report.definitions import load_definitions
+from fewlabels.report.figures import accuracy_figure
+from fewlabels.report.page import page
+from fewlabels.report.tables import grid, latex, markdown, tidy_csv
+from fewlabels.types import UserError
+
+
+def build_report(root: Path, to: Path, only: str | None = None) -> str:
+    """Write index.html, tables.md, tables.csv, tables.tex and figures/ into ``to``; return the Markdown of one table or all."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}: name the output_root of your runs")
+    definitions = load_definitions(conf_dir())
+    if only is not None and only not in definitions:
+        raise UserError(f"there is no table {only}: {', '.join(definitions)}")
+    results = Results(read_records(root))
+    to.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for table in definitions.values():
+        parts = []
+        for scale in results.scales(table.id):
+            parts.append((scale, grid(table, results, scale), accuracy_figure(table, results, scale, to / "figures")))
+        sections.append((table, parts))
+    grids = [part[1] for _, parts in sections for part in parts]
+    write_text(to / "tables.md", markdown(grids))
+    write_text(to / "tables.csv", tidy_csv(definitions.values(), results))
+    write_text(to / "tables.tex", latex(grids))
+    write_text(to / "index.html", page(sections, results))
+    return markdown(part[1] for table, parts in sections for part in parts if only in (None, table.id))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
+    parser.add_argument("root", type=Path, help="the folder of the runs (output_root)")
+    parser.add_argument("--to", type=Path, help="where the report goes; default: ROOT/report")
+    parser.add_argument("--table", help="print this table")
+    arguments = parser.parse_args()
+    to = arguments.to or arguments.root / "report"
+    try:
+        text = build_report(arguments.root, to, arguments.table)
+    except (UserError, OSError) as error:
+        print(f"fewlabels: {error}", file=sys.stderr)
+        sys.exit(2)
+    if arguments.table:
+        print(text)
+    print(f"{to / 'index.html'} is the page", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

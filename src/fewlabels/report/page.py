@@ -1,0 +1,85 @@
+"""The one self-contained page."""
+
+from __future__ import annotations
+
+import html
+
+from fewlabels.report.collect import Results
+from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.tables import Grid, html_table
+from fewlabels.types import RunRecord
+
+STYLE = """
+:root { color-scheme: light; --ink: #1c2330; --soft: #5d6778; --line: #dfe3ea; --head: #f4f6f9; --accent: #1f5fa8; }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff; margin: 0 auto; max-width: 1180px;
+  padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.6rem 0 .3rem; }
+p.lead, .scale { color: var(--soft); margin: .1rem 0 .8rem; }
+nav a { color: var(--accent); margin-right: 1rem; text-decoration: none; } nav a:hover { text-decoration: underline; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; margin: .4rem 0; }
+th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { background: var(--head); font-weight: 600; white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
+.badge { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: 12.5px; }
+details { color: var(--soft); font-size: 13.5px; margin: .3rem 0 1rem; } svg { max-width: 100%; height: auto; }
+"""
+
+
+def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, str | None]]]], results: Results) -> str:
+    """All tables, each with a part a scale: its grid and its accuracy curves."""
+    links = "".join(f'<a href="#{html.escape(t.id)}">{html.escape(t.id)}</a>' for t, _ in sections)
+    body = "".join(_section(table, parts, results) for table, parts in sections)
+    loose = results.of_table(None)
+    if loose:
+        body += f"<h2 id=runs>Single runs</h2>{_runs(loose)}"
+    if results.unfinished:
+        body += f"<h2>Not finished</h2>{_runs(results.unfinished)}"
+    return (
+        "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>fewlabels: reported and reproduced</title><style>{STYLE}</style></head><body>"
+        "<h1>Reported and reproduced</h1><p class=lead>Mean ± sample standard deviation over seeds; a difference is "
+        "reproduced less reported, in points. A cell where nothing was run is empty.</p>"
+        f"<nav>{links}</nav>{body}</body></html>\n"
+    )
+
+
+def _section(table: TableDefinition, parts: list[tuple[str, Grid, str | None]], results: Results) -> str:
+    text = f'<h2 id="{html.escape(table.id)}">{html.escape(table.title)}</h2>'
+    for scale, grid, svg in parts:
+        runs = results.of_table(table.id, scale)
+        text += f"<p class=scale><span class=badge>{scale} scale</span> {html.escape(_cost(runs))}</p>"
+        text += html_table(grid) + (svg or "")
+    return text
+
+
+def _cost(runs: list[RunRecord]) -> str:
+    """Runs, hours and the machines they ran on."""
+    if not runs:
+        return "nothing was run yet"
+    hours = sum(run.cost.get("seconds", 0) for run in runs) / 3600
+    devices = sorted({f"{r.environment.get('device')}, {r.environment.get('precision')}" for r in runs})
+    commits = sorted({str(r.environment.get("commit"))[:8] for r in runs if r.environment.get("commit")})
+    at = f", commit {', '.join(commits)}" if commits else ""
+    return f"{len(runs)} runs, {hours:.2f} h on {'; '.join(devices)}{at}"
+
+
+def _runs(runs: list[RunRecord]) -> str:
+    header = ["method", "data", "seed", "status", "test accuracy %", "epochs", "images/s", "fingerprint"]
+    rows = []
+    for run in runs:
+        config = run.config
+        rows.append(
+            [
+                config["method"]["_target_"].split(".")[-1],
+                f"{config['dataset']['name']}, {run.data.get('labelled')} labels",
+                str(run.seed),
+                run.status + (f": {run.error}" if run.error else ""),
+                f"{run.metrics['test_accuracy']:.2f}" if "test_accuracy" in run.metrics else "",
+                str(len(run.curve)),
+                f"{run.cost.get('images_per_second', 0):,.0f}",
+                run.fingerprint[:8],
+            ]
+        )
+    return html_table(Grid("", header, rows, []))

@@ -1,0 +1,75 @@
+"""Shared helpers: tiny data in the official formats, and runs in a temporary folder."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
+
+from fewlabels.config import Config, conf_dir, register
+from fewlabels.data.images import ImageSet
+
+Composer = Callable[..., Config]
+
+# Third parties' own warnings, under "error" for all others.
+QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's data or cache."""
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Composer:
+    """``configure("method=fixmatch", "epochs=2")``: the configuration that the command line would compose."""
+
+    def make(*overrides: str) -> Config:
+        register()
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", [f"output_root={tmp_path / 'out'}", *QUICK, *overrides])  # type: ignore[return-value]
+
+    return make
+
+
+def random_images(count: int, classes: int, size: int = 32, channels: int = 3, seed: int = 0) -> ImageSet:
+    """Noise around one random image a class: easy to learn, awkward to confuse."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).integers(0, 256, (classes, size, size, channels))
+    labels = np.arange(count) % classes
+    noise = rng.normal(0, 25, (count, size, size, channels))
+    return ImageSet(np.clip(centres[labels] + noise, 0, 255).astype(np.uint8), labels.astype(np.int64))
+
+
+def png(array: np.ndarray) -> bytes:
+    text = io.BytesIO()
+    Image.fromarray(array.squeeze() if array.shape[-1] == 1 else array).save(text, "png")
+    return text.getvalue()
+
+
+def write_image_tar(path: Path, train: ImageSet, test: ImageSet, classes: tuple[str, ...]) -> None:
+    """``train/<class>/NNNN.png`` and ``test/...`` as a .tar.gz."""
+    with tarfile.open(path, "w:gz") as archive:
+        for part, images in (("train", train), ("test", test)):
+            for i, (image, label) in enumerate(zip(images.images, images.labels, strict=True)):
+                content = png(image)
+                info = tarfile.TarInfo(f"{part}/{classes[label]}/{i:04d}.png")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

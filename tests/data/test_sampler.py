@@ -1,0 +1,77 @@
+"""Two streams, a fixed share, and batches that are a function of seed, epoch and step."""
+
+import pytest
+import torch
+
+from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
+from fewlabels.types import UserError
+
+
+def plan(labelled, unlabelled, **changes):
+    settings = {"size": 64, "labelled_share": 0.25, "epoch_of": "unlabelled"} | changes
+    return plan_epoch(labelled, unlabelled, **settings)
+
+
+def test_a_stream_passes_over_all_images_and_then_again_in_another_order():
+    stream = Stream(torch.arange(100, 110), seed=0, name="s")
+    drawn = torch.cat([stream.take(0, start, 4) for start in range(0, 20, 4)])
+    first, second = drawn[:10].tolist(), drawn[10:].tolist()
+    assert sorted(first) == sorted(second) == list(range(100, 110))
+    assert first != second
+
+
+def test_a_stream_is_the_same_wherever_one_starts_to_read():
+    stream = Stream(torch.arange(7), seed=1, name="s")
+    whole = stream.take(2, 0, 30)
+    again = Stream(torch.arange(7), seed=1, name="s")
+    assert torch.equal(again.take(2, 11, 9), whole[11:20])
+
+
+def test_epochs_seeds_and_names_have_orders_of_their_own():
+    orders = {
+        tuple(Stream(torch.arange(20), seed=seed, name=name).take(epoch, 0, 20).tolist())
+        for seed in (0, 1)
+        for name in ("a", "b")
+        for epoch in (0, 1)
+    }
+    assert len(orders) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (dict(labelled=40, unlabelled=480), EpochPlan(10, 16, 48)),
+        (dict(labelled=40, unlabelled=481), EpochPlan(11, 16, 48)),
+        (dict(labelled=40, unlabelled=480, epoch_of="labelled"), EpochPlan(3, 16, 48)),
+        (dict(labelled=64, unlabelled=192, epoch_of="all"), EpochPlan(4, 16, 48)),
+        (dict(labelled=40, unlabelled=0), EpochPlan(1, 64, 0)),
+        (dict(labelled=0, unlabelled=640), EpochPlan(10, 0, 64)),
+        (dict(labelled=0, unlabelled=640, epoch_of="labelled"), EpochPlan(10, 0, 64)),
+        (dict(labelled=100, unlabelled=300, labelled_share=None, epoch_of="all"), EpochPlan(7, 16, 48)),
+        (dict(labelled=99950, unlabelled=50, labelled_share=None, epoch_of="all"), EpochPlan(1563, 63, 1)),
+        (dict(labelled=40, unlabelled=480, labelled_share=1.0, epoch_of="labelled"), EpochPlan(1, 64, 0)),
+        (dict(labelled=40, unlabelled=480, fixed_steps=5), EpochPlan(5, 16, 48)),
+        (dict(labelled=40, unlabelled=480, max_steps=3), EpochPlan(3, 16, 48)),
+        (dict(labelled=130, unlabelled=65, order="in_turn"), EpochPlan(5, 64, 64, True, 3)),
+    ],
+)
+def test_epoch_plans(arguments, expected):
+    assert plan(**arguments) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epoch_of": "both"}, "batch.epoch_of=both is none of labelled, unlabelled, all"),
+        ({"order": "mixed"}, "batch.order=mixed"),
+        ({"labelled_share": 1.5}, "must lie in"),
+    ],
+)
+def test_bad_settings_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        plan(40, 480, **changes)
+
+
+def test_no_images_at_all_are_refused():
+    with pytest.raises(UserError, match="nothing to train on"):
+        plan(0, 0)

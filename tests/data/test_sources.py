@@ -1,0 +1,293 @@
+"""Every source, from tiny archives in the official formats; and what a person reads when one is missing or broken."""
+
+import gzip
+import hashlib
+import pickle
+import struct
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+from torchvision import datasets as official
+
+from fewlabels.data.cache import cached
+from fewlabels.data.folder import Decoding
+from fewlabels.data.images import ImageSet
+from fewlabels.data.sources import open_data
+from fewlabels.types import UserError
+from tests.conftest import png, random_images, write_image_tar
+
+CLASSES = ("ant", "bee")
+TRAIN, TEST = random_images(12, 2, size=8), random_images(6, 2, size=8, seed=1)
+
+
+def open_folder(path, tmp_path, **changes):
+    return open_data("mine", "folder", path, tmp_path / "cache", decoding=Decoding(**changes))
+
+
+def sorted_by_class(images: ImageSet) -> np.ndarray:
+    return images.images[np.argsort(images.labels, kind="stable")]
+
+
+@pytest.fixture
+def tar(tmp_path) -> Path:
+    path = tmp_path / "mine.tar.gz"
+    write_image_tar(path, TRAIN, TEST, CLASSES)
+    return path
+
+
+@pytest.fixture
+def tree(tmp_path, tar) -> Path:
+    with tarfile.open(tar) as archive:
+        archive.extractall(tmp_path / "tree", filter="data")
+    return tmp_path / "tree"
+
+
+def test_digits_are_real_and_split_by_writer(tmp_path):
+    data = open_data("digits", "digits", tmp_path, tmp_path)
+    assert data.train.images.shape == (1297, 8, 8, 1)
+    assert data.test.images.shape == (500, 8, 8, 1)
+    assert data.train.images.dtype == np.uint8
+    assert data.train.images.max() == 255
+    assert set(data.test.labels) == set(range(10))
+
+
+def test_a_tar_a_zip_and_a_tree_of_the_same_images_are_the_same_data(tmp_path, tar, tree):
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for file in sorted(tree.rglob("*.png"), reverse=True):  # another order, and a folder in front
+            archive.writestr(f"mine/{file.relative_to(tree)}", file.read_bytes())
+    opened = [open_folder(path, tmp_path) for path in (tar, tree, tmp_path / "mine.zip")]
+    assert len({data.digest for data in opened}) == 1
+    assert opened[0].classes == CLASSES
+    assert np.array_equal(opened[0].train.images, sorted_by_class(TRAIN))
+    assert np.array_equal(opened[0].test.images, sorted_by_class(TEST))
+    assert opened[0].test.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_archive_in_the_data_root_is_found_by_itself(tmp_path, tar):
+    assert open_data("mine", "auto", tmp_path, tmp_path / "cache").classes == CLASSES
+    tar.rename(tmp_path / "cifar10.tar.gz")
+    assert open_data("cifar10", "auto", tmp_path, tmp_path / "cache").classes == CLASSES
+
+
+def test_images_are_decoded_once(tmp_path, tar, monkeypatch):
+    first = open_folder(tar, tmp_path)
+    monkeypatch.setattr("fewlabels.data.folder._decode", None)
+    assert open_folder(tar, tmp_path).digest == first.digest
+
+
+def test_another_archive_of_the_same_name_is_another_entry(tmp_path, tar):
+    before = open_folder(tar, tmp_path).digest
+    write_image_tar(tar, TEST, TRAIN, CLASSES)
+    assert open_folder(tar, tmp_path).digest != before
+
+
+def test_val_counts_as_test_and_sizes_can_be_made_alike(tmp_path, tree):
+    (tree / "test").rename(tree / "val")
+    (tree / "train" / "ant" / "0000.png").write_bytes(png(random_images(1, 1, size=20).images[0][:, :16]))
+    with pytest.raises(UserError, match=r"train/ant/0000.png in .* is 16x20 pixels|is 8x8 pixels where others are 16x20"):
+        open_folder(tree, tmp_path)
+    assert open_folder(tree, tmp_path, size=8).train.images.shape == (12, 8, 8, 3)
+    assert open_folder(tree, tmp_path, size=8, grey=True).train.images.shape == (12, 8, 8, 1)
+
+
+def test_only_the_images_drawn_are_decoded(tmp_path, tree):
+    data = open_folder(tree, tmp_path, train_per_class=2)
+    assert data.train.labels.tolist() == [0, 0, 1, 1]
+    again = open_folder(tree, tmp_path, train_per_class=2, selection_seed=1)
+    assert again.digest != data.digest
+    with pytest.raises(UserError, match="train/ant/ has 6 images where dataset.train_per_class asks for 7"):
+        open_folder(tree, tmp_path, train_per_class=7)
+
+
+def test_imagenet_is_train_and_val(tmp_path, tree):
+    with pytest.raises(UserError, match="needs the folders train/<wnid>/ and val/<wnid>/"):
+        open_data("imagenet", "imagenet", tree, tmp_path / "cache")
+    (tree / "test").rename(tree / "val")
+    assert len(open_data("imagenet", "imagenet", tree, tmp_path / "cache", decoding=Decoding(16)).train) == 12
+
+
+def test_an_unreadable_image_is_named_and_leaves_no_cache(tmp_path, tree):
+    (tree / "train" / "bee" / "0003.png").write_bytes(b"not an image")
+    with pytest.raises(UserError, match="cannot read the image train/bee/0003.png in .*tree"):
+        open_folder(tree, tmp_path)
+    assert not [p for p in (tmp_path / "cache").iterdir() if not p.name.endswith(".lock")]
+
+
+def test_a_truncated_image_is_named(tmp_path, tree):
+    path = tree / "test" / "bee" / "0001.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match="cannot read the image test/bee/0001.png"):
+        open_folder(tree, tmp_path)
+
+
+@pytest.mark.parametrize("ending", ["tar.gz", "zip"])
+def test_a_damaged_archive_is_named(tmp_path, ending):
+    path = tmp_path / f"mine.{ending}"
+    path.write_bytes(b"not an archive")
+    with pytest.raises(UserError, match=f"cannot read the archive .*mine.{ending}"):
+        open_folder(path, tmp_path)
+
+
+def test_missing_folders_and_classes_are_named(tmp_path, tree):
+    with pytest.raises(UserError, match=r"there is no .*nowhere: set dataset.path"):
+        open_folder(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no images of 'mine' in"):
+        open_folder(tmp_path / "empty", tmp_path)
+    (tree / "test" / "bee").rename(tree / "test" / "cat")
+    with pytest.raises(UserError, match="test/cat/ has no train/cat/ beside it"):
+        open_folder(tree, tmp_path)
+
+
+def test_an_archive_without_a_test_set_is_refused(tmp_path, tree):
+    for file in (tree / "test").rglob("*.png"):
+        file.unlink()
+    with pytest.raises(UserError, match="holds no images at test/<class>"):
+        open_folder(tree, tmp_path)
+
+
+def test_archive_members_are_never_written_to_disk(tmp_path):
+    path = tmp_path / "mine.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for part in ("train", "test"):
+            archive.writestr(f"{part}/ant/0.png", png(TRAIN.images[0]))
+        archive.writestr("../../train/ant/evil.png", png(TRAIN.images[0]))
+    data = open_folder(path, tmp_path)
+    assert len(data.train) == 2
+    assert not list(tmp_path.parent.rglob("evil.png"))
+
+
+def test_two_builders_at_once_build_once(tmp_path):
+    built = []
+
+    def build(writer):
+        built.append(1)
+        for part in ("train", "test"):
+            writer.array(part, "images", (2, 4, 4, 3), "u1")[:] = 9
+            writer.array(part, "labels", (2,), "<i8")[:] = [0, 1]
+        return CLASSES
+
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: cached(tmp_path / "cache", "key", build), range(4)))
+    assert len(built) == 1
+    assert {data.digest for data in opened} == {opened[0].digest}
+
+
+def test_a_half_built_entry_is_built_again(tmp_path, tar):
+    data = open_folder(tar, tmp_path)
+    entry = next(p for p in (tmp_path / "cache").iterdir() if p.is_dir())
+    entry.rename(entry.with_name(entry.name + ".building"))  # as a kill would leave it
+    assert open_folder(tar, tmp_path).digest == data.digest
+    assert not list((tmp_path / "cache").glob("*.building"))
+
+
+def test_an_unwritable_cache_is_one_clear_line(tmp_path, tar):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write the image cache .*file.* set cache_dir="):
+        open_data("mine", "folder", tar, tmp_path / "file" / "cache")
+
+
+# The official formats, in miniature.
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def make_cifar(root: Path, monkeypatch, hundred: bool) -> None:
+    cls = official.CIFAR100 if hundred else official.CIFAR10
+    folder = root / cls.base_folder
+    folder.mkdir(parents=True)
+    key = "fine_labels" if hundred else "labels"
+    files = {}
+    for name, images in (("train_part", TRAIN32), ("test_part", TEST32)):
+        flat = images.images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        (folder / name).write_bytes(pickle.dumps({"data": flat, key: images.labels.tolist()}))
+        files[name] = md5(folder / name)
+    names_key = "fine_label_names" if hundred else "label_names"
+    (folder / "names").write_bytes(pickle.dumps({names_key: list(CLASSES)}))
+    archive = root / cls.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, cls.base_folder)
+    monkeypatch.setattr(cls, "train_list", [["train_part", files["train_part"]]])
+    monkeypatch.setattr(cls, "test_list", [["test_part", files["test_part"]]])
+    monkeypatch.setattr(cls, "meta", {"filename": "names", "key": names_key, "md5": md5(folder / "names")})
+    monkeypatch.setattr(cls, "tgz_md5", md5(archive))
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()  # only the archive is there, as after a download by hand
+
+
+TRAIN32, TEST32 = random_images(10, 2), random_images(4, 2, seed=1)
+
+
+@pytest.mark.parametrize("hundred", [False, True])
+def test_cifar_in_its_official_archive(tmp_path, monkeypatch, hundred):
+    make_cifar(tmp_path / "data", monkeypatch, hundred)
+    name = "cifar100" if hundred else "cifar10"
+    data = open_data(name, "auto", tmp_path / "data", tmp_path / "cache")
+    assert data.classes == CLASSES
+    assert np.array_equal(data.train.images, TRAIN32.images)
+    assert np.array_equal(data.test.labels, TEST32.labels)
+    monkeypatch.setattr("fewlabels.data.sources._load_official", None)  # from the cache now
+    assert open_data(name, "auto", tmp_path / "data", tmp_path / "cache").digest == data.digest
+
+
+def test_a_wrong_checksum_is_refused(tmp_path, monkeypatch):
+    make_cifar(tmp_path / "data", monkeypatch, hundred=False)
+    with (tmp_path / "data" / official.CIFAR10.filename).open("ab") as archive:
+        archive.write(b"x")
+    monkeypatch.setattr(official.CIFAR10, "url", "file:///nowhere/cifar.tar.gz")
+    with pytest.raises(UserError, match="cifar10"):
+        open_data("cifar10", "auto", tmp_path / "data", tmp_path / "cache")
+
+
+def test_mnist_in_its_official_files(tmp_path, monkeypatch):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    sets = {"train": random_images(8, 2, size=28, channels=1), "t10k": random_images(4, 2, size=28, channels=1, seed=1)}
+    resources = []
+    for name, images in sets.items():
+        headers = {
+            f"{name}-images-idx3-ubyte": struct.pack(">IIII", 2051, len(images), 28, 28) + images.images.tobytes(),
+            f"{name}-labels-idx1-ubyte": struct.pack(">II", 2049, len(images)) + images.labels.astype(np.uint8).tobytes(),
+        }
+        for file, content in headers.items():
+            (raw / f"{file}.gz").write_bytes(gzip.compress(content))
+            resources.append((f"{file}.gz", md5(raw / f"{file}.gz")))
+    monkeypatch.setattr(official.MNIST, "resources", resources)
+    data = open_data("mnist", "auto", tmp_path / "data", tmp_path / "cache", decoding=Decoding(grey=True))
+    assert np.array_equal(data.train.images, sets["train"].images)
+    assert data.test.labels.tolist() == sets["t10k"].labels.tolist()
+
+
+def test_svhn_in_its_official_files(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    root.mkdir()
+    listing = {}
+    for part, images in (("train", TRAIN32), ("test", TEST32)):
+        labels = np.where(images.labels == 0, 10, images.labels)  # SVHN writes the digit 0 as 10
+        scipy.io.savemat(root / f"{part}_32x32.mat", {"X": images.images.transpose(1, 2, 3, 0), "y": labels[:, None]})
+        listing[part] = ["file:///nowhere", f"{part}_32x32.mat", md5(root / f"{part}_32x32.mat")]
+    monkeypatch.setattr(official.SVHN, "split_list", listing)
+    data = open_data("svhn", "auto", root, tmp_path / "cache")
+    assert np.array_equal(data.train.images, TRAIN32.images)
+    assert np.array_equal(data.test.labels, TEST32.labels)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "mnist"])
+def test_a_missing_official_archive_is_named_with_its_folder(tmp_path, name):
+    with pytest.raises(UserError, match=rf"{name}: no \S+ in .*data: put it there, set dataset.path"):
+        open_data(name, "torchvision", tmp_path / "data", tmp_path / "cache", download=False)
+
+
+def test_unknown_sources_are_refused(tmp_path):
+    with pytest.raises(UserError, match="dataset.source=web is none of auto, digits"):
+        open_data("mine", "web", tmp_path, tmp_path)
+    with pytest.raises(UserError, match="torchvision knows cifar10"):
+        open_data("mine", "torchvision", tmp_path, tmp_path)

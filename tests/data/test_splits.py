@@ -1,0 +1,96 @@
+"""Class-balanced, the same everywhere, and refused in words where it cannot be."""
+
+import numpy as np
+import pytest
+
+from fewlabels.data.splits import make_split, stable_order
+from fewlabels.types import UserError
+
+LABELS = np.arange(200) % 10
+GOLDEN_LABELLED = [30, 39, 40, 42, 43, 44, 55, 72, 117, 119, 131, 134, 143, 146, 148, 171, 185, 187, 188, 196]
+GOLDEN_DIGEST = "48ebee5004a268ad"
+
+
+def counts(index):
+    return np.bincount(LABELS[index], minlength=10).tolist()
+
+
+def test_every_class_has_the_same_number_of_labels():
+    split = make_split(LABELS, 10, num_labels=50, num_validation=10, num_unlabelled=100)
+    assert counts(split.labelled) == [4] * 10
+    assert counts(split.validation) == [1] * 10
+    assert counts(split.unlabelled) == [10] * 10
+
+
+def test_parts_do_not_overlap_unless_asked_to():
+    split = make_split(LABELS, 10, num_labels=50, num_validation=10, labelled_in_unlabelled=False)
+    assert not set(split.labelled) & set(split.unlabelled)
+    assert not set(split.validation) & (set(split.unlabelled) | set(split.labelled))
+    assert len(split.unlabelled) == 150
+    both = make_split(LABELS, 10, num_labels=50, num_validation=10, labelled_in_unlabelled=True)
+    assert set(both.labelled) < set(both.unlabelled)
+    assert not set(both.validation) & set(both.unlabelled)
+
+
+def test_none_means_every_image():
+    split = make_split(LABELS, 10, num_labels=None)
+    assert len(split.labelled) == 200
+    assert len(split.unlabelled) == 200
+    assert len(make_split(LABELS, 10, num_labels=None, labelled_in_unlabelled=False).unlabelled) == 0
+
+
+def test_zero_labels_leave_all_images_unlabelled():
+    split = make_split(LABELS, 10, num_labels=0, labelled_in_unlabelled=False)
+    assert len(split.labelled) == 0
+    assert len(split.unlabelled) == 200
+
+
+def test_the_split_is_this_one_on_every_machine():
+    """Written down once: a change of these numbers would change every published split."""
+    split = make_split(LABELS, 10, num_labels=20, name="cifar10", seed=0, labelled_in_unlabelled=False)
+    assert split.labelled.tolist() == GOLDEN_LABELLED
+    assert split.digest[:16] == GOLDEN_DIGEST
+
+
+def test_seed_and_name_change_the_split_and_nothing_else_does():
+    def labelled(**changes):
+        return make_split(LABELS, 10, **({"num_labels": 20, "name": "a", "seed": 0} | changes)).labelled.tolist()
+
+    assert labelled() == labelled()
+    assert labelled(seed=1) != labelled()
+    assert labelled(name="b") != labelled()
+    assert labelled(num_unlabelled=50) == labelled()
+
+
+def test_more_labels_keep_the_first_ones():
+    few = make_split(LABELS, 10, num_labels=20, seed=3)
+    many = make_split(LABELS, 10, num_labels=80, seed=3)
+    assert set(few.labelled) < set(many.labelled)
+
+
+def test_stable_order_is_a_permutation():
+    assert sorted(stable_order(np.arange(1000), 5)) == list(range(1000))
+    assert stable_order(np.arange(1000), 5).tolist() != list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_labels": 55}, "55 cannot be spread evenly over 10 classes"),
+        ({"num_labels": 210}, "asks for 21 images a class, and class 0 has 20: at most 200 labels"),
+        ({"num_labels": -10}, "negative"),
+        ({"num_labels": 10, "num_validation": 20}, "more than the 10 labelled"),
+        ({"num_labels": None, "num_validation": 20}, "needs dataset.num_labels"),
+        ({"num_labels": 100, "num_unlabelled": 150, "labelled_in_unlabelled": False}, "class 0 has 10 left"),
+    ],
+)
+def test_impossible_splits_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        make_split(LABELS, 10, **arguments)
+
+
+def test_labels_outside_the_classes_and_no_classes_are_refused():
+    with pytest.raises(UserError, match="label 9 lies outside the 9 classes"):
+        make_split(LABELS, 9, num_labels=9)
+    with pytest.raises(UserError, match="no classes"):
+        make_split(LABELS[:0], 0, num_labels=0)

@@ -1,0 +1,117 @@
+"""A killed run, given again, ends with the same bits as one that was never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewlabels import loop as loop_module
+from fewlabels.train import run
+
+METHODS = {
+    "supervised": [],
+    "entropy": ["method.beta=0.1", "optim.accumulate=2", "batch.size=64"],
+    "pseudo_label": ["method.warmup_epochs=1", "method.threshold=0.3"],
+    "pseudo_label_accumulate": [
+        "method=pseudo_label", "method.update=accumulate", "method.threshold=0.3", "method.warmup_epochs=1",
+    ],
+    "fixmatch": ["optim=fixmatch", "batch.size=64", "method.threshold=0.5"],
+    "kmeans_fixmatch": [],
+    "kmeans_fixmatch_as_published": ["method=kmeans_fixmatch", "method.variant=as_published"],
+    "kmeans_fixmatch_unlabelled": [
+        "method=kmeans_fixmatch", "method.variant=as_published", "dataset.num_labels=0", "dataset.num_unlabelled=400",
+    ],
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL inside one process: nothing between it and the caller may tidy up."""
+
+
+def overrides(name: str) -> list[str]:
+    options = METHODS[name]
+    if not any(option.startswith("method=") for option in options):
+        options = [f"method={name}", *options]
+    return [*options, "epochs=3", "batch.steps=6", "scale.max_test_images=100"]
+
+
+def state_of(folder: Path) -> tuple[dict, list, dict]:
+    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
+    record = json.loads((folder / "record.json").read_text())
+    record.pop("cost")
+    record["config"].pop("output_root")
+    record["config"].pop("checkpoint_seconds")
+    for key in ("seconds",):
+        checkpoint.pop(key)
+    return checkpoint, (folder / "metrics.jsonl").read_text().splitlines(), record
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tmp_path, monkeypatch):
+    """Every step saves, and the run dies after a number of saves; each death is in another place of an epoch."""
+    whole = run(configure(*overrides(name), f"output_root={tmp_path / 'whole'}"))
+    save, deaths = loop_module.Loop._save, 0
+    for survive in (4, 5, 3):
+        saves = 0
+
+        def save_and_die(self, survive=survive):
+            nonlocal saves
+            save(self)
+            saves += 1
+            if saves == survive:
+                raise Killed
+
+        monkeypatch.setattr(loop_module.Loop, "_save", save_and_die)
+        try:
+            run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}", "checkpoint_seconds=1e-9"))
+        except Killed:
+            deaths += 1
+    assert deaths == 3
+    monkeypatch.setattr(loop_module.Loop, "_save", save)
+    resumed = run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}"))
+    assert resumed.status == "finished"
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))
+    assert one.name == other.name
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
+    assert resumed.metrics == whole.metrics
+
+
+def test_sigkill_and_the_same_command_again(tmp_path):
+    """The real thing, once: a process killed from outside."""
+    command = [sys.executable, "-m", "fewlabels.train", "method=fixmatch", "optim=fixmatch", "epochs=12", "batch.size=256"]
+    command += ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1", "checkpoint_seconds=0.05"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run([*command, f"output_root={tmp_path / 'whole'}"], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen([*command, f"output_root={tmp_path / 'killed'}"], env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    subprocess.run([*command, f"output_root={tmp_path / 'killed'}"], check=True, env=environment, capture_output=True)
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
