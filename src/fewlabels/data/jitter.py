@@ -73,8 +73,8 @@ def apply_where(images: Tensor, chosen: Tensor, op: Callable[[Tensor, Tensor], T
 def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
-    Brightness, contrast and saturation are one blend, factor * image + (1 - factor) * other, with another "other": black, the
-    mean luminance, the luminance. So all images take their step of the four together, whichever it is.
+    Brightness, contrast and saturation are one blend, factor * image + (1 - factor) * other, with another "other":
+    black, the mean luminance, the luminance. So all images take their step of the four together, whichever it is.
 
     Args:
         images: ``[B, C, H, W]``.

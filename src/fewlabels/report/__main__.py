@@ -17,7 +17,7 @@ from fewlabels.types import UserError
 
 
 def build_report(root: Path, to: Path, only: str | None = None) -> str:
-    """Write index.html, tables.md, tables.csv, tables.tex and figures/ into ``to``; return the Markdown of one table or all."""
+    """Write index.html, tables.md, .csv and .tex and figures/ into ``to``; return the Markdown of one table or all."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
