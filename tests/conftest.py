@@ -35,11 +35,12 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def configure(tmp_path: Path) -> Composer:
     """``configure("method=fixmatch", "epochs=2")``: the configuration that the command line would compose."""
 
-    def make(*overrides: str) -> Config:
+    def make(*overrides: str, hydra: bool = False) -> Config:
         register()
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return compose("config", [f"output_root={tmp_path / 'out'}", *QUICK, *overrides])  # type: ignore[return-value]
+            base = [f"output_root={tmp_path / 'out'}", *QUICK]
+            return compose("config", [*base, *overrides], return_hydra_config=hydra)  # type: ignore[return-value]
 
     return make
 

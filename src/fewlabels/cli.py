@@ -29,8 +29,7 @@ def guarded(function: Callable[[], Any]) -> int:
     try:
         function()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"fewlabels: {explain(error)}", file=sys.stderr)
-        return USER_MISTAKE
+        return complain(error)
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -40,6 +39,12 @@ def guarded(function: Callable[[], Any]) -> int:
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
+
+
+def complain(error: BaseException) -> int:
+    """Say what is wrong in one line; returns the exit code."""
+    print(f"fewlabels: {explain(error)}", file=sys.stderr)
+    return USER_MISTAKE
 
 
 def explain(error: BaseException) -> str:

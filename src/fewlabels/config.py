@@ -22,7 +22,7 @@ class DatasetConfig:
     source: str = "auto"
     path: str = "data"
     download: bool = True
-    num_labels: int | None = None
+    num_labels: int | None = MISSING
     num_unlabelled: int | None = None
     num_validation: int = 0
     split_seed: int = 0
@@ -167,6 +167,8 @@ def _choose(value: Any, options: DictConfig) -> Any:
 
 def check(cfg: Config) -> None:
     """Checks across keys that no type can make. Raises UserError, naming the key."""
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     container = resolved(cfg)
 
     def value(key: str) -> Any:

@@ -176,13 +176,7 @@ class Loop:
             self.ema.update(self.model)
 
     def _end_epoch(self) -> None:
-        terms = self._meters.read()
-        if not all(math.isfinite(value) for value in terms.values()):
-            largest = ", ".join(f"{name} {value:g}" for name, value in terms.items())
-            raise UserError(
-                f"the loss is not finite in epoch {self.epoch + 1} (step {self.step}; {largest}): the last good checkpoint "
-                "is kept; a lower optim.lr or optim.clip_norm=1 may help"
-            )
+        terms = self._finite_terms()
         self.epoch += 1
         self.step_in_epoch = 0
         lr = self.optimiser.param_groups[0]["lr"]
@@ -194,6 +188,17 @@ class Loop:
             tracker.epoch(line)
         if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds:
             self._save()
+
+    def _finite_terms(self) -> dict[str, float]:
+        """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
+        terms = self._meters.read()
+        if all(math.isfinite(value) for value in terms.values()):
+            return terms
+        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        raise UserError(
+            f"the loss is not finite in epoch {self.epoch + 1} (step {self.step}; {values}): the last good checkpoint is "
+            "kept; a lower optim.lr or optim.clip_norm=1 may help"
+        )
 
     def _evaluate(self) -> dict[str, float]:
         model = self.model if self.ema is None else self.ema.module
@@ -210,6 +215,7 @@ class Loop:
             print(f"estimate: about {total / 60:.0f} min for {work}", file=sys.stderr, flush=True)
 
     def _save(self) -> None:
+        self._finite_terms()
         self._saved_at = time.monotonic()
         gradients = None
         if self.cfg.step_every == "epoch":  # they outlive a batch, so they are part of the state

@@ -10,11 +10,13 @@ import sys
 
 import hydra
 from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from fewlabels import hardware, record
 from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
-from fewlabels.cli import guarded
+from fewlabels.cli import complain, guarded
 from fewlabels.config import Config, build, check, conf_dir, register
 from fewlabels.loop import Loop
 from fewlabels.tracking.base import RunInfo, Tracker
@@ -72,7 +74,12 @@ def _train(loop: Loop, result: RunRecord, info: RunInfo, trackers: list[Tracker]
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _hydra_main(cfg: Config) -> None:
     register()  # a worker of a parallel sweep starts here
-    run(cfg)
+    try:
+        run(cfg)
+    except UserError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # Hydra says which cell it was, goes on with the others, and fails at the end
+        raise SystemExit(complain(error)) from None
 
 
 def main() -> None:

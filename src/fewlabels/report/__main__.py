@@ -28,7 +28,7 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     sections = []
     for table in definitions.values():
         parts = []
-        for scale in results.scales(table.id):
+        for scale in results.scales(table):
             parts.append((scale, grid(table, results, scale), accuracy_figure(table, results, scale, to / "figures")))
         sections.append((table, parts))
     grids = [part[1] for _, parts in sections for part in parts]
@@ -39,13 +39,34 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     return markdown(part[1] for table, parts in sections for part in parts if only in (None, table.id))
 
 
+def list_tables(root: Path) -> str:
+    """Every table with its cells, and how many runs each has at which scale."""
+    results = Results(read_records(root) if root.is_dir() else [])
+    lines = []
+    for table in load_definitions(conf_dir()).values():
+        cells = [(row, column) for row in table.rows for column in table.columns]
+        lines.append(f"{table.id}: {table.title}")
+        for scale in results.scales(table):
+            done = sum(bool(results.runs(table.id, scale, *cell)) for cell in cells)
+            lines.append(f"  {scale} scale: {done} of {len(cells)} cells done")
+        for row, column in cells:
+            runs = {scale: len(results.runs(table.id, scale, row, column)) for scale in results.scales(table)}
+            counts = ", ".join(f"{number} at {scale} scale" for scale, number in runs.items() if number)
+            lines.append(f"    {row} | {column}: {counts or 'not run'}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, help="the folder of the runs (output_root)")
     parser.add_argument("--to", type=Path, help="where the report goes; default: ROOT/report")
     parser.add_argument("--table", help="print this table")
+    parser.add_argument("--list", action="store_true", help="print every table with its cells, and write nothing")
     arguments = parser.parse_args()
     to = arguments.to or arguments.root / "report"
+    if arguments.list:
+        print(list_tables(arguments.root))
+        return
     try:
         text = build_report(arguments.root, to, arguments.table)
     except (UserError, OSError) as error:

@@ -76,6 +76,6 @@ class Results:
         values = [run.metrics[metric] for run in runs if run.metrics.get(metric) is not None]
         return Cell(values, table.reported_value(row, column, metric))
 
-    def scales(self, table: str) -> list[str]:
-        """The paper's scale always, others where there are runs."""
-        return [s for s in SCALES if s == "paper" or self.of_table(table, s)]
+    def scales(self, table: TableDefinition) -> list[str]:
+        """The paper's scale wherever a paper reported something, others where there are runs."""
+        return [s for s in SCALES if (s == "paper" and table.reported) or self.of_table(table.id, s)]

@@ -143,7 +143,7 @@ def tidy_csv(tables: Iterable[TableDefinition], results: Results) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["table", "scale", "row", "column", "metric", "reported", "mean", "std", "n", "difference"])
     for table in tables:
-        for scale in results.scales(table.id):
+        for scale in results.scales(table):
             for row in table.rows:
                 for column in table.columns:
                     for metric in table.metrics:

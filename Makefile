@@ -1,0 +1,55 @@
+# fewlabels: `make` prints what there is. Everything runs in .venv, which the first target that needs it sets up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCALE ?= paper
+JOBS ?= 1
+SEEDS ?= 0
+DATA ?= $(if $(FEWLABELS_DATA),$(FEWLABELS_DATA),data)
+OUT ?= outputs
+ARGS ?=
+TABLES := $(basename $(notdir $(wildcard conf/table/*.yaml)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint tables report clean $(addprefix table-,$(TABLES))
+
+help: ## Print the targets
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "  make table-ID   Run what a table lacks, then print it: $(TABLES)"
+	@echo "                  SCALE=paper|proxy|smoke JOBS=n SEEDS=0,1,2 DATA=folder ARGS='key=value ...'"
+
+setup: $(VENV)/.ready ## Virtual environment with the pinned dependencies
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) scripts/check_python.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,tensorboard,dev]'
+	touch $@
+
+demo: setup ## Five methods on scikit-learn's digits, then the table and the page
+	$(BIN)/python -m fewlabels.train table=demo output_root=$(OUT) hydra/launcher=joblib hydra.launcher.n_jobs=2
+	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table demo
+
+test: setup ## All tests
+	$(BIN)/python -m pytest
+
+lint: setup ## Formatting, lints and types
+	$(BIN)/ruff format --check src tests scripts
+	$(BIN)/ruff check src tests scripts
+	$(BIN)/mypy
+
+tables: setup ## Every table with its cells and how many are done
+	$(BIN)/python -m fewlabels.report $(OUT) --list
+
+report: setup ## Tables, figures and one page from all records
+	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report
+
+# The table is printed whether or not a cell failed; the exit code is the sweep's.
+$(addprefix table-,$(TABLES)): table-%: setup
+	@FEWLABELS_DATA='$(DATA)' $(BIN)/python -m fewlabels.train table=$* scale=$(SCALE) 'seed=$(SEEDS)' output_root=$(OUT) \
+	  hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); status=$$?; \
+	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table $*; exit $$status
+
+clean: ## Remove the virtual environment and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache dist

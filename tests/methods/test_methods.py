@@ -1,0 +1,325 @@
+"""Conformance: what must hold for every file of conf/method/, and what each method promises by itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fewlabels import losses
+from fewlabels.config import build, conf_dir
+from fewlabels.methods.base import EpochStart, UnlabelledSet
+from fewlabels.methods.entropy import Entropy
+from fewlabels.methods.fixmatch import FixMatch
+from fewlabels.methods.kmeans_fixmatch import KMeansFixMatch
+from fewlabels.methods.pseudo_label import PseudoLabel
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.inference import predict
+from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.models.wide_resnet import WideResNet
+from fewlabels.types import Batch, UserError
+from tests.conftest import random_images
+
+METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
+# What makes each method's unlabelled term bite within a few steps on a fresh network.
+EAGER = {
+    "supervised": {},
+    "entropy": {"beta": 0.1},
+    "pseudo_label": {"threshold": 0.0, "warmup_epochs": 0},
+    "fixmatch": {"threshold": 0.0},
+    "kmeans_fixmatch": {"threshold": 0.0},
+}
+UNLABELLED_TERMS = {
+    "entropy": ["mean_entropy"],
+    "pseudo_label": ["pseudo_label"],
+    "fixmatch": ["fixmatch"],
+    "kmeans_fixmatch": ["fixmatch", "kmeans"],
+}
+TRAIN = random_images(64, 4, size=16)
+
+
+def images(index):
+    return (torch.from_numpy(TRAIN.images)[index].float() / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "strong")):
+    """The first images labelled, the next unlabelled; the strong view is a noisy one."""
+    l_index, u_index = torch.arange(labelled), torch.arange(labelled, labelled + unlabelled)
+    noise = torch.randn(unlabelled, 3, 16, 16, generator=torch.Generator().manual_seed(7)) * 0.2
+    unlabelled_views = {name: images(u_index) + (noise if name == "strong" else 0) for name in views}
+    labels = torch.from_numpy(TRAIN.labels)[l_index]
+    return Batch({name: images(l_index) for name in views}, labels, unlabelled_views, l_index, u_index)
+
+
+def whole(batch):
+    index = batch.unlabelled_index
+    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index], 64)
+
+
+def median_confidence(network, batch):
+    """A threshold that some images pass and some do not."""
+    return network(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()
+
+
+def model(seed=0):
+    torch.manual_seed(seed)
+    return SimpleCNN(4, (16, 16), 3)
+
+
+def prepared(name, configure, batch, network, **options):
+    cfg = configure(f"method={name}")
+    for key, value in (EAGER[name] | options).items():
+        cfg.method[key] = value
+    method = build("method", cfg.method)
+    method.begin_epoch(EpochStart(method.__dict__.get("warmup_epochs", 0), 0, network, whole(batch)))
+    return method
+
+
+def test_the_methods_of_this_file_are_all_there_are():
+    assert list(EAGER) == sorted(EAGER, key=list(EAGER).index)
+    assert set(EAGER) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
+    network, batch = model(), make_batch()
+    output = prepared(name, configure, batch, network).step(network, batch)
+    assert output.loss.ndim == 0
+    output.loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
+    assert all(not term.requires_grad for term in output.terms.values())
+
+
+@pytest.mark.parametrize("name", UNLABELLED_TERMS)
+def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
+    network, batch = model(), make_batch(labelled=0)
+    output = prepared(name, configure, batch, network).step(network, batch)
+    assert all(output.terms[term] > 0 for term in UNLABELLED_TERMS[name])
+    output.loss.backward()
+    assert network.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", UNLABELLED_TERMS)
+def test_the_unlabelled_loss_falls_in_training(name, configure):
+    network, batch = model(), make_batch()
+    method = prepared(name, configure, batch, network)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    history = []
+    for _ in range(25):
+        output = method.step(network, batch)
+        history.append({term: output.terms[term].item() for term in UNLABELLED_TERMS[name]})
+        optimiser.zero_grad()
+        output.loss.backward()
+        optimiser.step()
+    if name == "kmeans_fixmatch":  # its two terms share one weight: look at what is minimised
+        totals = [line["fixmatch"] + line["kmeans"] for line in history]
+        assert totals[-1] < totals[0]
+    else:
+        assert all(history[-1][term] < 0.95 * history[0][term] for term in history[0])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_state_comes_back(name, configure):
+    network, batch = model(), make_batch()
+    method = prepared(name, configure, batch, network)
+    other = build("method", configure(f"method={name}").method)
+    for key, value in EAGER[name].items():
+        setattr(other, key, value)
+    other.load_state_dict(method.state_dict())
+    assert torch.equal(other.step(network, batch).loss, method.step(network, batch).loss)
+    assert other.epoch_metrics() == method.epoch_metrics()
+
+
+# Each method against its formula.
+
+
+def test_entropy_is_eq_8():
+    torch.manual_seed(1)
+    network = WideResNet(4, (16, 16), 3, depth=10, width=1).eval()
+    batch = make_batch()
+    method = Entropy(alpha=0.8, beta=0.3, gamma=0.02)
+    out = network.activations(torch.cat([batch.labelled["weak"], batch.unlabelled["weak"]]))
+    q = out.logits.softmax(1)
+    top = q.argmax(1)
+    maps = losses.class_activation_maps(out.features, network.head.weight, top)
+    cross_entropy = -q[:8].log().gather(1, batch.labels[:, None]).mean()
+    each = -(q * q.log()).sum(1)
+    mean = q.mean(0)
+    batch_entropy = -(mean * mean.log()).sum()
+    expected = cross_entropy + 0.8 * each.mean() - 0.3 * batch_entropy + 0.02 * losses.locality(maps).mean()
+    torch.testing.assert_close(method.step(network, batch).loss, expected)
+    weighted = Entropy(alpha=0, gamma=0.02, maps="probability_weighted").step(network, batch)
+    maps = torch.einsum("bc,ck,bkhw->bhw", q, network.head.weight, out.features)
+    torch.testing.assert_close(weighted.loss, cross_entropy + 0.02 * losses.locality(maps).mean())
+
+
+class WithDropout(Classifier):
+    """Batch norm and dropout, the two layers that notice a second pass."""
+
+    name = "with_dropout"
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop, self.head = nn.BatchNorm2d(3), nn.Dropout(0.5), nn.Linear(3 * 16 * 16, 4)
+
+    def compute(self, images):
+        features = self.drop(self.norm(images))
+        embedding = features.flatten(1)
+        return Activations(self.head(embedding), features, embedding)
+
+
+@pytest.mark.parametrize("network", [SimpleCNN(4, (16, 16), 3), WithDropout()], ids=["plain", "dropout"])
+def test_accumulated_negative_batch_entropy_has_the_whole_batch_s_gradient(network):
+    """Four micro-batches against one batch. With batch norm or dropout the reference sees the same parts' own passes."""
+    method = Entropy(alpha=0.5, beta=0.7)
+    batch = make_batch()
+    parts = batch.split(4)
+    stats = {k: v.clone() for k, v in network.named_buffers()}
+
+    def gradient():
+        values = [p.grad.clone() for p in network.parameters()]
+        network.zero_grad()
+        return values
+
+    torch.manual_seed(3)
+    method.prepare(network, parts)
+    assert all(torch.equal(v, stats[k]) for k, v in network.named_buffers())  # the measuring pass leaves no trace
+    for part in parts:
+        (method.step(network, part).loss / 4).backward()
+    accumulated = gradient()
+
+    torch.manual_seed(3)
+    logits = [network(torch.cat([part.labelled["weak"], part.unlabelled["weak"]])) for part in parts]
+    cross_entropy = F.cross_entropy(torch.cat([x[:2] for x in logits]), batch.labels)
+    joined = torch.cat(logits)
+    (cross_entropy + 0.5 * losses.mean_entropy(joined) + 0.7 * losses.negative_batch_entropy(joined)).backward()
+    for ours, exact in zip(accumulated, gradient(), strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-7)
+
+
+def test_locality_needs_a_network_with_maps():
+    with pytest.raises(UserError, match="method.gamma=0.1 needs class activation maps, and model simple_cnn has none"):
+        Entropy(gamma=0.1).step(model(), make_batch())
+
+
+def test_fixmatch_is_the_sum_of_its_two_terms():
+    network, batch = model(), make_batch()
+    labelled, weak, strong = (
+        network(x) for x in (batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"])
+    )
+    threshold = median_confidence(network, batch)
+    output = FixMatch(threshold, weight=2.0).step(network, batch)
+    expected = F.cross_entropy(labelled, batch.labels) + 2 * losses.fixmatch(weak, strong, threshold)
+    torch.testing.assert_close(output.loss, expected)
+    assert 0 < output.terms["confident"] < 1
+
+
+def relabel(method, logits, epoch):
+    """One epoch's beginning, with these logits for images 10 .. 10 + N of 64 and the true label always 0."""
+    index = torch.arange(10, 10 + len(logits))
+    predicted = (torch.tensor(logits, dtype=torch.float32).log(), None)
+    unlabelled = UnlabelledSet(index, lambda _: predicted, torch.zeros(len(logits), dtype=torch.long), 64)
+    return method.begin_epoch(EpochStart(epoch, 0, None, unlabelled))
+
+
+def test_pseudo_labels_are_the_confident_predictions_of_the_whole_set():
+    method = PseudoLabel(threshold=0.75, warmup_epochs=2)
+    p = [[0.8, 0.2], [0.5, 0.5], [0.1, 0.9], [0.74, 0.26]]
+    assert relabel(method, p, epoch=1).tolist() == []  # still warming up
+    assert method.epoch_metrics()["pseudo_labels"] == 0
+    assert relabel(method, p, epoch=2).tolist() == [10, 12]
+    metrics = method.epoch_metrics()
+    assert metrics["pseudo_label_histogram"] == [1, 1]
+    assert metrics["pseudo_label_accuracy"] == 50
+    assert metrics["pseudo_label_largest_class"] == 50
+    batch = replace(make_batch(2, 2), unlabelled_index=torch.tensor([10, 12]))
+    network = model()
+    given = torch.cat([batch.labels, torch.tensor([0, 1])])
+    expected = F.cross_entropy(network(torch.cat([batch.labelled["weak"], batch.unlabelled["weak"]])), given)
+    torch.testing.assert_close(method.step(network, batch).loss, expected)
+
+
+def test_refresh_forgets_and_accumulate_keeps():
+    before, after = [[0.9, 0.1], [0.4, 0.6]], [[0.2, 0.8], [0.05, 0.95]]
+    results = {}
+    for update in ("refresh", "accumulate"):
+        method = PseudoLabel(threshold=0.85, warmup_epochs=0, update=update)
+        relabel(method, before, 0)
+        results[update] = (relabel(method, after, 1).tolist(), method.state_dict()["labels"][10:12].tolist())
+    assert results["refresh"] == ([11], [-1, 1])
+    assert results["accumulate"] == ([10, 11], [0, 1])
+
+
+def test_kmeans_fixmatch_corrected_is_the_text_s_formula():
+    network, batch = model(), make_batch()
+    threshold = median_confidence(network, batch)
+    method = KMeansFixMatch(threshold=threshold, w_labeled=0.5, w_augment=0.2, w_kmeans=3.0, clusters=3)
+    method.begin_epoch(EpochStart(0, 5, network, whole(batch)))
+    centroids = method.state_dict()["centroids"]
+    z = network.activations(batch.unlabelled["plain"]).embedding
+    distance = torch.cdist(z, centroids).square().amin(1).mean()
+    weak, strong = network(batch.unlabelled["weak"]), network(batch.unlabelled["strong"])
+    expected = 0.5 * F.cross_entropy(network(batch.labelled["flip"]), batch.labels)
+    expected = expected + 0.2 * losses.fixmatch(weak, strong, threshold) + 3.0 * distance
+    torch.testing.assert_close(method.step(network, batch).loss, expected)
+    assert centroids.shape == (3, 100)
+
+
+def test_kmeans_fixmatch_as_published_adds_up_to_the_notebook_s_epoch():
+    """Two labelled and two unlabelled batches in turn, against the notebook's lines run over them."""
+    network = model()
+    full = make_batch(labelled=16, unlabelled=48)
+    threshold = median_confidence(network, full)
+    method = KMeansFixMatch(variant="as_published", threshold=threshold, w_labeled=1.0, w_augment=0.25, w_kmeans=100.0)
+    method.begin_epoch(EpochStart(0, 5, network, whole(full)))
+    nothing = torch.zeros(0, dtype=torch.long)
+    total = torch.zeros(())
+    for part in full.split(2):
+        empty_u = {name: view[:0] for name, view in part.unlabelled.items()}
+        empty_l = {name: view[:0] for name, view in part.labelled.items()}
+        total = total + method.step(network, replace(part, unlabelled=empty_u, unlabelled_index=nothing)).loss
+        alone = replace(part, labelled=empty_l, labels=part.labels[:0], labelled_index=nothing)
+        total = total + method.step(network, alone).loss
+    total.backward()
+    ours = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+
+    # The notebook, line by line (M unlabelled images, batches of 24 here; gradients zeroed once).
+    all_logits = torch.tensor([]).view(0, 100)
+    for part in full.split(2):
+        F.cross_entropy(network(part.labelled["flip"]), part.labels).backward()
+    for part in full.split(2):
+        all_logits = torch.cat((all_logits, network.activations(part.unlabelled["flip"]).embedding), 0)
+        z_weak, z_strong = network(part.unlabelled["weak"]), network(part.unlabelled["strong"])
+        pseudo_values, _ = torch.max(nn.Softmax(dim=1)(z_weak.detach()), dim=1)
+        pseudo_labels = (pseudo_values >= threshold).float().to(torch.long)
+        assert 0 < pseudo_labels.sum() < 24
+        (F.cross_entropy(z_strong[pseudo_labels], pseudo_labels) * 0.25).backward()
+    centroids = method.state_dict()["centroids"]
+    labels = torch.cdist(all_logits.detach(), centroids).argmin(1)
+    (100.0 * torch.mean((all_logits - centroids[labels]) ** 2)).backward()
+    for a, p in zip(ours, network.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_kmeans_with_fewer_images_than_clusters():
+    network, batch = model(), make_batch(unlabelled=4)
+    method = KMeansFixMatch(clusters=10)
+    method.begin_epoch(EpochStart(0, 0, network, whole(batch)))
+    assert method.state_dict()["centroids"].shape == (4, 100)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Entropy(maps="all"), "method.maps=all is none of top1, probability_weighted"),
+        (lambda: PseudoLabel(update="keep"), "method.update=keep"),
+        (lambda: PseudoLabel(threshold=1.5), r"method.threshold=1.5 must lie in \[0, 1\]"),
+        (lambda: FixMatch(threshold=-0.1), "method.threshold=-0.1"),
+        (lambda: KMeansFixMatch(variant="fixed"), "method.variant=fixed is none of corrected, as_published"),
+    ],
+)
+def test_bad_settings_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

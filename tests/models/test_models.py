@@ -1,0 +1,113 @@
+"""One interface for all networks, and the sizes that the papers give."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewlabels.models.base import Activations
+from fewlabels.models.inference import predict
+from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.models.timm_model import TimmModel
+from fewlabels.models.wide_resnet import WideResNet
+from fewlabels.types import UserError
+
+SHAPE = {"num_classes": 10, "image_size": (32, 32), "channels": 3}
+
+
+def parameters(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def test_parameter_counts():
+    # Convolutions, linear layers and biases, counted by hand.
+    by_hand = (27 + 1) * 32 + (288 + 1) * 64 + (4096 + 1) * 512 + (512 + 1) * 100 + (100 + 1) * 10
+    assert parameters(SimpleCNN(**SHAPE)) == by_hand == 2169366
+    assert parameters(WideResNet(**SHAPE)) == 1467610  # as in the MixMatch and FixMatch papers, 1.5 M
+    assert parameters(WideResNet(**SHAPE, width=8)) == 23354842
+    assert parameters(TimmModel(**SHAPE | {"num_classes": 1000, "image_size": (64, 64)})) == 7978856  # torchvision's too
+
+
+MODELS = {
+    "simple_cnn": (lambda: SimpleCNN(**SHAPE), 100),
+    "wide_resnet_10_1": (lambda: WideResNet(**SHAPE, depth=10, width=1), 64),
+    "densenet121": (lambda: TimmModel(**SHAPE, timm_name="densenet121"), 1024),
+    "resnet18": (lambda: TimmModel(**SHAPE, timm_name="resnet18"), 512),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_gives_logits_features_and_embedding(name):
+    make, width = MODELS[name]
+    model = make().eval()
+    assert model.name == name
+    images = torch.randn(2, 3, 32, 32)
+    out = model.activations(images)
+    assert isinstance(out, Activations)
+    assert out.logits.shape == (2, 10)
+    assert out.embedding.shape == (2, width)
+    assert out.features.ndim == 4
+    assert torch.equal(out.logits, model(images))
+    # The embedding is what the last linear layer sees.
+    last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
+    torch.testing.assert_close(last(out.embedding), out.logits)
+
+
+@pytest.mark.parametrize("name", ["wide_resnet_10_1", "densenet121", "resnet18"])
+def test_the_mean_of_a_class_activation_map_is_that_class_s_logit(name):
+    model = MODELS[name][0]().eval()
+    out = model.activations(torch.randn(2, 3, 32, 32))
+    maps = torch.einsum("ck,bkhw->bchw", model.map_weight, out.features)
+    bias = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1].bias
+    torch.testing.assert_close(maps.mean((2, 3)) + bias, out.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_that_flattens_its_features_has_no_maps():
+    assert SimpleCNN(**SHAPE).map_weight is None
+
+
+def test_simple_cnn_is_the_notebook_s_forward():
+    model = SimpleCNN(**SHAPE)
+    x = torch.randn(3, 3, 32, 32)
+    y = F.max_pool2d(F.relu(F.conv2d(x, model.conv1.weight, model.conv1.bias, padding=1)), 2)
+    y = F.max_pool2d(F.relu(F.conv2d(y, model.conv2.weight, model.conv2.bias, padding=1)), 2).view(-1, 64 * 8 * 8)
+    z = F.relu(model.fc2(F.relu(model.fc1(y))))
+    torch.testing.assert_close(model.activations(x).embedding, z)
+    torch.testing.assert_close(model(x), model.fc3(z))
+
+
+def test_bf16_computes_in_bf16_and_answers_in_full_precision():
+    model = WideResNet(**SHAPE, depth=10, width=1)
+    model.compute_dtype = torch.bfloat16
+    out = model.activations(torch.randn(2, 3, 32, 32))
+    assert out.features.dtype == torch.bfloat16
+    assert out.logits.dtype == out.embedding.dtype == torch.float32
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_predict_is_the_model_in_evaluation_mode_and_puts_it_back():
+    model = WideResNet(**SHAPE, depth=10, width=1).train()
+    images = torch.randn(6, 3, 32, 32)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    logits, embedding = predict(model, images.split(4))
+    assert model.training
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert not logits.requires_grad
+    model.eval()
+    torch.testing.assert_close(logits, model(images))
+    assert embedding.shape == (6, 64)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SimpleCNN(10, (30, 30), 3), "multiple of 4, not 30 x 30"),
+        (lambda: WideResNet(**SHAPE, depth=27), "model.depth must be 6 n"),
+        (lambda: WideResNet(10, (4, 4), 3), "at least 8 pixels"),
+        (lambda: TimmModel(**SHAPE, timm_name="resnet19"), "did you mean resnet18"),
+        (lambda: TimmModel(**SHAPE, timm_name="resnet18", options={"colour": 1}), "model.options do not fit"),
+        (lambda: TimmModel(10, (8, 8), 3, timm_name="densenet121"), "does not take images of 8x8 pixels"),
+    ],
+)
+def test_impossible_networks_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

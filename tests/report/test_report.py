@@ -1,0 +1,182 @@
+"""Reported beside reproduced: means and deviations by hand, empty cells empty, scales apart."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from fewlabels import record
+from fewlabels.config import conf_dir
+from fewlabels.report.__main__ import build_report, list_tables
+from fewlabels.report.collect import Cell, Results, read_records
+from fewlabels.report.definitions import TableDefinition, load_definitions
+from fewlabels.report.tables import grid, latex, markdown
+from fewlabels.types import RunRecord, UserError
+
+TABLE = TableDefinition(
+    id="t_1",
+    title="A & B_c, 100 %",
+    rows=["a", "b"],
+    columns=["x", "y"],
+    metrics={"test_accuracy": "accuracy"},
+    reported={"a": {"x": {"test_accuracy": 50.0}, "y": {"test_accuracy": 60.0}}},
+)
+
+
+def finished(row, column, accuracy, seed=0, scale="paper", table="t_1", **changes):
+    curve = [{"epoch": 1, "test_accuracy": accuracy / 2}, {"epoch": 2, "test_accuracy": accuracy}]
+    config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}}
+    fields = {"status": "finished", "metrics": record.summarise(curve), "curve": curve, "config": config} | changes
+    name = f"{table}{row}{column}{seed}{scale}"
+    return RunRecord(table=table, row=row, column=column, seed=seed, scale=scale, fingerprint=name, **fields)
+
+
+def test_mean_sample_deviation_and_difference_by_hand():
+    cell = Cell([40.0, 44.0, 48.0], reported=45.0)
+    assert (cell.mean, cell.std, cell.difference) == (44.0, 4.0, -1.0)
+    assert Cell([40.0]).std is None
+    assert Cell([], 45.0).mean is Cell([], 45.0).difference is None
+
+
+def test_cells_show_reported_reproduced_and_difference():
+    results = Results([finished("a", "x", v, seed) for seed, v in enumerate((52.0, 54.0))] + [finished("b", "y", 70.0)])
+    g = grid(TABLE, results, "paper")
+    assert g.header == [
+        "row",
+        "x: accuracy, reported",
+        "x: accuracy",
+        "difference",
+        "y: accuracy, reported",
+        "y: accuracy",
+        "difference",
+    ]
+    assert g.rows == [
+        ["a", "50.00", "53.00 ± 1.41 (n = 2)", "+3.00", "60.00", "", ""],
+        ["b", "", "", "", "", "70.00 (n = 1)", ""],
+    ]
+
+
+def test_proxy_and_smoke_runs_never_stand_at_paper_scale():
+    results = Results([finished("a", "x", 99.0, scale="proxy"), finished("a", "x", 98.0, scale="smoke")])
+    assert grid(TABLE, results, "paper").rows[0][2] == ""
+    assert grid(TABLE, results, "proxy").rows[0][2] == "99.00 (n = 1)"
+    assert results.scales(TABLE) == ["paper", "proxy", "smoke"]
+
+
+def test_unfinished_runs_count_for_nothing():
+    results = Results([finished("a", "x", 99.0, status="failed"), finished("a", "y", 98.0, status="running")])
+    assert grid(TABLE, results, "paper").rows[0][2] == ""
+    assert len(results.unfinished) == 2
+
+
+def test_one_reported_number_for_all_columns_is_shown_once():
+    table = TableDefinition("s", "S", ["0"], ["p", "q"], {"test_accuracy": "final", "best_test_accuracy": "max"},
+                            reported={"0": {"test_accuracy": 45.0, "best_test_accuracy": 46.0}})  # fmt: skip
+    g = grid(table, Results([finished("0", "q", 47.0, table="s")]), "paper")
+    assert g.header == ["row", "final, reported", "p: final", "difference", "q: final", "difference",
+                        "max, reported", "p: max", "difference", "q: max", "difference"]  # fmt: skip
+    assert g.rows == [["0", "45.00", "", "", "47.00 (n = 1)", "+2.00", "46.00", "", "", "47.00 (n = 1)", "+1.00"]]
+
+
+def test_decisions_stand_under_the_table_and_say_whose_they_are():
+    runs = [
+        finished("a", "x", 1.0, decisions={"k": "one reading", "all": "same"}),
+        finished("a", "y", 1.0, decisions={"k": "another", "all": "same"}),
+    ]
+    assert grid(TABLE, Results(runs), "paper").notes == ["k (x): one reading", "all: same", "k (y): another"]
+
+
+def test_markdown_and_latex_escape_what_they_must():
+    g = grid(TABLE, Results([finished("a", "x", 50.0)]), "paper")
+    assert all(line.count("|") == 8 for line in markdown([g]).splitlines() if line.startswith("|"))
+    tex = latex([g])
+    assert r"A \& B\_c, 100 \%" in tex
+    assert len(re.findall(r"(?<!\\)&", tex)) == 3 * 6
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    for i, (row, accuracy) in enumerate({"0": 45.0, "50": 44.0}.items()):
+        for seed in range(2):
+            path = tmp_path / "outputs" / "srikanth_1" / f"{i}{seed}" / "record.json"
+            path.parent.mkdir(parents=True)
+            record.write(finished(row, "as_published", accuracy + seed, seed, table="srikanth_1"), path)
+    copy = tmp_path / "outputs" / "published" / "record.json"
+    copy.parent.mkdir()
+    record.write(finished("0", "as_published", 45.0, 0, table="srikanth_1"), copy)  # the same run, published
+    (tmp_path / "outputs" / "broken").mkdir()
+    (tmp_path / "outputs" / "broken" / "record.json").write_text("{")
+    return tmp_path / "outputs"
+
+
+def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_path, capsys):
+    text = build_report(outputs, tmp_path / "report", "srikanth_1")
+    assert "| 0 | 45.51 | 45.50 ± 0.71 (n = 2) | -0.01 |" in text
+    assert "left out: cannot read the record" in capsys.readouterr().err
+    names = {p.relative_to(tmp_path / "report").as_posix() for p in (tmp_path / "report").rglob("*") if p.is_file()}
+    assert names == {"index.html", "tables.md", "tables.csv", "tables.tex", "figures/srikanth_1-paper-accuracy.svg"}
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert page.count("<svg") == 1
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched
+    assert "45.50 ± 0.71 (n = 2)" in page
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "tables.csv").read_text())))
+    (cell,) = (
+        r
+        for r in rows
+        if (r["table"], r["row"], r["column"], r["metric"]) == ("srikanth_1", "50", "as_published", "test_accuracy")
+    )
+    assert (cell["reported"], cell["mean"], cell["n"], cell["difference"]) == ("44.79", "44.5", "2", "-0.29")
+    (empty,) = (
+        r
+        for r in rows
+        if (r["table"], r["row"], r["column"], r["metric"]) == ("srikanth_1", "40000", "corrected", "test_accuracy")
+    )
+    assert (empty["reported"], empty["mean"], empty["n"]) == ("48.09", "", "0")
+
+
+def test_the_same_records_give_the_same_files(outputs, tmp_path):
+    for place in ("one", "two"):
+        build_report(outputs, tmp_path / place)
+    for path in (tmp_path / "one").rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_what_the_text_reports_is_in_the_definitions():
+    tables = load_definitions(conf_dir())
+    first, second = tables["srikanth_1"], tables["srikanth_2"]
+    assert [first.reported_value(row, "as_published", "best_test_accuracy") for row in first.rows] == [
+        45.51,
+        45.04,
+        51.77,
+        48.09,
+        10.03,
+    ]
+    assert [first.reported_value(row, "corrected", "test_accuracy") for row in first.rows] == [
+        45.51,
+        44.79,
+        51.77,
+        48.09,
+        10.00,
+    ]
+    assert [second.reported_value(row, "corrected", "test_accuracy") for row in second.rows] == [45.67, 45.77, 47.54]
+
+
+def test_mistakes_are_named(tmp_path):
+    with pytest.raises(UserError, match="there is no folder"):
+        build_report(tmp_path / "nowhere", tmp_path)
+    with pytest.raises(UserError, match="there is no table srikanth_3: demo, srikanth_1"):
+        build_report(tmp_path, tmp_path, "srikanth_3")
+
+
+def test_an_empty_folder_gives_empty_tables(tmp_path):
+    assert read_records(tmp_path) == []
+    assert "| 0 | 45.51 |  |  |" in build_report(tmp_path, tmp_path / "r", "srikanth_1")
+
+
+def test_the_listing_counts_the_runs_of_every_cell(outputs):
+    text = list_tables(outputs)
+    assert "  paper scale: 2 of 10 cells done" in text
+    assert "    50 | as_published: 2 at paper scale" in text
+    assert "    50000 | corrected: not run" in text
+    assert "demo: Five methods" in text

@@ -1,0 +1,161 @@
+"""Composition: every file of conf/ fits the schema, and the fingerprint says what it should."""
+
+import itertools
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from fewlabels.config import check, conf_dir, fingerprint, resolved
+from fewlabels.report.definitions import load_definitions
+from fewlabels.types import UserError
+
+GROUPS = {
+    group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
+    for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "debug")
+}
+MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUPS.items() for o in options])
+def test_every_option_composes_and_passes_the_checks(group, option, configure):
+    check(configure(f"{group}={option}", *([MUST_BE_GIVEN[option]] if option in MUST_BE_GIVEN else [])))
+
+
+@pytest.mark.parametrize(("method", "dataset"), [*itertools.product(GROUPS["method"], ["cifar10_250", "svhn_1000"])])
+def test_every_method_composes_with_other_data(method, dataset, configure):
+    cfg = configure(f"method={method}", f"dataset={dataset}")
+    assert cfg.views.flip == (dataset == "cifar10_250")
+
+
+SETTINGS = {
+    "cifar10_250": (250, None),
+    "cifar10_4000": (4000, None),
+    "cifar10_8000": (8000, None),
+    "cifar100_2500": (2500, None),
+    "cifar100_10000": (10000, None),
+    "svhn_500": (500, None),
+    "svhn_1000": (1000, None),
+    "mnist_50": (50, None),
+    "imagenet_64k_200k": (64000, 200000),
+    "cifar10_srikanth": (30000, 20000),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_papers_label_counts(name, configure):
+    dataset = configure(f"dataset={name}").dataset
+    assert (dataset.num_labels, dataset.num_unlabelled) == SETTINGS[name]
+
+
+def sweep(cfg):
+    """Every combination of a table's sweep, as the basic sweeper makes them."""
+    params = OmegaConf.to_container(cfg.hydra.sweeper.params)
+    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    axes = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in parsed
+    ]
+    return list(itertools.product(*axes))
+
+
+@pytest.mark.parametrize("table", sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml")))
+def test_every_table_expands_to_exactly_its_cells(table, configure):
+    from hydra.core.hydra_config import HydraConfig
+
+    definition = load_definitions(conf_dir())[table]
+    cells = []
+    for overrides in sweep(configure(f"table={table}", hydra=True)):
+        cfg = configure(f"table={table}", *overrides, hydra=True)
+        HydraConfig.instance().set_config(cfg)
+        del cfg.hydra
+        OmegaConf.resolve(cfg)
+        check(cfg)
+        cells.append((cfg.table.row, cfg.table.column, cfg.seed))
+    assert len(set(cells)) == len(cells)
+    assert {cell[:2] for cell in cells} == set(itertools.product(definition.rows, definition.columns))
+    assert set(definition.reported) <= set(definition.rows)
+
+
+def test_the_srikanth_tables_set_what_the_text_says(configure):
+    def cell(table, row, column="as_published"):
+        return configure(f"table={table}", f"table.row='{row}'", f"table.column={column}")
+
+    first = cell("srikanth_1", "5000")
+    assert (first.epochs, first.dataset.num_labels, first.dataset.num_unlabelled) == (58, 45000, 5000)
+    assert (first.optim.name, first.optim.lr, first.optim.step_every, first.optim.keep_gradient) == (
+        "adam",
+        0.001,
+        "epoch",
+        False,
+    )
+    assert (first.views.notebook, first.views.test, first.batch.order, first.batch.size) == (True, "flip", "in_turn", 64)
+    assert cell("srikanth_1", "50000").optim.keep_gradient  # never zeroed without labels
+    last = cell("srikanth_2", "100 / 0.125 / 0.5", "corrected")
+    assert (last.method.w_kmeans, last.method.w_augment, last.method.w_labeled) == (100, 0.125, 0.5)
+    assert (last.epochs, last.dataset.num_unlabelled, last.optim.step_every) == (35, 20000, "batch")
+    assert (last.views.notebook, last.views.test, last.batch.order) == (False, "plain", "together")
+
+
+def identity(cfg):
+    return fingerprint(cfg, "data", "split")
+
+
+def test_the_fingerprint_ignores_places_and_trackers(configure):
+    base = identity(configure())
+    for override in (
+        "output_root=elsewhere",
+        "dataset.path=elsewhere",
+        "tracking=wandb",
+        "hardware=cpu",
+        "checkpoint_seconds=5",
+    ):
+        assert identity(configure(override)) == base
+
+
+def test_the_fingerprint_ignores_how_a_number_is_written_and_defaults(configure):
+    base = configure("method=entropy")
+    assert identity(configure("method=entropy", "method.beta=0", "method.alpha=0.80")) == identity(base)
+    del base.method.beta  # at its default
+    del base.batch.steps
+    assert identity(base) == identity(configure("method=entropy"))
+
+
+def test_the_fingerprint_follows_what_changes_the_result(configure):
+    changes = ["seed=1", "epochs=31", "eval_every=2", "scale=smoke", "batch.size=32", "views.padding=2", "optim.lr=0.01"]
+    changes += ["dataset.num_labels=100", "dataset.split_seed=7", "model=wide_resnet_28_2", "optim=fixmatch"]
+    changes += ["method=fixmatch", "method=entropy"]
+    identities = [identity(configure(change)) for change in changes]
+    assert len({*identities, identity(configure())}) == len(changes) + 1
+    assert len({fingerprint(configure(), *digests) for digests in (("a", "b"), ("a", "c"), ("d", "b"))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["epochs=0"], "epochs=0 must be at least 1"),
+        (["batch.size=0"], "batch.size=0 must be at least 1"),
+        (["seed=-1"], "seed=-1"),
+        (["optim.schedule=linear"], "optim.schedule=linear is none of constant, halving, cosine, fixmatch"),
+        (["optim.ema_decay=1"], "optim.ema_decay=1"),
+        (["optim.step_every=epoch", "optim.accumulate=2"], "optim.accumulate must be 1"),
+        (["dataset.std=[1,1]"], "one value a channel"),
+        (
+            ["method._target_=fewlabels.methods.nothing.Nothing"],
+            "method._target_=fewlabels.methods.nothing.Nothing cannot be imported",
+        ),
+        (["dataset=folder"], "dataset.num_labels must be given"),
+        (["+method.colour=1"], "method.colour: Supervised takes"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(overrides, message, configure):
+    with pytest.raises(UserError, match=message):
+        check(configure(*overrides))
+
+
+def test_resolved_values_are_plain(configure):
+    values = resolved(configure("method=kmeans_fixmatch"))
+    assert values["batch"]["order"] == "together"
+    assert values["dataset"]["split_seed"] == 0

@@ -1,0 +1,55 @@
+"""What a record says, worked out from a curve by hand."""
+
+import json
+import math
+
+import pytest
+
+from fewlabels import record
+from fewlabels.types import RunRecord, UserError
+
+
+def test_summary_by_hand():
+    tests = [10, 50, 40, 45, 30]
+    validation = [5, 20, 60, 60, 50]
+    curve = [
+        {"epoch": i + 1, "test_accuracy": t, "validation_accuracy": v}
+        for i, (t, v) in enumerate(zip(tests, validation, strict=True))
+    ]
+    assert record.summarise(curve) == {
+        "test_accuracy": 30,
+        "test_error": 70,
+        "test_accuracy_median20": 40,
+        "test_error_median20": 60,
+        "best_test_accuracy": 50,
+        "best_test_error": 50,
+        "validation_accuracy": 50,
+        "best_validation_accuracy": 60,
+        "test_accuracy_at_best_validation": 40,  # the first of the two epochs at 60
+        "test_error_at_best_validation": 60,
+    }  # fmt: skip
+
+
+def test_the_median_runs_over_the_last_twenty_evaluations():
+    curve = [{"test_accuracy": 0.0}] * 30 + [{"loss": 1.0}] + [{"test_accuracy": 80.0}] * 11 + [{"test_accuracy": 90.0}] * 9
+    assert record.summarise(curve)["test_accuracy_median20"] == 80
+
+
+def test_no_evaluation_no_metrics():
+    assert record.summarise([{"epoch": 1, "loss": 2.0}]) == {}
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    written = RunRecord(table="demo", row="fixmatch", seed=3, metrics={"test_accuracy": 90.5}, curve=[{"loss": math.nan}])
+    record.write(written, tmp_path / "record.json")
+    assert json.loads((tmp_path / "record.json").read_text())["curve"] == [{"loss": None}]
+    read = record.read(tmp_path / "record.json")
+    assert (read.table, read.row, read.seed, read.metrics) == ("demo", "fixmatch", 3, {"test_accuracy": 90.5})
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 99}'])
+def test_files_that_are_no_records_are_refused(tmp_path, content):
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(UserError, match="record"):
+        record.read(tmp_path / "record.json")

@@ -1,0 +1,221 @@
+"""Whole runs: what they leave, what they refuse, and that the same command comes back to the same place."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from fewlabels import assemble
+from fewlabels.config import build
+from fewlabels.methods.base import Method
+from fewlabels.train import run
+from fewlabels.types import StepOutput, UserError
+from tests.conftest import random_images, write_image_tar
+
+SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]
+
+
+def folder_of(tmp_path):
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
+    result = run(configure(*SHORT, "method=fixmatch", "dataset.num_validation=10"))
+    folder = folder_of(tmp_path)
+    assert folder.name == f"fixmatch-simple_cnn-digits_50-s0-{result.fingerprint[:8]}"
+    assert {p.name for p in folder.iterdir()} - {".lock"} == {
+        "record.json", "metrics.jsonl", "config.yaml", "split.npz", "checkpoint.pt",
+    }  # fmt: skip
+    written = json.loads((folder / "record.json").read_text())
+    assert written["status"] == "finished"
+    assert written["schema"] == 1
+    assert written["scale"] == "paper"
+    assert written["seed"] == 0
+    assert {
+        "test_accuracy",
+        "test_error",
+        "best_test_accuracy",
+        "validation_accuracy",
+        "test_accuracy_at_best_validation",
+    } <= set(written["metrics"])
+    assert {"seconds", "images_seen", "images_per_second", "peak_memory_mib"} == set(written["cost"])
+    assert written["cost"]["images_seen"] == 3 * 4 * 32
+    assert written["environment"]["torch"] == torch.__version__
+    assert "fixmatch.strong" in written["decisions"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    split = np.load(folder / "split.npz")
+    assert len(split["labelled"]) == 40
+    assert len(split["validation"]) == 10
+
+
+def test_the_same_command_again_does_nothing(configure, tmp_path, capsys, monkeypatch):
+    first = run(configure(*SHORT))
+    monkeypatch.setattr("fewlabels.loop.Loop.run", None)
+    again = run(configure(*SHORT))
+    assert again.metrics == first.metrics
+    assert "finished already" in capsys.readouterr().err
+    folder_of(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["supervised", "entropy", "pseudo_label", "fixmatch", "kmeans_fixmatch"])
+def test_same_seed_same_bits_and_another_seed_others(method, configure, tmp_path):
+    def weights(seed, place):
+        run(configure(*SHORT, f"method={method}", f"seed={seed}", f"output_root={tmp_path / place}"))
+        (path,) = (tmp_path / place).rglob("checkpoint.pt")
+        return torch.load(path, weights_only=True)["model"]["fc1.weight"]
+
+    one, two, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_learning_happens(configure):
+    assert run(configure("epochs=8", "batch.steps=20", "batch.size=64")).metrics["test_accuracy"] > 60
+
+
+def test_the_average_of_the_weights_is_what_is_evaluated(configure, tmp_path):
+    result = run(configure(*SHORT, "optim.ema_decay=0.9999"))
+    assert result.metrics["test_accuracy"] < 40  # hardly moved from the fresh weights
+    state = torch.load(folder_of(tmp_path) / "checkpoint.pt", weights_only=True)
+    assert not torch.equal(state["ema"]["fc1.weight"], state["model"]["fc1.weight"])
+
+
+def parts(cfg):
+    data = assemble.open_images(cfg)
+    split = assemble.draw_split(cfg, data)
+    model = assemble.build_model(cfg, data)
+    method = build("method", cfg.method)
+    info = assemble.identify(cfg, data, split, model)
+    info.folder.mkdir(parents=True, exist_ok=True)
+    return assemble.build_loop(cfg, info, data, split, model, method, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_steps_are_the_whole_batch_s_steps(accumulate, configure, tmp_path):
+    """Mean entropy, negative batch entropy and cross-entropy: the same weights after the same steps, but for rounding."""
+    settings = ["method=entropy", "method.beta=0.5", "batch.size=32", "batch.steps=5", "epochs=1", "optim=sgd"]
+    results = []
+    for n in (1, accumulate):
+        loop = parts(configure(*settings, f"optim.accumulate={n}", f"output_root={tmp_path / str(n)}"))
+        loop.run([])
+        results.append({k: v.clone() for k, v in loop.model.state_dict().items()})
+    for key, value in results[0].items():
+        torch.testing.assert_close(results[1][key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_accumulation_must_divide_the_batch(configure):
+    with pytest.raises(UserError, match="optim.accumulate=3 must divide both the 8 labelled and the 24 unlabelled"):
+        run(configure(*SHORT, "method=entropy", "optim.accumulate=3"))
+
+
+def test_one_step_an_epoch_sums_the_gradient_of_all_batches(configure):
+    loop = parts(configure("epochs=2", "batch.size=25", "batch.order=in_turn", "optim.step_every=epoch", "optim=sgd"))
+    before = {k: v.clone() for k, v in loop.model.state_dict().items()}
+    gradients = []
+    step = loop.optimiser.step
+    loop.optimiser.step = lambda: gradients.append({k: p.grad.clone() for k, p in loop.model.named_parameters()}) or step()
+    loop.run([])
+    assert len(gradients) == loop.step == 2
+    fresh = parts(
+        configure("epochs=2", "batch.size=25", "batch.order=in_turn", "optim.step_every=epoch", "optim=sgd", "seed=0")
+    )
+    fresh.model.load_state_dict(before)
+    fresh.model.zero_grad()  # the finished run's checkpoint brought its gradient along
+    assert fresh.loader.plan.steps == 2  # 50 labels in batches of 25
+    for i in range(2):
+        fresh.method.step(fresh.model, fresh.loader.batch(0, i)).loss.backward()
+    for key, parameter in fresh.model.named_parameters():
+        torch.testing.assert_close(gradients[0][key], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_clipping_bounds_the_gradient(configure):
+    loop = parts(configure(*SHORT, "optim=sgd", "optim.clip_norm=0.01"))
+    norms = []
+    step = loop.optimiser.step
+    loop.optimiser.step = lambda: (
+        norms.append(math.sqrt(sum(p.grad.square().sum().item() for p in loop.model.parameters()))) or step()
+    )
+    loop.run([])
+    assert max(norms) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_evaluation_every_n_epochs_and_at_the_end(configure):
+    result = run(configure(*SHORT, "epochs=5", "eval_every=2"))
+    assert ["test_accuracy" in line for line in result.curve] == [False, True, False, True, True]
+
+
+class Exploding(Method):
+    """Goes well for an epoch, then does not."""
+
+    steps = 0
+
+    def step(self, model, batch):
+        self.steps += 1
+        loss = model(batch.labelled["weak"]).square().mean()
+        return StepOutput(loss * (math.inf if self.steps > 4 else 1), {"squares": loss.detach()})
+
+
+def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_last_good_checkpoint(configure, tmp_path):
+    cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=0")
+    with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 8; loss (inf|nan), squares"):
+        run(cfg)
+    folder = folder_of(tmp_path)
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    record = json.loads((folder / "record.json").read_text())
+    assert record["status"] == "failed"
+    assert "not finite" in record["error"]
+
+
+def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint_within_an_epoch(configure, tmp_path):
+    cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=1e-9")
+    with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 5;"):
+        run(cfg)
+    state = torch.load(folder_of(tmp_path) / "checkpoint.pt", weights_only=True)
+    assert (state["epoch"], state["step_in_epoch"]) == (1, 0)
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_a_second_process_leaves_a_run_alone(configure, tmp_path):
+    cfg = configure(*SHORT)
+    data = assemble.open_images(cfg)
+    folder = assemble.identify(cfg, data, assemble.draw_split(cfg, data), assemble.build_model(cfg, data)).folder
+    folder.mkdir(parents=True)
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match="is being trained by another process"):
+        run(cfg)
+
+
+def test_a_damaged_checkpoint_is_never_silently_started_over(configure, tmp_path):
+    run(configure(*SHORT))
+    folder = folder_of(tmp_path)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {"status": "running"}))
+    content = (folder / "checkpoint.pt").read_bytes()
+    (folder / "checkpoint.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"checkpoint .*checkpoint.pt is damaged"):
+        run(configure(*SHORT))
+
+
+def test_one_s_own_images_from_an_archive(configure, tmp_path):
+    train, test = random_images(60, 3, size=16), random_images(30, 3, size=16, seed=1)
+    write_image_tar(tmp_path / "mine.tar.gz", train, test, ("ant", "bee", "cat"))
+    data = ["dataset=folder", f"dataset.path={tmp_path / 'mine.tar.gz'}", "dataset.num_labels=30", "views.flip=false"]
+    cfg = configure(*data, "method=entropy", "epochs=6", "batch.size=32", "batch.steps=10")
+    assert run(cfg).metrics["test_accuracy"] > 90
+
+
+@pytest.mark.parametrize("variant", ["as_published", "corrected"])
+def test_a_cell_of_a_srikanth_table_at_smoke_scale(variant, configure, tmp_path):
+    train, test = random_images(200, 10), random_images(40, 10, seed=1)
+    classes = tuple(f"class{i}" for i in range(10))
+    write_image_tar(tmp_path / "cifar10.tar.gz", train, test, classes)
+    cell = ["table=srikanth_1", "table.row='5000'", f"table.column={variant}", "scale=smoke"]
+    result = run(configure(*cell, f"dataset.path={tmp_path}", "dataset.num_unlabelled=50", "dataset.num_labels=150"))
+    assert (result.table, result.row, result.column, result.scale) == ("srikanth_1", "5000", variant, "smoke")
+    assert {"cross_entropy", "fixmatch", "kmeans"} <= set(result.curve[0])
+    assert ("notebook" in result.decisions["kmeans_fixmatch.variant"]) == (variant == "as_published")

@@ -1,0 +1,100 @@
+"""Trackers hear of everything, change nothing, and never wait for a network."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fewlabels.tracking.bar import Bar
+from fewlabels.tracking.base import RunInfo
+from fewlabels.tracking.jsonl import JsonLines
+from fewlabels.train import run
+from fewlabels.types import RunRecord
+
+SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]
+
+
+@pytest.fixture
+def info(tmp_path):
+    return RunInfo("name", tmp_path, {"scale": {"name": "smoke"}}, None, None, None, "f" * 64, 4)
+
+
+def test_metrics_lines_are_cut_back_to_the_checkpoint_on_a_resume(info, tmp_path):
+    lines = [{"epoch": i, "step": 10 * i, "loss": 1.0 / i} for i in range(1, 5)]
+    tracker = JsonLines()
+    tracker.start(info, [])
+    for line in lines[:3]:
+        tracker.epoch(line)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "st')  # a kill in the middle of a line
+    tracker.start(info, lines[:2])
+    for line in lines[2:]:
+        tracker.epoch(line)
+    assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == lines
+
+
+def test_metrics_have_no_nan(info, tmp_path):
+    tracker = JsonLines()
+    tracker.start(info, [])
+    tracker.epoch({"epoch": 1, "loss": float("nan")})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"epoch": 1, "loss": None}
+
+
+def test_the_bar_says_loss_accuracy_speed_and_time_left(info, capsys, monkeypatch):
+    for terminal in (True, False):
+        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal)
+        bar = Bar()
+        bar.start(info, [])
+        for epoch in range(1, 5):
+            bar.step(1, 1, 64)
+            bar.epoch({"epoch": epoch, "loss": 0.5, "test_accuracy": 91.25, "validation_accuracy": 90.0})
+        bar.finish(RunRecord())
+        shown = capsys.readouterr().err
+        for fact in ("0.500", "91.25%", "90.00%", "images/s"):
+            assert fact in shown
+        assert ("left" in shown) == terminal
+
+
+def test_wandb_offline_holds_the_curves(configure, tmp_path):
+    """Without an account: no question, no waiting, and the files are there."""
+    started = time.monotonic()
+    result = run(
+        configure(*SHORT, "tracking.wandb=true", "method=pseudo_label", "method.warmup_epochs=1", "method.threshold=0.1")
+    )
+    assert time.monotonic() - started < 120
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    content = file.read_bytes()
+    for expected in (b"test_accuracy", b"cross_entropy", b"pseudo_label_histogram", result.fingerprint[:16].encode()):
+        assert expected in content
+
+
+def test_wandb_without_an_account_goes_offline_by_itself(monkeypatch, tmp_path):
+    from fewlabels.tracking.wandb import WandB
+
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert WandB("p")._chosen_mode() == "offline"
+    assert WandB("p", mode="online")._chosen_mode() == "online"
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert WandB("p")._chosen_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert WandB("p", mode="online")._chosen_mode() == "disabled"
+
+
+def test_tensorboard_holds_the_curves(configure, tmp_path):
+    pytest.importorskip("tensorboard")
+    script = (
+        "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"
+        "e = E(sys.argv[1]); e.Reload(); print([(s.step, s.value) for s in e.Scalars('test_accuracy')])"
+    )
+    result = run(configure(*SHORT, "tracking.tensorboard=true"))
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    out = subprocess.run([sys.executable, "-c", script, str(folder / "tensorboard")], capture_output=True, text=True)
+    points = eval(out.stdout)
+    assert [step for step, _ in points] == [1, 2, 3]
+    assert [value for _, value in points] == pytest.approx([line["test_accuracy"] for line in result.curve], abs=1e-3)
