@@ -14,8 +14,9 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
-from fewlabels.config import Config, conf_dir, register
+from fewlabels.config import Config, register
 from fewlabels.data.images import ImageSet
+from fewlabels.paths import conf_dir
 
 Composer = Callable[..., Config]
 

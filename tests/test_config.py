@@ -6,7 +6,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from fewlabels.config import check, conf_dir, fingerprint, resolved
+from fewlabels.config import check, fingerprint, resolved
+from fewlabels.paths import conf_dir
 from fewlabels.report.definitions import load_definitions
 from fewlabels.types import UserError
 

@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewlabels.config import Config, conf_dir
+from fewlabels.config import Config
+from fewlabels.paths import conf_dir
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1

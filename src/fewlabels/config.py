@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -136,15 +135,6 @@ _CHOICES = {
     "views.test": ("plain", "flip"),
     "tracking.wandb_mode": ("auto", "online", "offline"),
 }
-
-
-def conf_dir() -> Path:
-    """The configuration folder: inside an installed wheel, or beside src/ in a source tree."""
-    package = Path(__file__).resolve().parent
-    for candidate in (package / "conf", package.parents[1] / "conf"):
-        if (candidate / "config.yaml").is_file():
-            return candidate
-    raise UserError("fewlabels was installed without its conf/ folder: install it again")
 
 
 def register() -> None:

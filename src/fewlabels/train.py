@@ -17,8 +17,9 @@ from omegaconf import OmegaConf
 from fewlabels import hardware, record
 from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
 from fewlabels.cli import complain, guarded
-from fewlabels.config import Config, build, check, conf_dir, register
+from fewlabels.config import Config, build, check, register
 from fewlabels.loop import Loop
+from fewlabels.paths import conf_dir
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.types import RunRecord, UserError

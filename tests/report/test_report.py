@@ -7,7 +7,7 @@ import re
 import pytest
 
 from fewlabels import record
-from fewlabels.config import conf_dir
+from fewlabels.paths import conf_dir
 from fewlabels.report.__main__ import build_report, list_tables
 from fewlabels.report.collect import Cell, Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
@@ -46,10 +46,10 @@ def test_cells_show_reported_reproduced_and_difference():
         "row",
         "x: accuracy, reported",
         "x: accuracy",
-        "difference",
+        "Δ",
         "y: accuracy, reported",
         "y: accuracy",
-        "difference",
+        "Δ",
     ]
     assert g.rows == [
         ["a", "50.00", "53.00 ± 1.41 (n = 2)", "+3.00", "60.00", "", ""],
@@ -74,8 +74,8 @@ def test_one_reported_number_for_all_columns_is_shown_once():
     table = TableDefinition("s", "S", ["0"], ["p", "q"], {"test_accuracy": "final", "best_test_accuracy": "max"},
                             reported={"0": {"test_accuracy": 45.0, "best_test_accuracy": 46.0}})  # fmt: skip
     g = grid(table, Results([finished("0", "q", 47.0, table="s")]), "paper")
-    assert g.header == ["row", "final, reported", "p: final", "difference", "q: final", "difference",
-                        "max, reported", "p: max", "difference", "q: max", "difference"]  # fmt: skip
+    assert g.header == ["row", "final, reported", "p: final", "Δ", "q: final", "Δ",
+                        "max, reported", "p: max", "Δ", "q: max", "Δ"]  # fmt: skip
     assert g.rows == [["0", "45.00", "", "", "47.00 (n = 1)", "+2.00", "46.00", "", "", "47.00 (n = 1)", "+1.00"]]
 
 

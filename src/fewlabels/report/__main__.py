@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fewlabels.config import conf_dir
 from fewlabels.files import write_text
+from fewlabels.paths import conf_dir
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.definitions import load_definitions
 from fewlabels.report.figures import accuracy_figure

@@ -39,7 +39,7 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, str | None]
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>fewlabels: reported and reproduced</title><style>{STYLE}</style></head><body>"
-        "<h1>Reported and reproduced</h1><p class=lead>Mean ± sample standard deviation over seeds; a difference is "
+        "<h1>Reported and reproduced</h1><p class=lead>Mean ± sample standard deviation over seeds (n runs); Δ is "
         "reproduced less reported, in points. A cell where nothing was run is empty.</p>"
         f"<nav>{links}</nav>{body}</body></html>\n"
     )

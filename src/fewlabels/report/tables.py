@@ -58,7 +58,7 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
                 header.append(f"{label}, reported")
             header.append(label)
             if has_reported:
-                header.append("difference")
+                header.append("Δ")
             for line in rows:
                 cell = results.cell(table, scale, line[0], column, metric)
                 if has_reported and not shared:
@@ -96,7 +96,7 @@ def _row(cells: list[str]) -> str:
 
 
 _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
-_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
+_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$"}
 
 
 def _tex(text: str) -> str:
