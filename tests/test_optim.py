@@ -23,12 +23,14 @@ from fewlabels.types import UserError
         ({"schedule": "cosine"}, 400, 0.0),
         ({"schedule": "fixmatch"}, 0, 1.0),
         ({"schedule": "fixmatch"}, 400, math.cos(7 * math.pi / 16)),
-        ({"schedule": "constant", "warmup_epochs": 4}, 1, 0.25),
+        ({"schedule": "constant", "warmup_epochs": 4}, 1, 0.375),
+        ({"schedule": "constant", "warmup_epochs": 4}, 0, 0.125),
+        ({"schedule": "constant", "warmup_epochs": 4}, 3.9, 1.0),
         ({"schedule": "cosine", "warmup_epochs": 4}, 200, 0.5),
     ],
 )
 def test_learning_rates_by_hand(settings, progress, expected):
-    assert lr_factor(OptimConfig(**settings), progress, 400) == pytest.approx(expected, abs=1e-12)
+    assert lr_factor(OptimConfig(**settings), progress, 400, step=0.5) == pytest.approx(expected, abs=1e-12)
 
 
 def test_weight_decay_spares_biases_and_norms():

@@ -38,7 +38,8 @@ def overrides(name: str) -> list[str]:
     options = METHODS[name]
     if not any(option.startswith("method=") for option in options):
         options = [f"method={name}", *options]
-    return [*options, "epochs=3", "batch.steps=6", "scale.max_test_images=100"]
+    length = [] if "method.variant=as_published" in options else ["batch.steps=6"]
+    return [*options, *length, "epochs=3", "scale.max_test_images=100", "scale.max_steps=6"]
 
 
 def state_of(folder: Path) -> tuple[dict, list, dict]:

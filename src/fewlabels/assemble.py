@@ -27,7 +27,8 @@ from fewlabels.types import RunRecord, UserError
 def open_images(cfg: Config) -> ImageData:
     """The data set that ``cfg.dataset`` names, decoded into the cache."""
     dataset = cfg.dataset
-    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed)
+    drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
+    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
     cache = Path(cfg.cache_dir).expanduser() if cfg.cache_dir else default_cache_dir()
     path = Path(dataset.path).expanduser()
     data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)

@@ -123,6 +123,9 @@ class Config:
     decisions: dict[str, str] = field(default_factory=dict)
 
 
+# Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
+RESULTS_VERSION = 1
+
 # Nothing below changes what a run computes, so none of it is in the fingerprint.
 _PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions")
 _DATASET_PLACES = ("source", "path", "download")
@@ -179,6 +182,8 @@ def check(cfg: Config) -> None:
         raise UserError(f"optim.ema_decay={cfg.optim.ema_decay} must lie in [0, 1)")
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
+    if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
+        raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
@@ -218,6 +223,7 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
     """SHA-256 of what changes the result: data, split, model, method, optimiser, schedule, scale, seed.
 
     Settings at their default are left out, so that a new option, whose default changes nothing, changes no fingerprint.
+    The precision counts where it was asked for; with ``auto`` a run may go on on another machine.
     """
     values = {key: value for key, value in resolved(cfg).items() if key not in _PLACES}
     values["dataset"] = {key: value for key, value in values["dataset"].items() if key not in _DATASET_PLACES}
@@ -225,7 +231,10 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
     for group in ("model", "method"):
         parameters = inspect.signature(check_target(group, values[group])).parameters.values()
         defaults[group] = {p.name: p.default for p in parameters}
-    content = json.dumps([_canonical(_unlike(values, defaults)), data_digest, split_digest], sort_keys=True)
+    settings = _canonical(_unlike(values, defaults))
+    if cfg.hardware.precision != "auto":
+        settings["precision"] = cfg.hardware.precision
+    content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -136,7 +136,7 @@ class Loop:
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
                 self._save()
         if self.cfg.step_every == "epoch":
-            self._update(self.epoch)
+            self._update(self.epoch, 1.0)
         self._end_epoch()
 
     def _epoch_start(self) -> EpochStart:
@@ -159,15 +159,15 @@ class Loop:
             (output.loss / len(parts)).backward()
             self._meters.add(output)
         if self.cfg.step_every == "batch":
-            self._update(self.epoch + step / steps)
+            self._update(self.epoch + step / steps, 1 / steps)
             self.optimiser.zero_grad(set_to_none=True)
         images = batch.num_labelled + batch.num_unlabelled
         self.images_seen += images
         for tracker in self._trackers:
             tracker.step(step + 1, steps, images)
 
-    def _update(self, progress: float) -> None:
-        set_lr(self.optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs))
+    def _update(self, progress: float, step: float) -> None:
+        set_lr(self.optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
         if self.cfg.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
         self.optimiser.step()

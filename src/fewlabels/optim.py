@@ -26,11 +26,12 @@ def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer
     raise UserError(f"optim.name={cfg.name} is none of adam, sgd")
 
 
-def lr_factor(cfg: OptimConfig, progress: float, epochs: int) -> float:
+def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0) -> float:
     """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
 
     ``constant``; ``halving`` at the epochs ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), with t
-    in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over ``optim.warmup_epochs`` comes on top of each.
+    in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over ``optim.warmup_epochs`` comes on top of each; it counts
+    the step about to be taken (``step``, in epochs), so that the first one is not lost at rate 0.
     """
     factor = 1.0
     if cfg.schedule == "halving":
@@ -40,7 +41,7 @@ def lr_factor(cfg: OptimConfig, progress: float, epochs: int) -> float:
     elif cfg.schedule == "fixmatch":
         factor = math.cos(7 * math.pi / 16 * progress / epochs)
     if progress < cfg.warmup_epochs:
-        factor *= progress / cfg.warmup_epochs
+        factor *= min(1.0, (progress + step) / cfg.warmup_epochs)
     return factor
 
 

@@ -52,7 +52,14 @@ def test_epochs_seeds_and_names_have_orders_of_their_own():
         (dict(labelled=40, unlabelled=480, labelled_share=1.0, epoch_of="labelled"), EpochPlan(1, 64, 0)),
         (dict(labelled=40, unlabelled=480, fixed_steps=5), EpochPlan(5, 16, 48)),
         (dict(labelled=40, unlabelled=480, max_steps=3), EpochPlan(3, 16, 48)),
-        (dict(labelled=130, unlabelled=65, order="in_turn"), EpochPlan(5, 64, 64, True, 3)),
+        (
+            dict(labelled=130, unlabelled=65, labelled_share=None, order="in_turn"),
+            EpochPlan(5, 64, 64, "in_turn", labelled_steps=3),
+        ),
+        (
+            dict(labelled=100, unlabelled=300, labelled_share=None, epoch_of="all", order="joined"),
+            EpochPlan(7, 16, 48, "joined"),
+        ),
     ],
 )
 def test_epoch_plans(arguments, expected):
@@ -65,6 +72,9 @@ def test_epoch_plans(arguments, expected):
         ({"epoch_of": "both"}, "batch.epoch_of=both is none of labelled, unlabelled, all"),
         ({"order": "mixed"}, "batch.order=mixed"),
         ({"labelled_share": 1.5}, "must lie in"),
+        ({"labelled_share": 0.005}, "leaves no labelled image in a batch of 64"),
+        ({"order": "joined"}, "batch.labelled_share has no meaning with batch.order=joined"),
+        ({"order": "in_turn", "labelled_share": None, "fixed_steps": 4}, "batch.steps has no meaning"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):

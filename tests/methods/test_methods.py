@@ -77,9 +77,9 @@ def prepared(name, configure, batch, network, **options):
     return method
 
 
-def test_the_methods_of_this_file_are_all_there_are():
-    assert list(EAGER) == sorted(EAGER, key=list(EAGER).index)
+def test_no_method_escapes_these_tests():
     assert set(EAGER) == set(METHODS)
+    assert set(UNLABELLED_TERMS) == set(METHODS) - {"supervised"}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -103,21 +103,17 @@ def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, config
 
 @pytest.mark.parametrize("name", UNLABELLED_TERMS)
 def test_the_unlabelled_loss_falls_in_training(name, configure):
-    network, batch = model(), make_batch()
+    network, batch = model(), make_batch(labelled=0)
     method = prepared(name, configure, batch, network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     history = []
-    for _ in range(25):
+    for _ in range(80):
         output = method.step(network, batch)
-        history.append({term: output.terms[term].item() for term in UNLABELLED_TERMS[name]})
+        history.append(output.loss.item())
         optimiser.zero_grad()
         output.loss.backward()
         optimiser.step()
-    if name == "kmeans_fixmatch":  # its two terms share one weight: look at what is minimised
-        totals = [line["fixmatch"] + line["kmeans"] for line in history]
-        assert totals[-1] < totals[0]
-    else:
-        assert all(history[-1][term] < 0.95 * history[0][term] for term in history[0])
+    assert history[-1] < 0.9 * history[0] if history[0] > 0 else history[-1] < history[0] - 0.1
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -79,6 +79,7 @@ class Loader:
     def plan_epoch(self, unlabelled: Tensor | None = None) -> EpochPlan:
         """Lay out the coming epoch; ``unlabelled`` restricts it to these images of the unlabelled set."""
         self.unlabelled = self.all_unlabelled if unlabelled is None else Stream(unlabelled, self.seed, "unlabelled")
+        self.joined = Stream(torch.arange(len(self.labelled) + len(self.unlabelled)), self.seed, "joined")
         batching = self.batching
         self.plan = plan_epoch(
             len(self.labelled),
@@ -108,12 +109,17 @@ class Loader:
         pixels = self.images.gather(index)
         if len(index) == 0:  # keep the shapes: an empty stream is an empty batch
             pixels = self.images.gather(torch.zeros(1, dtype=torch.int64))
-            return {name: self.images.views.make("plain", pixels, random)[:0] for name in names}
-        return {name: self.images.views.make(name, pixels, random) for name in names}
+            return {name: view[:0] for name, view in self.images.views.make_all(names, pixels, random).items()}
+        return self.images.views.make_all(names, pixels, random)
 
     def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         plan = self.plan
-        if not plan.in_turn:
+        if plan.order == "joined":
+            size = plan.labelled + plan.unlabelled
+            place = self.joined.take(epoch, step * size, size)
+            split = len(self.labelled)
+            return self.labelled.indices[place[place < split]], self.unlabelled.indices[place[place >= split] - split]
+        if plan.order == "together":
             return (
                 self.labelled.take(epoch, step * plan.labelled, plan.labelled),
                 self.unlabelled.take(epoch, step * plan.unlabelled, plan.unlabelled),

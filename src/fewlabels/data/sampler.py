@@ -15,7 +15,7 @@ from fewlabels.seeding import generator
 from fewlabels.types import UserError
 
 EPOCHS_OF = ("labelled", "unlabelled", "all")
-ORDERS = ("together", "in_turn")
+ORDERS = ("together", "joined", "in_turn")
 
 
 class Stream:
@@ -56,14 +56,16 @@ class Stream:
 class EpochPlan:
     """How an epoch is cut: ``steps`` batches of ``labelled`` + ``unlabelled`` images.
 
+    ``together``: every batch holds ``labelled`` and ``unlabelled`` images, and both streams repeat as needed.
+    ``joined``: the two sets are shuffled into one, and a batch holds ``labelled`` + ``unlabelled`` images as they come.
     ``in_turn``: first ``labelled_steps`` batches of labelled images alone, then the unlabelled ones alone; the last of
-    each is as short as the set leaves it. Otherwise every batch holds both, and both streams repeat as needed.
+    each is as short as the set leaves it.
     """
 
     steps: int
     labelled: int
     unlabelled: int
-    in_turn: bool = False
+    order: str = "together"
     labelled_steps: int = 0
 
 
@@ -83,7 +85,7 @@ def plan_epoch(
     Args:
         num_labelled, num_unlabelled: images in the two streams; one of them may be 0, and gets no share then.
         size: images a batch (T).
-        labelled_share: R/T; None: in proportion to the two sets.
+        labelled_share: R/T; None: in proportion to the two sets, rounded, at least one image of each.
         epoch_of: whose full pass makes an epoch.
         order: ``together`` or ``in_turn``; see :class:`EpochPlan`.
         fixed_steps: batches an epoch whatever the sets' sizes, in the place of ``epoch_of``.
@@ -95,13 +97,17 @@ def plan_epoch(
         raise UserError(f"batch.order={order} is none of {', '.join(ORDERS)}")
     if num_labelled + num_unlabelled == 0:
         raise UserError("there is nothing to train on: no labelled and no unlabelled images")
+    if order != "together" and labelled_share is not None:
+        raise UserError(f"batch.labelled_share has no meaning with batch.order={order}: leave it null")
     if order == "in_turn":
+        if fixed_steps is not None:
+            raise UserError("batch.steps has no meaning with batch.order=in_turn: leave it null")
         labelled_steps = -(-num_labelled // size)
         unlabelled_steps = -(-num_unlabelled // size)
         if max_steps is not None:
             labelled_steps = min(labelled_steps, max_steps)
             unlabelled_steps = min(unlabelled_steps, max_steps)
-        return EpochPlan(labelled_steps + unlabelled_steps, size, size, True, labelled_steps)
+        return EpochPlan(labelled_steps + unlabelled_steps, size, size, order, labelled_steps)
     labelled = _labelled_count(num_labelled, num_unlabelled, size, labelled_share)
     unlabelled = size - labelled
     passes = {
@@ -113,7 +119,7 @@ def plan_epoch(
     if total == 0 or each == 0:  # that stream is empty: the other one makes the epoch
         total, each = passes["all"]
     steps = -(-total // each) if fixed_steps is None else fixed_steps
-    return EpochPlan(steps if max_steps is None else min(steps, max_steps), labelled, unlabelled)
+    return EpochPlan(steps if max_steps is None else min(steps, max_steps), labelled, unlabelled, order)
 
 
 def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: float | None) -> int:
@@ -126,4 +132,7 @@ def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: fl
         return min(max(round(share * size), 1), size - 1)
     if not 0 <= share <= 1:
         raise UserError(f"batch.labelled_share={share} must lie in [0, 1]")
-    return round(share * size)
+    count = round(share * size)
+    if share > 0 and count == 0:
+        raise UserError(f"batch.labelled_share={share} leaves no labelled image in a batch of {size}")
+    return count

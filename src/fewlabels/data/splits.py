@@ -52,7 +52,7 @@ def make_split(
     num_labels: int | None,
     num_unlabelled: int | None = None,
     num_validation: int = 0,
-    labelled_in_unlabelled: bool = True,
+    labelled_in_unlabelled: bool = False,
     name: str = "data",
     seed: int = 0,
 ) -> Split:
@@ -64,7 +64,7 @@ def make_split(
         num_unlabelled: unlabelled images over all classes, the same number a class; None: all that may be.
         num_validation: held out of the labelled images, the same number a class; they are in no stream.
         labelled_in_unlabelled: whether the labelled images also count as unlabelled ones.
-        name: of the data set; the split depends on it, on the numbers and on ``seed`` alone.
+        name: of the data set; the split depends on it, on the numbers, on ``seed`` and on the order within each class.
 
     Raises:
         UserError: numbers that do not divide by the classes, or more images than a class has.
@@ -83,7 +83,9 @@ def make_split(
         raise UserError(f"dataset.num_validation={num_validation} is more than the {num_labels} labelled images")
     parts: dict[str, list[np.ndarray]] = {"labelled": [], "unlabelled": [], "validation": []}
     for cls in range(num_classes):
-        order = stable_order(np.flatnonzero(labels == cls), name, seed, cls)
+        members = np.flatnonzero(labels == cls)
+        # By rank within the class, so that an archive sorted by class and one in another order label the same images.
+        order = members[stable_order(np.arange(len(members)), name, seed, cls)]
         take = len(order) if per_class is None else per_class
         if take > len(order):
             raise UserError(

@@ -57,9 +57,9 @@ class Views:
         strong: ``randaugment`` or ``jitter``.
         num_ops, magnitude, cutout: of RandAugment, and Cutout's side as a share of the image's.
         hue: range of the jitter's hue shift, in turns; brightness, contrast and saturation vary by 0.4.
-        notebook: Srikanth's published pipeline: an image is mirrored and normalised first; then the weak and the strong
-            view of a whole batch draw ONE set of parameters, on normalised values (padding is then mid-grey, and the
-            jitter clamps to [0, 1] what lies in [-1, 1]).
+        notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
+            the weak and the strong view of a whole batch draw ONE set of parameters, on normalised values (padding is then
+            mid-grey, and the jitter clamps to [0, 1] what lies in [-1, 1]).
     """
 
     mean: tuple[float, ...]
@@ -81,9 +81,19 @@ class Views:
         if not 0 <= self.magnitude <= 30:
             raise UserError(f"views.magnitude={self.magnitude} must lie in 0 .. 30")
 
+    def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Several views of each image; the generator lives on the images' device."""
+        if self.notebook and self.flip and names != ("plain",):
+            chosen = Draws(len(images), generator, shared=False).chance(0.5)
+            images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
+        return {name: self._make(name, images, generator) for name in names}
+
     def make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The view ``name`` of each image; the generator lives on the images' device."""
-        if name == "plain":
+        """One view of each image."""
+        return self.make_all((name,), images, generator)[name]
+
+    def _make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
+        if name == "plain" or (name == "flip" and self.notebook):
             return self._normalise(self._window(images, self._none(images)))
         own = Draws(len(images), generator, shared=False)
         if name == "flip":
@@ -91,7 +101,7 @@ class Views:
         if name not in VIEWS:
             raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
         if self.notebook:
-            return self._notebook(name, images, own, Draws(len(images), generator, shared=True))
+            return self._notebook(name, images, Draws(len(images), generator, shared=True))
         images = self._random_window(images, own, self.reflect)
         if name == "weak":
             return self._normalise(images)
@@ -100,9 +110,8 @@ class Views:
             return self._normalise(cutout(images, self.cutout, generator))
         return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
 
-    def _notebook(self, name: str, images: Tensor, own: Draws, shared: Draws) -> Tensor:
-        mirrored = self._window(images, own.chance(0.5) if self.flip else self._none(images))
-        x = self._normalise(mirrored).permute(0, 2, 3, 1)
+    def _notebook(self, name: str, images: Tensor, shared: Draws) -> Tensor:
+        x = self._normalise(self._window(images, self._none(images))).permute(0, 2, 3, 1)
         x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
         return self._jitter(x, shared, scale=False) if name == "strong" else x
 

@@ -109,6 +109,7 @@ class KMeansFixMatch(Method):
 
     def _kmeans(self, z: Tensor) -> Tensor:
         assert self._centroids is not None
+        self._centroids = self._centroids.to(z)  # a checkpoint brings them back on the processor
         return losses.kmeans(z, self._centroids, losses.nearest_centroid(z, self._centroids))
 
     def epoch_metrics(self) -> dict[str, float | list[float]]:

@@ -76,7 +76,9 @@ class PseudoLabel(Method):
             images, labels = torch.cat([images, batch.unlabelled["weak"]]), torch.cat([labels, given])
         each = F.cross_entropy(model(images), labels, reduction="none")
         detached = each.detach()
-        terms = {"cross_entropy": detached[: batch.num_labelled].mean()}
+        terms = {}
+        if batch.num_labelled:
+            terms["cross_entropy"] = detached[: batch.num_labelled].mean()
         if batch.num_unlabelled:
             terms["pseudo_label"] = detached[batch.num_labelled :].mean()
         return StepOutput(each.mean(), terms)

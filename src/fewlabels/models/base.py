@@ -21,11 +21,13 @@ class Classifier(nn.Module, ABC):
     """An image classifier. Subclasses write :meth:`compute`; calling the model gives the logits.
 
     ``name`` stands in the run directory's name. ``compute_dtype`` is what convolutions and matrix products
-    run in (bfloat16 through autocast); weights, logits and embeddings stay in their own precision.
+    run in (bfloat16 through autocast); weights, logits and embeddings stay in their own precision. ``memory_format`` is the
+    layout that the images are brought to.
     """
 
     name: str
     compute_dtype: torch.dtype | None = None
+    memory_format: torch.memory_format = torch.preserve_format
 
     @abstractmethod
     def compute(self, images: Tensor) -> Activations:
@@ -33,6 +35,8 @@ class Classifier(nn.Module, ABC):
 
     def activations(self, images: Tensor) -> Activations:
         """As :meth:`compute`, in the model's precision; logits and embedding come back in full precision."""
+        if self.memory_format != torch.preserve_format:
+            images = images.contiguous(memory_format=self.memory_format)
         if self.compute_dtype is None:
             return self.compute(images)
         with torch.autocast(images.device.type, dtype=self.compute_dtype):

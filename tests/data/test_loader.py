@@ -1,0 +1,89 @@
+"""Batches hold the images that the plan says, with their own labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from fewlabels.data.images import ImageSet
+from fewlabels.data.loader import Batching, Images, Loader
+from fewlabels.data.splits import Split
+from fewlabels.data.views import Views
+
+GOLDEN = ([5, 0], [22, 34, 29, 39, 27, 46])  # the same on every machine
+
+
+def numbered(count):
+    """Image i is filled with i, and its label is i modulo 3."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 4, 4, 1)).copy()
+    return ImageSet(images, np.arange(count) % 3)
+
+
+def loader(labelled, unlabelled, views=("plain", "weak"), **batching):
+    settings = {"size": 8, "labelled_share": 0.25, "epoch_of": "unlabelled", "order": "together"} | batching
+    images = Images(numbered(60), Views(mean=(0.0,), std=(1.0,), padding=0), torch.device("cpu"))
+    split = Split(np.arange(labelled), np.arange(20, 20 + unlabelled), np.arange(0))
+    return Loader(images, split, Batching(**settings), "plain", views, seed=0)
+
+
+def epoch(source, number=0):
+    return [source.batch(number, step) for step in range(source.plan.steps)]
+
+
+def filled_with(view):
+    return (view * 255).round().long()[:, 0, 0, 0]
+
+
+def test_views_and_labels_belong_to_the_indices():
+    for batch in epoch(loader(6, 30)):
+        assert torch.equal(filled_with(batch.labelled["plain"]), batch.labelled_index)
+        assert torch.equal(batch.labels, batch.labelled_index % 3)
+        for name in ("plain", "weak"):
+            assert torch.equal(filled_with(batch.unlabelled[name]), batch.unlabelled_index)
+
+
+def test_together_every_batch_has_the_share_and_an_epoch_passes_over_the_unlabelled_set():
+    batches = epoch(loader(6, 30))
+    assert {(b.num_labelled, b.num_unlabelled) for b in batches} == {(2, 6)}
+    assert sorted(torch.cat([b.unlabelled_index for b in batches]).tolist()) == list(range(20, 50))
+
+
+def test_joined_an_epoch_passes_over_both_sets_as_one():
+    source = loader(6, 34, labelled_share=None, epoch_of="all", order="joined")
+    batches = epoch(source)
+    assert sorted(torch.cat([b.labelled_index for b in batches]).tolist()) == list(range(6))
+    assert sorted(torch.cat([b.unlabelled_index for b in batches]).tolist()) == list(range(20, 54))
+    assert len({b.num_labelled for b in batches}) > 1
+    assert all(b.num_labelled + b.num_unlabelled == 8 for b in batches)
+
+
+def test_in_turn_each_set_is_passed_over_once_and_the_last_batch_is_short():
+    batches = epoch(loader(10, 20, labelled_share=None, order="in_turn"))
+    assert [(b.num_labelled, b.num_unlabelled) for b in batches] == [(8, 0), (2, 0), (0, 8), (0, 8), (0, 4)]
+    assert sorted(torch.cat([b.labelled_index for b in batches]).tolist()) == list(range(10))
+    assert all(b.unlabelled["weak"].shape[1:] == (1, 4, 4) for b in batches)
+
+
+def test_a_method_without_unlabelled_views_gets_labelled_batches_only():
+    batches = epoch(loader(6, 30, views=()))
+    assert {(b.num_labelled, b.num_unlabelled) for b in batches} == {(8, 0)}
+
+
+def test_an_epoch_can_be_restricted_to_some_unlabelled_images():
+    source = loader(6, 30)
+    source.plan_epoch(torch.tensor([25, 26, 27]))
+    assert set(torch.cat([b.unlabelled_index for b in epoch(source)]).tolist()) == {25, 26, 27}
+    source.plan_epoch(torch.empty(0, dtype=torch.int64))
+    assert {b.num_unlabelled for b in epoch(source)} == {0}
+    source.plan_epoch()
+    assert len(set(torch.cat([b.unlabelled_index for b in epoch(source)]).tolist())) == 30
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_is_a_function_of_seed_epoch_and_step(threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        batch = loader(6, 30).batch(3, 2)
+    finally:
+        torch.set_num_threads(before)
+    assert (batch.labelled_index.tolist(), batch.unlabelled_index.tolist()) == GOLDEN
