@@ -45,6 +45,15 @@ def test_by_hand():
     assert torch.isfinite(sure.grad).all()
 
 
+def test_a_class_that_underflows_to_zero_has_a_finite_gradient():
+    logits = torch.tensor([[500.0, 0.0, -500.0], [400.0, 0.0, -500.0]], requires_grad=True)
+    assert logits.softmax(1)[:, 1:].sum() == 0
+    (
+        mean_entropy(logits) + negative_batch_entropy(logits) + negative_batch_entropy(logits, logits.softmax(1).mean(0))
+    ).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 def test_gradients_agree_with_finite_differences():
     logits = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(mean_entropy, logits)

@@ -26,7 +26,6 @@ def negative_batch_entropy(logits: Tensor, whole_batch_mean: Tensor | None = Non
     d/dq sum_c q_c log q_c = log q_c + 1 and the ones cancel (probabilities sum to 1).
     """
     mean = logits.softmax(dim=1).mean(dim=0)
-    if whole_batch_mean is None:
-        return torch.xlogy(mean, mean).sum()
-    log_whole = whole_batch_mean.detach().clamp_min(torch.finfo(mean.dtype).tiny).log()
-    return (mean * log_whole).sum()
+    whole = mean if whole_batch_mean is None else whole_batch_mean.detach()
+    # A class that underflows to 0 adds nothing; without the clamp its gradient would be 0 times infinity.
+    return (mean * whole.clamp_min(torch.finfo(mean.dtype).tiny).log()).sum()
