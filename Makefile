@@ -8,7 +8,7 @@ SEEDS ?= 0
 DATA ?= $(if $(FEWLABELS_DATA),$(FEWLABELS_DATA),data)
 OUT ?= outputs
 ARGS ?=
-TABLES := $(basename $(notdir $(wildcard conf/table/*.yaml)))
+TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint tables report clean $(addprefix table-,$(TABLES))

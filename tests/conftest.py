@@ -20,7 +20,7 @@ from fewlabels.paths import conf_dir
 
 Composer = Callable[..., Config]
 
-# Third parties' own warnings, under "error" for all others.
+# The same on every machine, and no bar.
 QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
 
 

@@ -15,6 +15,13 @@ GROUPS = {
     group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
     for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "debug")
 }
+GOLDEN = {
+    "entropy": "d1788161",
+    "fixmatch": "70f67b5a",
+    "kmeans_fixmatch": "4c2b5e8b",
+    "pseudo_label": "c4a94f77",
+    "supervised": "9e6c73c1",
+}
 MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}
 
 
@@ -124,6 +131,11 @@ def test_the_fingerprint_ignores_how_a_number_is_written_and_defaults(configure)
     assert identity(base) == identity(configure("method=entropy"))
 
 
+def test_the_fingerprint_knows_a_precision_that_was_asked_for(configure):
+    auto, full, half = (identity(configure(f"hardware.precision={p}")) for p in ("auto", "fp32", "bf16"))
+    assert len({auto, full, half}) == 3
+
+
 def test_the_fingerprint_follows_what_changes_the_result(configure):
     changes = ["seed=1", "epochs=31", "eval_every=2", "scale=smoke", "batch.size=32", "views.padding=2", "optim.lr=0.01"]
     changes += ["dataset.num_labels=100", "dataset.split_seed=7", "model=wide_resnet_28_2", "optim=fixmatch"]
@@ -133,9 +145,19 @@ def test_the_fingerprint_follows_what_changes_the_result(configure):
     assert len({fingerprint(configure(), *digests) for digests in (("a", "b"), ("a", "c"), ("d", "b"))}) == 3
 
 
+def test_the_fingerprint_of_the_defaults_is_this_one(configure):
+    """It changes when a default does. Then raise RESULTS_VERSION if runs of the old default are not runs of the new one."""
+    identities = [identity(configure(f"method={m}", "hardware.precision=auto"))[:8] for m in GROUPS["method"]]
+    assert dict(zip(GROUPS["method"], identities, strict=True)) == GOLDEN
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["batch.steps=0"], "batch.steps=0 must be at least 1"),
+        (["hardware.threads=0"], "hardware.threads=0 must be at least 1"),
+        (["optim.lr=-1"], "optim.lr=-1.0 must be positive"),
+        (["method=pseudo_label", "optim.accumulate=2"], "optim.accumulate must be 1 with batch.order=joined"),
         (["epochs=0"], "epochs=0 must be at least 1"),
         (["batch.size=0"], "batch.size=0 must be at least 1"),
         (["seed=-1"], "seed=-1"),

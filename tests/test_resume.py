@@ -35,7 +35,8 @@ class Killed(BaseException):
 
 
 def overrides(name: str) -> list[str]:
-    options = METHODS[name]
+    name, _, precision = name.partition("@")
+    options = [*METHODS[name], *([f"hardware.precision={precision}"] if precision else [])]
     if not any(option.startswith("method=") for option in options):
         options = [f"method={name}", *options]
     length = [] if "method.variant=as_published" in options else ["batch.steps=6"]
@@ -68,7 +69,7 @@ def assert_same(a: object, b: object, path: str = "") -> None:
         assert a == b, path
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "fixmatch@bf16"])
 def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tmp_path, monkeypatch):
     """Every step saves, and the run dies after a number of saves; each death is in another place of an epoch."""
     whole = run(configure(*overrides(name), f"output_root={tmp_path / 'whole'}"))

@@ -75,6 +75,32 @@ def test_same_seed_same_bits_and_another_seed_others(method, configure, tmp_path
     assert not torch.equal(one, other)
 
 
+def test_every_seed_shares_one_cache_entry(configure, tmp_path):
+    train, test = random_images(20, 2, size=8), random_images(4, 2, size=8, seed=1)
+    write_image_tar(tmp_path / "mine.tar.gz", train, test, ("ant", "bee"))
+    for seed in (0, 1):
+        cfg = configure("dataset=folder", f"dataset.path={tmp_path / 'mine.tar.gz'}", "dataset.num_labels=4", f"seed={seed}")
+        assemble.open_images(cfg)
+    assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
+
+
+def test_a_run_that_cannot_be_built_is_recorded_as_failed(configure, tmp_path):
+    with pytest.raises(UserError, match=r"optim.name=lion"):
+        run(configure(*SHORT, "optim.name=lion"))
+    assert json.loads((folder_of(tmp_path) / "record.json").read_text())["status"] == "failed"
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(configure, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file.*; set output_root"):
+        run(configure(*SHORT, f"output_root={tmp_path / 'file'}"))
+
+
+def test_a_crop_larger_than_the_image_is_refused(configure):
+    with pytest.raises(UserError, match="views.crop=16 is larger than the images"):
+        run(configure(*SHORT, "views.crop=16"))
+
+
 def test_learning_happens(configure):
     assert run(configure("epochs=8", "batch.steps=20", "batch.size=64")).metrics["test_accuracy"] > 60
 

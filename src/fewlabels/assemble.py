@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from fewlabels.config import Config, build, fingerprint, resolved
 from fewlabels.data.cache import default_cache_dir
@@ -58,6 +60,8 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
 def build_model(cfg: Config, data: ImageData) -> Classifier:
     """The network, with weights drawn from the run's seed."""
     size = (cfg.views.crop, cfg.views.crop) if cfg.views.crop else data.image_size
+    if cfg.views.crop and cfg.views.crop > min(data.image_size):
+        raise UserError(f"views.crop={cfg.views.crop} is larger than the images of {data.image_size} pixels")
     seed_global(cfg.seed, "initialisation")
     model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
     assert isinstance(model, Classifier)
@@ -123,10 +127,8 @@ def build_loop(
     return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint)
 
 
-def _typed(node):  # type: ignore[no-untyped-def]
+def _typed(node: Any) -> Any:
     """The dataclass behind a configuration node."""
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_object(node)
 
 

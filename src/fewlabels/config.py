@@ -130,7 +130,10 @@ RESULTS_VERSION = 1
 _PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions")
 _DATASET_PLACES = ("source", "path", "download")
 
-_POSITIVE = ("epochs", "eval_every", "batch.size", "optim.accumulate")
+_POSITIVE = (
+    *("epochs", "eval_every", "batch.size", "batch.steps", "optim.accumulate", "hardware.threads", "views.crop"),
+    *("dataset.image_size", "dataset.train_per_class", "scale.max_epochs", "scale.max_steps", "scale.max_test_images"),
+)
 _CHOICES = {
     "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
     "optim.step_every": ("batch", "epoch"),
@@ -171,13 +174,15 @@ def check(cfg: Config) -> None:
         return node
 
     for key in _POSITIVE:
-        if value(key) < 1:
+        if value(key) is not None and value(key) < 1:
             raise UserError(f"{key}={value(key)} must be at least 1")
     for key, choices in _CHOICES.items():
         if value(key) not in choices:
             raise UserError(f"{key}={value(key)} is none of {', '.join(choices)}")
     if cfg.seed < 0:
         raise UserError(f"seed={cfg.seed} must not be negative")
+    if cfg.optim.lr <= 0:
+        raise UserError(f"optim.lr={cfg.optim.lr} must be positive")
     if cfg.optim.ema_decay is not None and not 0 <= cfg.optim.ema_decay < 1:
         raise UserError(f"optim.ema_decay={cfg.optim.ema_decay} must lie in [0, 1)")
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:

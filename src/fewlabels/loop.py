@@ -109,6 +109,7 @@ class Loop:
         self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
         self._session_start = self._saved_at = time.monotonic()
         self._trackers: list[Tracker] = []
+        self._batches = 0  # of this session
         self._restore()
 
     def run(self, trackers: list[Tracker]) -> None:
@@ -127,12 +128,12 @@ class Loop:
             if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
                 self.optimiser.zero_grad(set_to_none=True)
         plan = self.loader.plan_epoch(self._chosen)
-        start, first = time.monotonic(), self.step_in_epoch
         while self.step_in_epoch < plan.steps:
             self._train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
-            if self.schedule.estimate and self.epoch == 0 and self.step_in_epoch - first == STEPS_TO_ESTIMATE:
-                self._print_estimate(time.monotonic() - start, plan.steps)
+            self._batches += 1
+            if self.schedule.estimate and self._batches == STEPS_TO_ESTIMATE:
+                self._print_estimate(plan.steps)
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
                 self._save()
         if self.cfg.step_every == "epoch":
@@ -192,12 +193,13 @@ class Loop:
     def _finite_terms(self) -> dict[str, float]:
         """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
         terms = self._meters.read()
-        if all(math.isfinite(value) for value in terms.values()):
+        weights = torch.stack([p.detach().isfinite().all() for p in self.model.parameters()])
+        if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
         raise UserError(
-            f"the loss is not finite in epoch {self.epoch + 1} (step {self.step}; {values}): the last good checkpoint is "
-            "kept; a lower optim.lr or optim.clip_norm=1 may help"
+            f"the loss or a weight is not finite in epoch {self.epoch + 1} (step {self.step}; {values}): the last good "
+            "checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )
 
     def _evaluate(self) -> dict[str, float]:
@@ -208,10 +210,13 @@ class Loop:
             result |= {f"{held.name}_{key}": value for key, value in values.items()}
         return result
 
-    def _print_estimate(self, seconds: float, steps: int) -> None:
-        total = seconds / STEPS_TO_ESTIMATE * steps * self.schedule.epochs
+    def _print_estimate(self, steps: int) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        left = steps * (self.schedule.epochs - self.epoch) - self.step_in_epoch
+        total = (time.monotonic() - self._session_start) / STEPS_TO_ESTIMATE * left
         if total >= 60:
-            work = f"{self.schedule.epochs} epochs of {steps} steps, without evaluation"
+            work = f"{self.schedule.epochs - self.epoch} epochs of {steps} steps"
             print(f"estimate: about {total / 60:.0f} min for {work}", file=sys.stderr, flush=True)
 
     def _save(self) -> None:

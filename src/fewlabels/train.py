@@ -7,6 +7,7 @@ python -m fewlabels.train table=srikanth_1 seed=0,1,2
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import hydra
 from filelock import FileLock, Timeout
@@ -18,6 +19,7 @@ from fewlabels import hardware, record
 from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
 from fewlabels.cli import complain, guarded
 from fewlabels.config import Config, build, check, register
+from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
 from fewlabels.tracking.base import RunInfo, Tracker
@@ -35,41 +37,49 @@ def run(cfg: Config) -> RunRecord:
     model = build_model(cfg, data)
     info = identify(cfg, data, split, model)
     path = info.folder / "record.json"
-    info.folder.mkdir(parents=True, exist_ok=True)
     try:
+        info.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(info.folder / ".lock", timeout=0):
             if path.exists() and (old := record.read(path)).status == "finished":
                 print(f"{info.folder}: finished already, test {old.metrics['test_accuracy']:.2f} %", file=sys.stderr)
                 return old
             result = new_record(cfg, info, data, split)
+            result.environment = hardware.environment(device, cfg.hardware)
             record.write(result, path)
             split.save(info.folder / "split.npz")
-            OmegaConf.save(OmegaConf.create(info.config), info.folder / "config.yaml")
+            write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
             model = hardware.place(model, device, cfg.hardware)
-            loop = build_loop(cfg, info, data, split, model, method, device)
-            result.environment = hardware.environment(device, cfg.hardware)
-            return _train(loop, result, info, build_trackers(cfg.tracking))
+            _train(
+                lambda: build_loop(cfg, info, data, split, model, method, device), result, info, build_trackers(cfg.tracking)
+            )
+            return result
     except Timeout:
         raise UserError(f"{info.folder} is being trained by another process: it was left alone") from None
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or info.folder}: {error.strerror or error}; set output_root"
+        ) from error
 
 
-def _train(loop: Loop, result: RunRecord, info: RunInfo, trackers: list[Tracker]) -> RunRecord:
-    """Run the loop and, however it ends, leave a record of it."""
-    for tracker in trackers:
-        tracker.start(info, loop.curve)
+def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers: list[Tracker]) -> None:
+    """Build the loop and run it and, however it ends, leave a record of it."""
+    loop, started = None, []
     try:
+        loop = build()
+        for tracker in trackers:
+            tracker.start(info, loop.curve)
+            started.append(tracker)
         loop.run(trackers)
         result.status = "finished"
     except BaseException as error:
         result.status, result.error = "failed", str(error) or type(error).__name__
         raise
     finally:
-        result.curve, result.metrics = loop.curve, record.summarise(loop.curve)
-        result.cost = loop.cost()
+        if loop is not None:
+            result.curve, result.metrics, result.cost = loop.curve, record.summarise(loop.curve), loop.cost()
         record.write(result, info.folder / "record.json")
-        for tracker in trackers:
+        for tracker in started:
             tracker.finish(result)
-    return result
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import pickle
 import struct
 import tarfile
@@ -160,6 +161,67 @@ def test_archive_members_are_never_written_to_disk(tmp_path):
     data = open_folder(path, tmp_path)
     assert len(data.train) == 2
     assert not list(tmp_path.parent.rglob("evil.png"))
+
+
+def zip_of(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+IMAGE = png(TRAIN.images[0])
+SMALL = {"train/ant/0.png": IMAGE, "test/ant/0.png": IMAGE}
+
+
+def test_what_macos_adds_to_a_zip_is_no_image(tmp_path):
+    path = zip_of(tmp_path / "m.zip", SMALL | {"__MACOSX/train/ant/._0.png": b"resource fork"})
+    assert len(open_folder(path, tmp_path).train) == 1
+
+
+def test_a_member_stored_twice_counts_once(tmp_path):
+    path = tmp_path / "m.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in (*SMALL, "train/ant/0.png"):
+            info = tarfile.TarInfo(name)
+            info.size = len(IMAGE)
+            archive.addfile(info, io.BytesIO(IMAGE))
+    assert len(open_folder(path, tmp_path).train) == 1
+
+
+def test_val_is_left_alone_where_there_is_a_test_set(tmp_path):
+    path = zip_of(tmp_path / "m.zip", SMALL | {"val/ant/0.png": IMAGE, "val/ant/1.png": IMAGE})
+    assert len(open_folder(path, tmp_path).test) == 1
+
+
+def test_a_damaged_member_of_a_zip_is_named(tmp_path):
+    path = zip_of(tmp_path / "m.zip", SMALL)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(IMAGE[40:60], b"x" * 20, 1))  # its CRC no longer fits
+    with pytest.raises(UserError, match="cannot read train/ant/0.png in"):
+        open_folder(path, tmp_path)
+
+
+def test_an_image_that_is_broken_inside_is_named(tmp_path):
+    broken = IMAGE.replace(b"IDAT", b"I@@T")
+    with pytest.raises(UserError, match="cannot read the image test/ant/0.png"):
+        open_folder(zip_of(tmp_path / "m.zip", SMALL | {"test/ant/0.png": broken}), tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_blamed_on_the_cache(tmp_path, tree, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match="cannot read test/ant/.*png in .*tree: .*Permission denied"):
+        open_folder(tree, tmp_path)
+
+
+def test_files_that_are_not_wanted_are_not_read(tmp_path, tree, monkeypatch):
+    read, original = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or original(self))
+    open_folder(tree, tmp_path, train_per_class=1)
+    assert len(read) == 2 + 6
 
 
 def test_two_builders_at_once_build_once(tmp_path):

@@ -65,6 +65,13 @@ def test_a_network_that_flattens_its_features_has_no_maps():
     assert SimpleCNN(**SHAPE).map_weight is None
 
 
+def test_maps_that_do_not_average_to_the_logits_are_not_offered():
+    """ConvNeXt normalises after pooling: its features and its last layer make no map."""
+    model = TimmModel(**SHAPE, timm_name="convnext_atto")
+    assert model.map_weight is None
+    assert model.activations(torch.randn(1, 3, 32, 32)).logits.shape == (1, 10)
+
+
 def test_simple_cnn_is_the_notebook_s_forward():
     model = SimpleCNN(**SHAPE)
     x = torch.randn(3, 3, 32, 32)

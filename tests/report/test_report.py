@@ -64,6 +64,21 @@ def test_proxy_and_smoke_runs_never_stand_at_paper_scale():
     assert results.scales(TABLE) == ["paper", "proxy", "smoke"]
 
 
+def test_runs_with_different_settings_are_never_averaged():
+    def run(seed, **settings):
+        config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d", "path": f"place {seed}"}, "seed": seed, **settings}
+        return finished("a", "x", 50.0, seed, config=config)
+
+    agree = Results([run(0, epochs=3), run(1, epochs=3, new_key=5)])  # a key that an older record lacks is no conflict
+    assert grid(TABLE, agree, "paper").rows[0][2] == "50.00 ± 0.00 (n = 2)"
+    differ = grid(TABLE, Results([run(0, epochs=3), run(1, epochs=4)]), "paper")
+    assert differ.rows[0][2] == ""
+    assert differ.notes == ["a | x is left empty: its runs differ in epochs"]
+    twice = Results([run(0, epochs=3), finished("a", "x", 60.0, 0, config={"epochs": 3}, curve=[])])
+    twice.records[1].fingerprint = "another"
+    assert grid(TABLE, twice, "paper").rows[0][2] == ""
+
+
 def test_unfinished_runs_count_for_nothing():
     results = Results([finished("a", "x", 99.0, status="failed"), finished("a", "y", 98.0, status="running")])
     assert grid(TABLE, results, "paper").rows[0][2] == ""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -84,6 +85,26 @@ def test_wandb_without_an_account_goes_offline_by_itself(monkeypatch, tmp_path):
     assert WandB("p")._chosen_mode() == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert WandB("p", mode="online")._chosen_mode() == "disabled"
+
+
+def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, capsys):
+    import wandb
+
+    from fewlabels.tracking.wandb import WandB
+
+    modes = []
+
+    def init(**options):
+        modes.append(options["mode"])
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("no route to host")
+        return types.SimpleNamespace(define_metric=lambda *a, **k: None)
+
+    monkeypatch.setattr(wandb, "init", init)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    WandB("p").start(info, [])
+    assert modes == ["online", "offline"]
+    assert "no route to host" in capsys.readouterr().err
 
 
 def test_tensorboard_holds_the_curves(configure, tmp_path):

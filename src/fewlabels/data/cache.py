@@ -18,7 +18,7 @@ from filelock import FileLock
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.types import UserError
 
-FORMAT = 1
+FORMAT = 1  # of an entry: part of its name
 
 
 class CacheWriter:
@@ -45,10 +45,10 @@ def cached(root: Path, key: str, build: Callable[[CacheWriter], tuple[str, ...]]
     ``build`` fills the arrays ``train``/``test`` x ``images`` (uint8, ``[N, H, W, C]``)/``labels`` (int64) and returns
     the class names.
     """
-    final = root / key
+    final = root / f"{key}-{FORMAT}"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{key}.lock"):
+        with FileLock(root / f"{final.name}.lock"):
             if not (final / "meta.json").exists():
                 _build(root, final, build)
     except OSError as error:
@@ -65,7 +65,7 @@ def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ..
     try:
         classes = build(CacheWriter(scratch))
         train, test = _read_arrays(scratch)
-        meta = {"format": FORMAT, "classes": list(classes), "digest": digest_of(train, test, classes)}
+        meta = {"classes": list(classes), "digest": digest_of(train, test, classes)}
         (scratch / "meta.json").write_text(json.dumps(meta))
         os.rename(scratch, final)
     finally:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -26,8 +28,9 @@ from fewlabels.types import UserError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-PARTS = {"train": "train", "test": "test", "val": "test"}
+PARTS = ("train", "test", "val")  # val/ is the test set where there is no test/
 MAX_MEMBER_BYTES = 256 * 2**20
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Decoding:
     grey: bool = False
     train_per_class: int | None = None
     selection_seed: int = 0
+
+
+def _is_image(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in IMAGES and not path.name.startswith(".")  # "._x.png": what macOS adds to a zip
 
 
 def is_archive(path: Path) -> bool:
@@ -60,12 +68,10 @@ def content_key(path: Path, decoding: Decoding) -> str:
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
-    names = [name for name in _member_names(path) if name.lower().endswith(IMAGES)]
-    places, classes = _layout(names, decoding, path)
+    places, classes = _layout([name for name in _member_names(path) if _is_image(name)], decoding, path)
     arrays: dict[str, np.ndarray] = {}
     counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
-    wanted = (member for member in _members(path) if member[0] in places)
-    for name, image in _decoded(wanted, decoding, path):
+    for name, image in _decoded(_members(path, places), decoding, path):
         part, position, _ = places[name]
         if not arrays:
             arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
@@ -86,14 +92,15 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
 
 def _layout(names: list[str], decoding: Decoding, path: Path) -> tuple[dict[str, tuple[str, int, int]], tuple[str, ...]]:
     """For each wanted file its part, its position there and its label; ordered by class, then by file name."""
-    members: dict[str, dict[str, list[tuple[str, str]]]] = {"train": defaultdict(list), "test": defaultdict(list)}
-    for name in names:
+    found: dict[str, dict[str, list[tuple[str, str]]]] = {part: defaultdict(list) for part in PARTS}
+    for name in dict.fromkeys(names):  # a member stored twice counts once
         pieces = PurePosixPath(name).parts
         # A leading folder such as "cifar10/" in front of train/ and test/ is fine.
         for i, piece in enumerate(pieces[:-2]):
             if piece in PARTS:
-                members[PARTS[piece]][pieces[i + 1]].append(("/".join(pieces[i + 2 :]), name))
+                found[piece][pieces[i + 1]].append(("/".join(pieces[i + 2 :]), name))
                 break
+    members = {"train": found["train"], "test": found["test"] or found["val"]}
     for part in ("train", "test"):
         if not members[part]:
             raise UserError(f"{path} holds no images at {part}/<class>/*")
@@ -136,7 +143,7 @@ def _decode(content: bytes, name: str, decoding: Decoding, path: Path) -> np.nda
     """One image as uint8 ``[H, W, C]``; resized (shorter side, then the centre) where a size is asked for."""
     try:
         image = Image.open(io.BytesIO(content)).convert("L" if decoding.grey else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {name} in {path}: {error}") from error
     if decoding.size is not None and image.size != (decoding.size, decoding.size):
         size = decoding.size
@@ -163,28 +170,34 @@ def _member_names(path: Path) -> list[str]:
                 return [info.filename for info in archive.infolist() if not info.is_dir()]
         with tarfile.open(path) as archive:
             return [member.name for member in archive if member.isfile()]
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+    except BROKEN as error:
         raise UserError(f"cannot read the archive {path}: {error}") from error
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of every regular file, in the archive's own order."""
-    if path.is_dir():
-        for name, file in _tree_files(path):
-            if name.lower().endswith(IMAGES):
-                yield name, file.read_bytes()
-    elif path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                if not info.is_dir():
-                    _check_size(info.filename, info.file_size, path)
-                    yield info.filename, archive.read(info)
-    else:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                if member.isfile():
-                    _check_size(member.name, member.size, path)
-                    yield member.name, archive.extractfile(member).read()  # type: ignore[union-attr]
+def _members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read."""
+    name = ""
+    try:
+        if path.is_dir():
+            for name, file in _tree_files(path):
+                if name in wanted:
+                    yield name, file.read_bytes()
+        elif path.name.endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    name = info.filename
+                    if name in wanted:
+                        _check_size(name, info.file_size, path)
+                        yield name, archive.read(info)
+        else:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    name = member.name
+                    if name in wanted and member.isfile():
+                        _check_size(name, member.size, path)
+                        yield name, archive.extractfile(member).read()  # type: ignore[union-attr]
+    except (*BROKEN, RuntimeError) as error:  # RuntimeError: an encrypted zip
+        raise UserError(f"cannot read {name} in {path}: {error}") from error
 
 
 def _check_size(name: str, size: int, path: Path) -> None:

@@ -28,7 +28,7 @@ def crop_and_flip(
     columns = left[:, None] + torch.arange(size[1], device=device)
     columns = torch.where(flip[:, None], columns.flip(1), columns)
     if reflect:
-        rows, columns = _reflect(rows, height), _reflect(columns, width)
+        rows, columns = reflected(rows, height), reflected(columns, width)
     return _pick(images, rows[:, :, None], columns[:, None, :])
 
 
@@ -43,7 +43,7 @@ def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return pixels.index_select(0, index.view(-1)).view(*index.shape, channels)
 
 
-def _reflect(index: Tensor, size: int) -> Tensor:
+def reflected(index: Tensor, size: int) -> Tensor:
     """Mirror without repeating the border pixel, as numpy's and torch's "reflect"."""
     index = index.abs()
     return (size - 1) - (size - 1 - index).abs()

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fewlabels.data.geometry import reflected
+
 
 def _each(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
@@ -55,9 +57,7 @@ def blur3(images: Tensor, sigma: Tensor) -> Tensor:
 
     def smooth(x: Tensor, dim: int) -> Tensor:
         size = x.shape[dim]
-        index = torch.arange(-1, size + 1, device=x.device).abs()
-        index = (size - 1) - (size - 1 - index).abs()
-        padded = x.index_select(dim, index)
+        padded = x.index_select(dim, reflected(torch.arange(-1, size + 1, device=x.device), size))
         left, right = padded.narrow(dim, 0, size), padded.narrow(dim, 2, size)
         return side * (left + right) + (1 - 2 * side) * x
 

@@ -18,7 +18,7 @@ from fewlabels.types import Batch
 
 # Sets up to this size move to the accelerator whole; larger ones stay memory-mapped on the host.
 ON_DEVICE_BYTES = 8 * 2**30
-PREDICT_BATCH = 1000
+PREDICT_BATCH, PREDICT_PIXELS = 1000, 2**22  # the most images, and pixels, in one batch of a prediction
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Images:
     def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
         """One view of each of these images, in order, in large batches."""
         random = generator(*seed, device=self.device)
-        for part in index.split(PREDICT_BATCH):
+        pixels = self.pixels.shape[1] * self.pixels.shape[2]
+        for part in index.split(min(PREDICT_BATCH, max(1, PREDICT_PIXELS // pixels))):
             yield self.views.make(view, self.gather(part), random)
 
 

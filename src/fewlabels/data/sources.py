@@ -14,6 +14,7 @@ from fewlabels.data.cache import CacheWriter, cached
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.types import UserError
 
+DIGITS = tuple(map(str, range(10)))
 SOURCES = ("auto", "digits", "torchvision", "folder", "imagenet")
 
 # What the official archives are called inside the data root; the first is the one to name to a person.
@@ -72,8 +73,7 @@ def _digits() -> ImageData:
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     labels = bunch.target.astype(np.int64)
     train, test = ImageSet(images[:-500], labels[:-500]), ImageSet(images[-500:], labels[-500:])
-    classes = tuple(str(digit) for digit in range(10))
-    return ImageData(train, test, classes, digest_of(train, test, classes))
+    return ImageData(train, test, DIGITS, digest_of(train, test, DIGITS))
 
 
 def _find(name: str, path: Path) -> tuple[str, Path]:
@@ -121,23 +121,14 @@ def _official(name: str, root: Path, cache_dir: Path, download: bool) -> ImageDa
     if not present and not download:
         raise UserError(missing)
     key = f"{name}-{hashlib.sha256(repr(_checksums(name)).encode()).hexdigest()[:32]}"
-    # torchvision extracts an archive that it finds, and verifies its MD5, only when asked to download.
-    try:
-        if (cache_dir / key / "meta.json").exists() and present:
-            return cached(cache_dir, key, lambda writer: ())
-        parts = {train: _load_official(name, root, train) for train in (True, False)}
-    except (URLError, TimeoutError, ConnectionError) as error:
-        reason = f"it cannot be downloaded ({getattr(error, 'reason', error)})"
-        raise UserError(f"{missing}; {reason}") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{name} in {root} cannot be read, or its checksum is wrong: {error}") from error
 
     def build(writer: CacheWriter) -> tuple[str, ...]:
-        for train, (images, labels, _) in parts.items():
-            part = "train" if train else "test"
+        classes: tuple[str, ...] = ()
+        for part in ("train", "test"):
+            images, labels, classes = _load_official(name, root, part == "train", missing)
             writer.array(part, "images", images.shape, "u1")[:] = images
             writer.array(part, "labels", labels.shape, "<i8")[:] = labels
-        return parts[True][2]
+        return classes
 
     return cached(cache_dir, key, build)
 
@@ -152,14 +143,20 @@ def _checksums(name: str) -> list[object]:
     return [official.SVHN.split_list["train"], official.SVHN.split_list["test"]]
 
 
-def _load_official(name: str, root: Path, train: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _load_official(name: str, root: Path, train: bool, missing: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Images ``[N, H, W, C]`` uint8, labels ``[N]`` and class names, through torchvision."""
-    if name == "svhn":  # "extra" is not used: Balestriero et al. take the 73,257 training images
-        svhn = official.SVHN(str(root), split="train" if train else "test", download=True)
-        return svhn.data.transpose(0, 2, 3, 1), svhn.labels.astype(np.int64), tuple(map(str, range(10)))
-    if name == "mnist":
-        mnist = official.MNIST(str(root), train=train, download=True)
-        return mnist.data.numpy()[..., None], mnist.targets.numpy().astype(np.int64), tuple(map(str, range(10)))
-    cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
-    cifar = cls(str(root), train=train, download=True)
-    return cifar.data, np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)
+    # torchvision extracts an archive that it finds, and verifies its MD5, only when it is asked to download.
+    try:
+        if name == "svhn":  # "extra" is not used: Balestriero et al. take the 73,257 training images
+            svhn = official.SVHN(str(root), split="train" if train else "test", download=True)
+            return svhn.data.transpose(0, 2, 3, 1), svhn.labels.astype(np.int64), DIGITS
+        if name == "mnist":
+            mnist = official.MNIST(str(root), train=train, download=True)
+            return mnist.data.numpy()[..., None], mnist.targets.numpy().astype(np.int64), DIGITS
+        cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
+        cifar = cls(str(root), train=train, download=True)
+        return cifar.data, np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)
+    except (URLError, TimeoutError, ConnectionError) as error:
+        raise UserError(f"{missing}; it cannot be downloaded ({getattr(error, 'reason', error)})") from error
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        raise UserError(f"{name} in {root} cannot be read, or its checksum is wrong: {error}") from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from fewlabels.files import write_atomically
 from fewlabels.seeding import derive
 from fewlabels.types import UserError
 
@@ -28,7 +30,8 @@ class Split:
         return sha.hexdigest()
 
     def save(self, path: Path) -> None:
-        np.savez_compressed(path, labelled=self.labelled, unlabelled=self.unlabelled, validation=self.validation)
+        parts: dict[str, Any] = {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
+        write_atomically(path, lambda file: np.savez_compressed(file, **parts))
 
 
 def stable_order(items: np.ndarray, *seed: int | str) -> np.ndarray:

@@ -6,6 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def confident(logits: Tensor, threshold: float) -> Tensor:
+    """Which predictions have a top probability of at least the threshold: ``[B, C]`` -> ``[B]`` bool, no gradient."""
+    return logits.detach().softmax(dim=1).amax(dim=1) >= threshold
+
+
 def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
     """Cross-entropy of the strong view against the weak view's confident prediction.
 
@@ -13,9 +18,8 @@ def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Te
     threshold count as 0. The weak view gives a target and no gradient. Sohn et al. 2020, eq. 4;
     Srikanth, L_augment.
     """
-    confidence, target = weak_logits.detach().softmax(dim=1).max(dim=1)
-    losses = F.cross_entropy(strong_logits, target, reduction="none")
-    return (losses * (confidence >= threshold)).mean()
+    losses = F.cross_entropy(strong_logits, weak_logits.detach().argmax(dim=1), reduction="none")
+    return (losses * confident(weak_logits, threshold)).mean()
 
 
 def indexed_by_mask(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
@@ -26,5 +30,5 @@ def indexed_by_mask(weak_logits: Tensor, strong_logits: Tensor, threshold: float
     class 0, one above it pulls row 1 to class 1. weak ``[B, C]``, strong ``[>=2, C]`` (only two rows matter;
     one where the batch has one image) -> scalar.
     """
-    mask = (weak_logits.detach().softmax(dim=1).amax(dim=1) >= threshold).long()
+    mask = confident(weak_logits, threshold).long()
     return F.cross_entropy(strong_logits[mask], mask)

@@ -13,7 +13,14 @@ from typing import Any
 from torch import Tensor
 
 from fewlabels.models.base import Classifier
-from fewlabels.types import Batch, StepOutput
+from fewlabels.types import Batch, StepOutput, UserError
+
+
+def probability(name: str, value: float) -> float:
+    """``value``, refused where it is no probability. ``name`` is the setting's, for the message."""
+    if not 0 <= value <= 1:
+        raise UserError(f"method.{name}={value} must lie in [0, 1]")
+    return value
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Entropy(Method):
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         out = model.activations(self._images(batch))
         logits = out.logits
-        loss = logits.sum() * 0
+        loss = logits.new_zeros(())
         terms = {}
         if batch.num_labelled:
             terms["cross_entropy"] = F.cross_entropy(logits[: batch.num_labelled], batch.labels)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from fewlabels import losses
-from fewlabels.methods.base import Method
+from fewlabels.methods.base import Method, probability
 from fewlabels.models.base import Classifier
-from fewlabels.types import Batch, StepOutput, UserError
+from fewlabels.types import Batch, StepOutput
 
 
 @final
@@ -25,15 +25,13 @@ class FixMatch(Method):
     unlabelled_views = ("weak", "strong")
 
     def __init__(self, threshold: float = 0.95, weight: float = 1.0) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"method.threshold={threshold} must lie in [0, 1]")
-        self.threshold, self.weight = threshold, weight
+        self.threshold, self.weight = probability("threshold", threshold), weight
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         # One forward pass for all three, so that they share the batch norm's statistics.
         views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
         labelled, weak, strong = model(torch.cat(views)).split([len(view) for view in views])
-        loss = labelled.sum() * 0
+        loss = labelled.new_zeros(())
         terms = {}
         if len(labelled):
             terms["cross_entropy"] = F.cross_entropy(labelled, batch.labels)
@@ -41,5 +39,5 @@ class FixMatch(Method):
         if len(weak):
             terms["fixmatch"] = losses.fixmatch(weak, strong, self.threshold)
             loss = loss + self.weight * terms["fixmatch"]
-            terms["confident"] = (weak.detach().softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+            terms["confident"] = losses.confident(weak, self.threshold).float().mean()
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})

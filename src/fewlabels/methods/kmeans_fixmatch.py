@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import EpochStart, Method
+from fewlabels.methods.base import EpochStart, Method, probability
 from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput, UserError
 
@@ -50,11 +50,11 @@ class KMeansFixMatch(Method):
     ) -> None:
         if variant not in VARIANTS:
             raise UserError(f"method.variant={variant} is none of {', '.join(VARIANTS)}")
-        if not 0 <= threshold <= 1:
-            raise UserError(f"method.threshold={threshold} must lie in [0, 1]")
+        if clusters < 1 or n_init < 1:
+            raise UserError(f"method.clusters={clusters} and method.n_init={n_init} must be at least 1")
         self.published = variant == "as_published"
         self.unlabelled_views = ("flip" if self.published else "plain", "weak", "strong")
-        self.threshold = threshold
+        self.threshold = probability("threshold", threshold)
         self.w_labeled, self.w_augment, self.w_kmeans = w_labeled, w_augment, w_kmeans
         self.clusters, self.n_init = clusters, n_init
         self._centroids: Tensor | None = None
@@ -80,10 +80,11 @@ class KMeansFixMatch(Method):
             terms["cross_entropy"] = F.cross_entropy(model(batch.labelled["flip"]), batch.labels)
             loss = loss + self.w_labeled * terms["cross_entropy"]
         if batch.num_unlabelled:
-            loss = loss + (self._published(model, batch, terms) if self.published else self._corrected(model, batch, terms))
+            unlabelled = self._notebook_loss if self.published else self._formula_loss
+            loss = loss + unlabelled(model, batch, terms)
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
-    def _corrected(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
+    def _formula_loss(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
         views = batch.unlabelled
         with torch.no_grad():
             weak = model(views["weak"])
@@ -91,10 +92,10 @@ class KMeansFixMatch(Method):
         count = batch.num_unlabelled
         terms["fixmatch"] = losses.fixmatch(weak, out.logits[count:], self.threshold)
         terms["kmeans"] = self._kmeans(out.embedding[:count])
-        terms["confident"] = (weak.softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+        terms["confident"] = losses.confident(weak, self.threshold).float().mean()
         return self.w_augment * terms["fixmatch"] + self.w_kmeans * terms["kmeans"]
 
-    def _published(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
+    def _notebook_loss(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
         views = batch.unlabelled
         with torch.no_grad():
             weak = model(views["weak"])
@@ -102,7 +103,7 @@ class KMeansFixMatch(Method):
         out = model.activations(torch.cat([views["flip"], views["strong"][:2]]))  # only rows 0 and 1 are ever read
         terms["fixmatch"] = losses.indexed_by_mask(weak, out.logits[count:], self.threshold)
         terms["kmeans"] = self._kmeans(out.embedding[:count])
-        terms["confident"] = (weak.softmax(dim=1).amax(dim=1) >= self.threshold).float().mean()
+        terms["confident"] = losses.confident(weak, self.threshold).float().mean()
         # The notebook adds one mean an epoch, over all N images and all D elements of z: this batch's share of it.
         share = count / self._num_unlabelled / out.embedding.shape[1]
         return self.w_augment * terms["fixmatch"] + self.w_kmeans * share * terms["kmeans"]

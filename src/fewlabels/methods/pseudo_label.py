@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewlabels.methods.base import EpochStart, Method
+from fewlabels.methods.base import EpochStart, Method, probability
 from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput, UserError
 
@@ -32,9 +32,8 @@ class PseudoLabel(Method):
     def __init__(self, threshold: float = 0.95, warmup_epochs: int = 10, update: str = "refresh") -> None:
         if update not in UPDATES:
             raise UserError(f"method.update={update} is none of {', '.join(UPDATES)}")
-        if not 0 <= threshold <= 1:
-            raise UserError(f"method.threshold={threshold} must lie in [0, 1]")
-        self.threshold, self.warmup_epochs, self.update = threshold, warmup_epochs, update
+        self.threshold = probability("threshold", threshold)
+        self.warmup_epochs, self.update = warmup_epochs, update
         self._labels: Tensor | None = None  # [training images], -1 where none was given
         self._metrics: dict[str, float | list[float]] = {}
 

@@ -7,11 +7,15 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from fewlabels import record
 from fewlabels.report.definitions import TableDefinition
 from fewlabels.types import RunRecord, UserError
 
+APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "tracking", "table", "decisions"}
+APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
+APART |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
 SCALES = ("paper", "proxy", "smoke")
 
 
@@ -38,18 +42,43 @@ class Cell:
 
 
 def read_records(root: Path) -> list[RunRecord]:
-    """Every record below ``root``; the same run found twice (published and fresh) counts once. Unreadable ones are named."""
+    """Every record below ``root``. The same run found twice counts once, a fresh one before a published one; files that are
+    no records are named and left out."""
     records: dict[tuple[str | None, str], RunRecord] = {}
-    for path in sorted(root.rglob("record.json")):
+    for path in sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p)):
         try:
             found = record.read(path)
         except UserError as error:
             print(f"fewlabels: left out: {error}", file=sys.stderr)
             continue
         key = (found.table, found.fingerprint)
-        if key not in records or records[key].status != "finished":
+        if found.status == "finished" or key not in records:
             records[key] = found
     return list(records.values())
+
+
+def conflict(runs: list[RunRecord]) -> str | None:
+    """The first setting in which runs of one cell differ, other than the seed, places and settings that some lack."""
+    seeds = [run.seed for run in runs]
+    if len(set(seeds)) < len(seeds):
+        return "nothing but their fingerprint, with the same seed"
+    flat = [_flatten(run.config) for run in runs]
+    for key in sorted(set.intersection(*map(set, flat))) if flat else []:
+        if len({str(settings[key]) for settings in flat}) > 1:
+            return key
+    return None
+
+
+def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"optim": {"lr": 1}}`` -> ``{"optim.lr": 1}``, without what may differ between the seeds of a cell."""
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name not in APART:
+            flat |= _flatten(value, f"{name}.")
+        elif name not in APART:
+            flat[name] = value
+    return flat
 
 
 class Results:
@@ -71,10 +100,19 @@ class Results:
         return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
 
     def cell(self, table: TableDefinition, scale: str, row: str, column: str, metric: str) -> Cell:
-        """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's."""
+        """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's, and runs with different
+        settings are never averaged: such a cell stays empty, and :meth:`conflicts` names it."""
         runs = self.runs(table.id, scale, row, column)
+        if conflict(runs):
+            return Cell([], table.reported_value(row, column, metric))
         values = [run.metrics[metric] for run in runs if run.metrics.get(metric) is not None]
         return Cell(values, table.reported_value(row, column, metric))
+
+    def conflicts(self, table: TableDefinition, scale: str) -> list[str]:
+        """A line for each cell whose runs differ in more than their seed."""
+        cells = [(row, column) for row in table.rows for column in table.columns]
+        found = [(row, column, conflict(self.runs(table.id, scale, row, column))) for row, column in cells]
+        return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:
         """The paper's scale wherever a paper reported something, others where there are runs."""

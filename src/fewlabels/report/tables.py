@@ -71,7 +71,7 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
 
 def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     """The table's own notes, then every decision that stands between the reported numbers and ours."""
-    notes = list(table.notes)
+    notes = [*results.conflicts(table, scale), *table.notes]
     for run in results.of_table(table.id, scale):
         for key, text in run.decisions.items():
             varies = len({other.decisions.get(key) for other in results.of_table(table.id, scale)}) > 1

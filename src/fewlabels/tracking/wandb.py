@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import numpy as np
 
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
+
+INIT_SECONDS = 30.0
 
 
 class WandB(Tracker):
@@ -30,19 +33,27 @@ class WandB(Tracker):
         tags = [info.config["scale"]["name"]]
         if info.table:
             tags += [info.table.split("_")[0], f"{info.row} / {info.column}"]
-        self._run = wandb.init(
-            project=self._project,
-            entity=self._entity,
-            mode=self._chosen_mode(),
-            dir=info.folder,
-            name=info.name,
-            id=info.fingerprint[:16],
-            resume="allow",
-            group=info.table,
-            tags=[tag[:64] for tag in tags],
-            config=info.config,
-            settings=wandb.Settings(silent=True, disable_git=True, disable_code=True),
-        )
+
+        def begin(mode: Any) -> Any:
+            return wandb.init(
+                project=self._project,
+                entity=self._entity,
+                mode=mode,
+                dir=info.folder,
+                name=info.name,
+                id=info.fingerprint[:16],
+                resume="allow",
+                group=info.table,
+                tags=[tag[:64] for tag in tags],
+                config=info.config,
+                settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, init_timeout=INIT_SECONDS),
+            )
+
+        try:
+            self._run = begin(self._chosen_mode())
+        except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
+            print(f"W&B cannot be reached ({error}): this run is tracked offline", file=sys.stderr)
+            self._run = begin("offline")
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric="epoch")
 
