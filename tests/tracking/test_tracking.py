@@ -81,6 +81,10 @@ def test_wandb_without_an_account_goes_offline_by_itself(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert WandB("p")._chosen_mode() == "offline"
     assert WandB("p", mode="online")._chosen_mode() == "online"
+    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "x" * 40)
+    (tmp_path / "netrc").chmod(0o600)
+    assert WandB("p")._chosen_mode() == "online"
+    monkeypatch.setenv("NETRC", str(tmp_path / "nowhere"))
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert WandB("p")._chosen_mode() == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import netrc
 import os
 import sys
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -12,6 +15,17 @@ from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 
 INIT_SECONDS = 30.0
+
+
+def has_account() -> bool:
+    """Whether ``wandb login`` was done here: a key in the environment, or in the netrc file that it writes."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc").authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 class WandB(Tracker):
@@ -62,10 +76,8 @@ class WandB(Tracker):
             return os.environ["WANDB_MODE"]
         if self._mode != "auto":
             return self._mode
-        import wandb
-
-        # Online without a key would ask for one, and online without a network would wait for one.
-        return "online" if wandb.api.api_key else "offline"
+        # Online without a key would ask for one, and wait.
+        return "online" if has_account() else "offline"
 
     def epoch(self, line: Line) -> None:
         import wandb
