@@ -1,0 +1,39 @@
+"""Reconstruction through the network's own gradient. Balestriero, Glotin and Baraniuk, eq. 3 and 7 to 10.
+
+(dz_L/dz)^T z_L is the gradient of 1/2 ||z_L||^2 with respect to z: one backward pass gives it for every volume at once.
+It is kept in the graph, so that the losses can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def reconstructions(logits: Tensor, volumes: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """(dz_L/dz_l)^T z_L for each volume, of the volume's shape. logits z_L ``[B, C]``, before the softmax."""
+    return torch.autograd.grad(0.5 * logits.square().sum(), list(volumes), create_graph=True)
+
+
+def layer_errors(logits: Tensor, volumes: Sequence[Tensor]) -> Tensor:
+    """1/D_l ||z_l - (dz_L/dz_l)^T z_L||^2 of each volume and image (eq. 7, normalised): ``[L, B]``."""
+    rebuilt = reconstructions(logits, volumes)
+    return torch.stack([(z - r).flatten(1).square().mean(dim=1) for z, r in zip(volumes, rebuilt, strict=True)])
+
+
+def input_reconstruction(logits: Tensor, x: Tensor) -> Tensor:
+    """Gamma (eq. 9) = 1/D ||x - (dz_L/dx)^T z_L||^2.
+
+    logits ``[B, C]``; x ``[B, ...]``, in their graph and requiring a gradient -> ``[B]``.
+    """
+    return layer_errors(logits, [x])[0]
+
+
+def multiscale_reconstruction(logits: Tensor, volumes: Sequence[Tensor]) -> Tensor:
+    """lambda (eq. 10): the mean over the L volumes of each one's error.
+
+    logits ``[B, C]``; volumes z_0 = x to z_{L-1}, in their graph, z_0 requiring a gradient -> ``[B]``.
+    """
+    return layer_errors(logits, volumes).mean(dim=0)
