@@ -16,11 +16,14 @@ GROUPS = {
     for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "debug")
 }
 GOLDEN = {
+    "attention_fixmatch": "e69866f1",
     "entropy": "d1788161",
     "fixmatch": "70f67b5a",
+    "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
     "pseudo_label": "c4a94f77",
     "supervised": "9e6c73c1",
+    "vat": "b2d08bdf",
 }
 MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}
 

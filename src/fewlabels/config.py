@@ -54,6 +54,7 @@ class ViewsConfig:
     cutout: float = 0.5
     hue: float = 0.1
     notebook: bool = False
+    per_image: bool = False
     test: str = "plain"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 RECORD_SCHEMA = 1
 
@@ -27,6 +27,7 @@ class Batch:
     unlabelled: dict[str, Tensor]
     labelled_index: Tensor
     unlabelled_index: Tensor
+    generator: Generator | None = None  # for a method's own draws, on the images' device
 
     @property
     def num_labelled(self) -> int:
@@ -57,6 +58,7 @@ class Batch:
                 {name: cut(view, i) for name, view in self.unlabelled.items()},
                 cut(self.labelled_index, i),
                 cut(self.unlabelled_index, i),
+                self.generator,
             )
             for i in range(parts)
         ]

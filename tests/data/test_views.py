@@ -120,6 +120,14 @@ def test_plain_is_torchvision_s_normalisation(images, generator):
     assert ours.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_each_image_centred_and_scaled_by_itself(images, generator):
+    made = views(per_image=True).make("plain", images, generator)
+    for x, y in zip(planar(images).double(), made.double(), strict=True):
+        centred = x - x.mean()
+        expected = centred / centred.abs().max() if centred.abs().max() > 0 else centred
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_flip_mirrors_some_images_and_changes_no_other(images, generator):
     plain, flipped = views().make("plain", images, generator), views().make("flip", images, generator)
     same = (flipped == plain).flatten(1).all(1)

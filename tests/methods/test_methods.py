@@ -9,11 +9,15 @@ from torch import nn
 
 from fewlabels import losses
 from fewlabels.config import build
+from fewlabels.methods.attention_fixmatch import AttentionFixMatch
 from fewlabels.methods.base import EpochStart, UnlabelledSet
 from fewlabels.methods.entropy import Entropy
 from fewlabels.methods.fixmatch import FixMatch
+from fewlabels.methods.inversion import Inversion
 from fewlabels.methods.kmeans_fixmatch import KMeansFixMatch
 from fewlabels.methods.pseudo_label import PseudoLabel
+from fewlabels.methods.vat import VAT
+from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.inference import predict
 from fewlabels.models.simple_cnn import SimpleCNN
@@ -30,12 +34,18 @@ EAGER = {
     "pseudo_label": {"threshold": 0.0, "warmup_epochs": 0},
     "fixmatch": {"threshold": 0.0},
     "kmeans_fixmatch": {"threshold": 0.0},
+    "vat": {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0},
+    "attention_fixmatch": {"threshold": 0.0},
+    "inversion": {},
 }
 UNLABELLED_TERMS = {
     "entropy": ["mean_entropy"],
     "pseudo_label": ["pseudo_label"],
     "fixmatch": ["fixmatch"],
     "kmeans_fixmatch": ["fixmatch", "kmeans"],
+    "vat": ["virtual_adversarial"],
+    "attention_fixmatch": ["fixmatch", "attention"],
+    "inversion": ["mean_entropy", "reconstruction"],
 }
 TRAIN = random_images(64, 4, size=16)
 
@@ -63,8 +73,10 @@ def median_confidence(network, batch):
     return network(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()
 
 
-def model(seed=0):
+def model(name="", seed=0):
     torch.manual_seed(seed)
+    if name == "attention_fixmatch":
+        return AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
     return SimpleCNN(4, (16, 16), 3)
 
 
@@ -84,7 +96,7 @@ def test_no_method_escapes_these_tests():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
-    network, batch = model(), make_batch()
+    network, batch = model(name), make_batch()
     output = prepared(name, configure, batch, network).step(network, batch)
     assert output.loss.ndim == 0
     output.loss.backward()
@@ -94,16 +106,16 @@ def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
 
 @pytest.mark.parametrize("name", UNLABELLED_TERMS)
 def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
-    network, batch = model(), make_batch(labelled=0)
+    network, batch = model(name), make_batch(labelled=0)
     output = prepared(name, configure, batch, network).step(network, batch)
     assert all(output.terms[term] > 0 for term in UNLABELLED_TERMS[name])
     output.loss.backward()
-    assert network.conv1.weight.grad.abs().sum() > 0
+    assert next(network.parameters()).grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", UNLABELLED_TERMS)
 def test_the_unlabelled_loss_falls_in_training(name, configure):
-    network, batch = model(), make_batch(labelled=0)
+    network, batch = model(name), make_batch(labelled=0)
     method = prepared(name, configure, batch, network)
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     history = []
@@ -118,13 +130,14 @@ def test_the_unlabelled_loss_falls_in_training(name, configure):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_state_comes_back(name, configure):
-    network, batch = model(), make_batch()
+    network, batch = model(name).eval(), make_batch()
     method = prepared(name, configure, batch, network)
     other = build("method", configure(f"method={name}").method)
     for key, value in EAGER[name].items():
         setattr(other, key, value)
     other.load_state_dict(method.state_dict())
-    assert torch.equal(other.step(network, batch).loss, method.step(network, batch).loss)
+    losses_of = [m.step(network, replace(batch, generator=torch.Generator().manual_seed(4))).loss for m in (other, method)]
+    assert torch.equal(*losses_of)
     assert other.epoch_metrics() == method.epoch_metrics()
 
 
@@ -300,6 +313,65 @@ def test_kmeans_fixmatch_as_published_adds_up_to_the_notebook_s_epoch():
         torch.testing.assert_close(a, p.grad, rtol=1e-4, atol=1e-7)
 
 
+def test_vat_leaves_batch_norm_s_running_statistics_to_the_labelled_images():
+    network, batch = WideResNet(4, (16, 16), 3, depth=10, width=1), make_batch()
+    labelled_only = WideResNet(4, (16, 16), 3, depth=10, width=1)
+    labelled_only.load_state_dict(network.state_dict())
+    VAT(warmup_epochs=0, use_entmin=True).step(network, batch)
+    labelled_only(batch.labelled["weak"])
+    for (name, ours), (_, expected) in zip(network.named_buffers(), labelled_only.named_buffers(), strict=True):
+        torch.testing.assert_close(ours, expected, msg=name)
+
+
+def test_vat_is_cross_entropy_plus_its_weighted_terms():
+    network, batch = model(), replace(make_batch(), generator=torch.Generator().manual_seed(4))
+    output = VAT(xi=0.1, eps=2.0, iterations=2, weight=0.5, use_entmin=True).step(network, batch)
+    unlabelled = batch.unlabelled["weak"]
+    adversarial = losses.virtual_adversarial(network, unlabelled, 0.1, 2.0, 2, torch.Generator().manual_seed(4))
+    expected = F.cross_entropy(network(batch.labelled["weak"]), batch.labels)
+    expected = expected + 0.5 * (adversarial + losses.mean_entropy(network(unlabelled)))
+    torch.testing.assert_close(output.loss, expected)
+
+
+def test_attention_fixmatch_counts_confident_images_alone():
+    network, batch = model("attention_fixmatch").eval(), make_batch()
+    threshold = median_confidence(network, batch)
+    output = AttentionFixMatch(threshold, weight=2.0, attention_weight=3.0).step(network, batch)
+    weak, strong = (network.activations(batch.unlabelled[name]) for name in ("weak", "strong"))
+    sure = weak.logits.softmax(1).amax(1) >= threshold
+    assert 0 < sure.sum() < 24
+    attention = losses.attention_divergence(weak.attention, strong.attention)[sure].sum() / 24
+    expected = F.cross_entropy(network(batch.labelled["weak"]), batch.labels)
+    expected = expected + 2 * losses.fixmatch(weak.logits, strong.logits, threshold) + 3 * attention
+    torch.testing.assert_close(output.loss, expected)
+    with pytest.raises(UserError, match="model simple_cnn has none: use model=attention_wide_resnet_28_2"):
+        AttentionFixMatch().step(model(), batch)
+
+
+@pytest.mark.parametrize("reconstruction", ["gamma", "lambda"])
+def test_inversion_is_eq_6_and_eq_5(reconstruction):
+    network, batch = model(), make_batch(labelled=8, unlabelled=24)
+    x = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]]).requires_grad_()
+    z1 = network.pool1(F.relu(network.conv1(x)))
+    z2 = network.pool2(F.relu(network.conv2(z1)))
+    z3 = F.relu(network.fc1(z2.flatten(1)))
+    z4 = F.relu(network.fc2(z3))
+    logits = network.fc3(z4)
+    volumes = [x, z1, z2, z3, z4]
+    rebuilt = torch.autograd.grad(0.5 * logits.square().sum(), volumes, create_graph=True)
+    errors = [(z - r).flatten(1).square().mean(1) for z, r in zip(volumes, rebuilt, strict=True)]
+    error = errors[0] if reconstruction == "gamma" else sum(errors) / 5
+    q = logits.softmax(1)
+    entropy = -(q * q.log()).sum(1)
+    cross_entropy = -q[:8].log().gather(1, batch.labels[:, None])[:, 0]
+    each = torch.cat([cross_entropy, entropy[8:]])
+    eq6 = (each / torch.log(torch.tensor(4.0)) + error).mean()
+    torch.testing.assert_close(Inversion(reconstruction).step(network, batch).loss, eq6)
+    a, b = 0.7, 0.2
+    eq5 = (torch.cat([a * cross_entropy, (1 - a) * b * entropy[8:]]) + (1 - a) * (1 - b) * error).mean()
+    torch.testing.assert_close(Inversion(reconstruction, a=a, b=b).step(network, batch).loss, eq5)
+
+
 def test_kmeans_with_fewer_images_than_clusters():
     network, batch = model(), make_batch(unlabelled=4)
     method = KMeansFixMatch(clusters=10)
@@ -314,6 +386,9 @@ def test_kmeans_with_fewer_images_than_clusters():
         (lambda: PseudoLabel(update="keep"), "method.update=keep"),
         (lambda: PseudoLabel(threshold=1.5), r"method.threshold=1.5 must lie in \[0, 1\]"),
         (lambda: FixMatch(threshold=-0.1), "method.threshold=-0.1"),
+        (lambda: VAT(xi=0), "method.xi=0 and method.eps=10.0 must be positive"),
+        (lambda: Inversion("delta"), "method.reconstruction=delta is none of gamma, lambda"),
+        (lambda: Inversion(a=0.7), "given both"),
         (lambda: KMeansFixMatch(variant="fixed"), "method.variant=fixed is none of corrected, as_published"),
     ],
 )

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fewlabels.losses import layer_errors
+from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.base import Activations
 from fewlabels.models.inference import predict
+from fewlabels.models.inversion_nets import InversionResNet, LargeCNN
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.models.wide_resnet import WideResNet
@@ -32,7 +35,20 @@ MODELS = {
     "wide_resnet_10_1": (lambda: WideResNet(**SHAPE, depth=10, width=1), 64),
     "densenet121": (lambda: TimmModel(**SHAPE, timm_name="densenet121"), 1024),
     "resnet18": (lambda: TimmModel(**SHAPE, timm_name="resnet18"), 512),
+    "attention_wide_resnet_10_1": (lambda: AttentionWideResNet(**SHAPE, depth=10, width=1), 64),
+    "large_cnn_sigmoid": (lambda: LargeCNN(**SHAPE, nonlinearity="sigmoid"), 192),
+    "resnet1-8max": (lambda: InversionResNet(**SHAPE, n=1, k=8, max_pool=True), 32),
 }
+# Volumes z_0 .. z_{L-1}, by the papers' counting where there is one.
+VOLUMES = {
+    "simple_cnn": 5,
+    "wide_resnet_10_1": 6,
+    "densenet121": 6,
+    "resnet18": 6,
+    "large_cnn_sigmoid": 9,
+    "resnet1-8max": 4,
+}
+VOLUMES["attention_wide_resnet_10_1"] = 6
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -50,6 +66,68 @@ def test_every_model_gives_logits_features_and_embedding(name):
     # The embedding is what the last linear layer sees.
     last = [m for m in model.modules() if isinstance(m, torch.nn.Linear)][-1]
     torch.testing.assert_close(last(out.embedding), out.logits)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_names_its_volumes_and_can_be_differentiated_twice(name):
+    model = MODELS[name][0]().train()
+    logits, volumes = model.volumes(torch.randn(4, 3, 32, 32))
+    assert len(volumes) == VOLUMES[name]
+    assert volumes[0].shape == (4, 3, 32, 32)
+    errors = layer_errors(logits, volumes)
+    assert errors.shape == (len(volumes), 4)
+    errors.mean().backward()
+    first = next(model.parameters()).grad
+    assert first.isfinite().all()
+    assert first.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["simple_cnn", "wide_resnet_10_1", "resnet1-8max"])
+def test_looking_at_the_volumes_changes_nothing(name):
+    model = MODELS[name][0]().eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model.volumes(images)[0], model(images))
+
+
+def test_the_papers_networks_have_the_papers_sizes():
+    """Stated: 1M3, 2M1 and 1M1; the deep one's list of layers gives 1.18 M."""
+    large, wide, deep = LargeCNN(**SHAPE), InversionResNet(**SHAPE, n=3, k=64), InversionResNet(**SHAPE, n=6, k=32)
+    assert [parameters(m) for m in (large, wide, deep)] == [1370986, 2137098, 1182538]
+    assert [m.name for m in (large, wide, deep)] == ["large_cnn", "resnet3-64", "resnet6-32"]
+    assert [len(m.layers()) for m in (large, wide, deep)] == [8, 9, 18]
+    sigmoid = InversionResNet(**SHAPE, nonlinearity="sigmoid")
+    assert sum(isinstance(m, torch.nn.Sigmoid) for m in sigmoid.modules()) == 9
+    assert not any(isinstance(m, torch.nn.LeakyReLU) for m in sigmoid.modules())
+
+
+def test_a_large_cnn_by_hand():
+    """The sides after each block: same, full, full + pool, valid, full, valid + pool, valid, pool of 6."""
+    x, sides = torch.zeros(1, 3, 32, 32), []
+    for block in LargeCNN(**SHAPE).eval().blocks:
+        x = block(x)
+        sides.append(x.shape[-1])
+    assert sides == [32, 34, 18, 16, 18, 8, 6, 1]
+
+
+def test_a_residual_block_is_its_linear_part_plus_its_convolution():
+    model = InversionResNet(**SHAPE, n=2, k=8).eval()
+    x = torch.randn(1, 3, 32, 32)
+    block = model.blocks[0]
+    conv, norm = block.convolution[0], block.convolution[1]
+    expected = F.conv2d(x, block.linear.weight) + F.leaky_relu(norm(F.conv2d(x, conv.weight, padding=1)), 0.01)
+    torch.testing.assert_close(block(x), expected)
+    assert [b(torch.zeros(1, c, 32, 32)).shape[-1] for b, c in zip(model.blocks, (3, 8, 8), strict=False)] == [32, 16, 32]
+
+
+def test_attention_weighs_the_features_by_the_sum_of_its_maps():
+    model = MODELS["attention_wide_resnet_10_1"][0]().eval()
+    x = torch.randn(2, 3, 32, 32)
+    out, plain = model.activations(x), model.net.activations(x)
+    assert out.attention.shape == (2, 2, 8, 8)
+    torch.testing.assert_close(out.features, plain.features * out.attention.sum(1, keepdim=True))
+    torch.testing.assert_close(
+        out.logits, model.net.head((plain.features * out.attention.sum(1, keepdim=True)).mean((2, 3)))
+    )
 
 
 @pytest.mark.parametrize("name", ["wide_resnet_10_1", "densenet121", "resnet18"])
@@ -110,6 +188,10 @@ def test_predict_is_the_model_in_evaluation_mode_and_puts_it_back():
         (lambda: SimpleCNN(10, (30, 30), 3), "multiple of 4, not 30 x 30"),
         (lambda: WideResNet(**SHAPE, depth=27), "model.depth must be 6 n"),
         (lambda: WideResNet(10, (4, 4), 3), "at least 8 pixels"),
+        (lambda: LargeCNN(**SHAPE, nonlinearity="tanh"), "model.nonlinearity=tanh is none of leaky_relu, sigmoid"),
+        (lambda: LargeCNN(10, (8, 8), 3), "model=large_cnn needs larger images"),
+        (lambda: InversionResNet(**SHAPE, n=0), "model.n=0 and model.k=64 must be at least 1"),
+        (lambda: AttentionWideResNet(**SHAPE, maps=0), "model.maps=0"),
         (lambda: TimmModel(**SHAPE, timm_name="resnet19"), "did you mean resnet18"),
         (lambda: TimmModel(**SHAPE, timm_name="resnet18", options={"colour": 1}), "model.options do not fit"),
         (lambda: TimmModel(10, (8, 8), 3, timm_name="densenet121"), "does not take images of 8x8 pixels"),

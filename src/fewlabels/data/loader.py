@@ -104,6 +104,7 @@ class Loader:
             self._views(self.unlabelled_views, unlabelled, random),
             labelled,
             unlabelled,
+            generator(self.seed, "method", epoch, step, device=self.images.device),
         )
 
     def _views(self, names: tuple[str, ...], index: Tensor, random: torch.Generator) -> dict[str, Tensor]:

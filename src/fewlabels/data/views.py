@@ -60,6 +60,8 @@ class Views:
         notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
             the weak and the strong view of a whole batch draw ONE set of parameters, on normalised values (padding is then
             mid-grey, and the jitter clamps to [0, 1] what lies in [-1, 1]).
+        per_image: instead of by mean and std, each image less its own mean, over its largest absolute value then
+            (Balestriero et al., section 3.1).
     """
 
     mean: tuple[float, ...]
@@ -74,6 +76,7 @@ class Views:
     cutout: float = 0.5
     hue: float = 0.1
     notebook: bool = False
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         if self.strong not in ("randaugment", "jitter"):
@@ -146,7 +149,9 @@ class Views:
         grey = draws.chance(0.2)
         images = torch.where(grey.view(-1, 1, 1, 1), colour.luminance(images), images)
         images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
-        if scale:
+        if scale and self.per_image:
+            images = _centred(images)
+        elif scale:
             device = images.device
             mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
             images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
@@ -159,7 +164,18 @@ class Views:
         The permuted view of the result is exactly torch's channels-last layout.
         """
         batch, height, width, channels = images.shape
+        if self.per_image:
+            return _centred(images.permute(0, 3, 1, 2).float())
         mean, std = torch.tensor(self.mean, device=images.device), torch.tensor(self.std, device=images.device)
         scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
         rows = torch.addcmul(shift, images.reshape(batch, height, width * channels).float(), scale)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _centred(images: Tensor) -> Tensor:
+    """(x - mean x) / max |x - mean x| of each image ``[B, C, H, W]``; a flat image becomes 0."""
+    flat = images.flatten(1)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    largest = flat.abs().amax(dim=1, keepdim=True)
+    centred = (flat / torch.where(largest > 0, largest, 1.0)).view_as(images)
+    return centred.contiguous(memory_format=torch.channels_last)

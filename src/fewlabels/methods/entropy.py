@@ -6,11 +6,12 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.batch_norm import frozen_statistics
 from fewlabels.types import Batch, StepOutput, UserError
 
 MAPS = ("top1", "probability_weighted")
@@ -45,18 +46,10 @@ class Entropy(Method):
         """
         if not self.beta:
             return
-        norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        tracked = [norm.track_running_stats for norm in norms]
         device = parts[0].labels.device
         devices = [device] if device.type == "cuda" else []
-        for norm in norms:
-            norm.track_running_stats = False  # in training mode: use the batch's statistics, update none
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=devices):
-                means = [model(self._images(part)).softmax(dim=1).mean(dim=0) for part in parts]
-        finally:
-            for norm, value in zip(norms, tracked, strict=True):
-                norm.track_running_stats = value
+        with torch.no_grad(), frozen_statistics(model), torch.random.fork_rng(devices=devices):
+            means = [model(self._images(part)).softmax(dim=1).mean(dim=0) for part in parts]
         self._whole_batch_mean = torch.stack(means).mean(dim=0)
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:

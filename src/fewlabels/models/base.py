@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fewlabels.types import UserError
+
 
 class Activations(NamedTuple):
     """All that a method may want of one forward pass."""
@@ -15,6 +17,7 @@ class Activations(NamedTuple):
     logits: Tensor  # [B, C], before the softmax
     features: Tensor  # [B, K, h, w], the last volume before pooling or flattening
     embedding: Tensor  # [B, D], the penultimate vector: the input of the last linear layer
+    attention: Tensor | None = None  # [B, M, h, w], for networks with an attention module
 
 
 class Classifier(nn.Module, ABC):
@@ -41,7 +44,28 @@ class Classifier(nn.Module, ABC):
             return self.compute(images)
         with torch.autocast(images.device.type, dtype=self.compute_dtype):
             out = self.compute(images)
-        return Activations(out.logits.float(), out.features, out.embedding.float())
+        return out._replace(logits=out.logits.float(), embedding=out.embedding.float())
+
+    def layers(self) -> list[nn.Module]:
+        """The modules, in order, whose outputs are the volumes z_1 .. z_{L-1}; the logits are z_L."""
+        raise UserError(f"model {self.name} does not name its layers, which method=inversion needs")
+
+    def volumes(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits z_L and the volumes ``[z_0 .. z_{L-1}]`` in their graph; z_0 is the images, which get a gradient."""
+        images = images.detach().requires_grad_()
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            found.append(output)
+            return output.clone()  # what follows may work in place
+
+        handles = [module.register_forward_hook(keep) for module in self.layers()]
+        try:
+            logits = self.activations(images).logits
+        finally:
+            for handle in handles:
+                handle.remove()
+        return logits, [images, *found]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.activations(images).logits

@@ -24,13 +24,18 @@ class SimpleCNN(Classifier):
             raise UserError(f"model=simple_cnn needs an image size that is a multiple of 4, not {height} x {width}")
         self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
+        self.pool1, self.pool2 = nn.MaxPool2d(2), nn.MaxPool2d(2)
         self.fc1 = nn.Linear(64 * (height // 4) * (width // 4), 512)
         self.fc2 = nn.Linear(512, 100)
         self.fc3 = nn.Linear(100, num_classes)
+        self.act1, self.act2 = nn.ReLU(), nn.ReLU()
 
     def compute(self, images: Tensor) -> Activations:
-        x = F.max_pool2d(F.relu(self.conv1(images)), 2)
-        features = F.max_pool2d(F.relu(self.conv2(x)), 2)
-        x = F.relu(self.fc1(features.flatten(1)))
-        embedding = F.relu(self.fc2(x))
+        x = self.pool1(F.relu(self.conv1(images)))
+        features = self.pool2(F.relu(self.conv2(x)))
+        x = self.act1(self.fc1(features.flatten(1)))
+        embedding = self.act2(self.fc2(x))
         return Activations(self.fc3(embedding), features, embedding)
+
+    def layers(self) -> list[nn.Module]:
+        return [self.pool1, self.pool2, self.act1, self.act2]

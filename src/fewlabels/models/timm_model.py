@@ -69,6 +69,10 @@ class TimmModel(Classifier):
         embedding = self.net.forward_head(features, pre_logits=True)
         return Activations(self.net.get_classifier()(embedding), features, embedding)
 
+    def layers(self) -> list[nn.Module]:
+        """The stages that timm names as giving features, in order."""
+        return [self.net.get_submodule(info["module"]) for info in self.net.feature_info]
+
     @property
     def map_weight(self) -> Tensor | None:
         return self.net.get_classifier().weight if self._has_maps else None

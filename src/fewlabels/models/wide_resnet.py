@@ -80,6 +80,9 @@ class WideResNet(Classifier):
         embedding = features.mean(dim=(2, 3))
         return Activations(self.head(embedding), features, embedding)
 
+    def layers(self) -> list[nn.Module]:
+        return [self.stem, *self.blocks, self.act]
+
     @property
     def map_weight(self) -> Tensor:
         return self.head.weight

@@ -1,0 +1,63 @@
+"""Semi-supervised learning by network inversion. Balestriero, Glotin and Baraniuk, eq. 5, 6, 9 and 10."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+import torch.nn.functional as F
+
+from fewlabels import losses
+from fewlabels.methods.base import Method, probability
+from fewlabels.models.base import Classifier
+from fewlabels.types import Batch, StepOutput, UserError
+
+RECONSTRUCTIONS = ("gamma", "lambda")
+
+
+@final
+class Inversion(Method):
+    """Cross-entropy of labelled images, entropy of unlabelled ones, and the reconstruction error of both.
+
+    Eq. 6, without weights: 1/log C (CE or H) + Gamma or lambda. Eq. 5, with ``a`` and ``b`` given:
+    a CE [labelled] + (1 - a) b H [unlabelled] + (1 - a)(1 - b) times the reconstruction error.
+    All are means over the images of the batch.
+
+    Args:
+        reconstruction: ``gamma``, of the input (eq. 9), or ``lambda``, of every layer (eq. 10).
+        a, b: the weights of eq. 5; both or none.
+    """
+
+    labelled_view = "plain"
+    unlabelled_views = ("plain",)
+
+    def __init__(self, reconstruction: str = "lambda", a: float | None = None, b: float | None = None) -> None:
+        if reconstruction not in RECONSTRUCTIONS:
+            raise UserError(f"method.reconstruction={reconstruction} is none of {', '.join(RECONSTRUCTIONS)}")
+        if (a is None) != (b is None):
+            raise UserError("method.a and method.b are given both (equation 5) or not at all (equation 6)")
+        self.multiscale = reconstruction == "lambda"
+        self.weights = None if a is None or b is None else (probability("a", a), probability("b", b))
+
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        images = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]])
+        logits, volumes = model.volumes(images)
+        used = volumes if self.multiscale else volumes[:1]
+        errors = losses.layer_errors(logits, used)  # [layers, B]
+        labelled, unlabelled = logits[: batch.num_labelled], logits[batch.num_labelled :]
+        cross_entropy = F.cross_entropy(labelled, batch.labels, reduction="sum") if len(labelled) else logits.new_zeros(())
+        entropy = losses.mean_entropy(unlabelled) * len(unlabelled) if len(unlabelled) else logits.new_zeros(())
+        count, reconstruction = len(logits), errors.mean()
+        if self.weights is None:
+            loss = (cross_entropy + entropy) / count / math.log(logits.shape[1]) + reconstruction
+        else:
+            a, b = self.weights
+            loss = (a * cross_entropy + (1 - a) * b * entropy) / count + (1 - a) * (1 - b) * reconstruction
+        terms = {"reconstruction": reconstruction.detach()}
+        terms |= {f"reconstruction_{number}": error for number, error in enumerate(errors.detach().mean(dim=1))}
+        if len(labelled):
+            terms["cross_entropy"] = cross_entropy.detach() / len(labelled)
+        if len(unlabelled):
+            terms["mean_entropy"] = entropy.detach() / len(unlabelled)
+        return StepOutput(loss, terms)

@@ -1,0 +1,69 @@
+"""Virtual adversarial training. Miyato et al. 2018; Alshami and Arya, task 2."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewlabels import losses
+from fewlabels.methods.base import EpochStart, Method
+from fewlabels.models.base import Classifier
+from fewlabels.models.batch_norm import frozen_statistics
+from fewlabels.types import Batch, StepOutput, UserError
+
+
+@final
+class VAT(Method):
+    """Cross-entropy on labelled images + weight * the virtual adversarial loss on unlabelled ones.
+
+    Images are in normalised units, and so are ``xi`` and ``eps``: L2 norms over an image.
+
+    Args:
+        xi: length of the finite difference of the power iteration.
+        eps: length of the perturbation.
+        iterations: of the power iteration.
+        weight: of the adversarial loss.
+        use_entmin: add the conditional entropy of the unlabelled predictions (with the same weight).
+        warmup_epochs: epochs on the labelled images alone, at the start.
+    """
+
+    unlabelled_views = ("weak",)
+
+    def __init__(
+        self,
+        xi: float = 10.0,
+        eps: float = 10.0,
+        iterations: int = 5,
+        weight: float = 1.0,
+        use_entmin: bool = False,
+        warmup_epochs: int = 35,
+    ) -> None:
+        if xi <= 0 or eps <= 0 or iterations < 0:
+            raise UserError(
+                f"method.xi={xi} and method.eps={eps} must be positive, method.iterations={iterations} not negative"
+            )
+        self.xi, self.eps, self.iterations = xi, eps, iterations
+        self.weight, self.use_entmin, self.warmup_epochs = weight, use_entmin, warmup_epochs
+
+    def begin_epoch(self, start: EpochStart) -> Tensor | None:
+        return start.unlabelled.index[:0] if start.epoch < self.warmup_epochs else None
+
+    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+        loss = batch.labels.new_zeros((), dtype=next(model.parameters()).dtype)
+        terms = {}
+        if batch.num_labelled:
+            terms["cross_entropy"] = F.cross_entropy(model(batch.labelled["weak"]), batch.labels)
+            loss = loss + terms["cross_entropy"]
+        if batch.num_unlabelled:
+            images = batch.unlabelled["weak"]
+            with frozen_statistics(model):
+                terms["virtual_adversarial"] = losses.virtual_adversarial(
+                    model, images, self.xi, self.eps, self.iterations, batch.generator
+                )
+                loss = loss + self.weight * terms["virtual_adversarial"]
+                if self.use_entmin:
+                    terms["mean_entropy"] = losses.mean_entropy(model(images))
+                    loss = loss + self.weight * terms["mean_entropy"]
+        return StepOutput(loss, {name: term.detach() for name, term in terms.items()})

@@ -1,0 +1,145 @@
+"""The networks of Balestriero, Glotin and Baraniuk, section 3.1: a large CNN and simplified residual networks.
+
+Batch norm before each nonlinearity, dropout 0.2 after it, mean pooling (max only in the "max" network).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.types import UserError
+
+NONLINEARITIES = ("leaky_relu", "sigmoid")
+# (filters, size, padding s/f/v = same/full/valid, pooling). The text counts nine convolutions and lists these eight.
+LARGE_CNN = [
+    (96, 3, "s", 1),
+    (96, 3, "f", 1),
+    (96, 3, "f", 2),
+    (192, 3, "v", 1),
+    (192, 3, "f", 1),
+    (192, 3, "v", 2),
+    (192, 3, "v", 1),
+    (192, 1, "s", 6),
+]
+
+
+def _activation(name: str) -> nn.Module:
+    if name not in NONLINEARITIES:
+        raise UserError(f"model.nonlinearity={name} is none of {', '.join(NONLINEARITIES)}")
+    return nn.LeakyReLU(0.01) if name == "leaky_relu" else nn.Sigmoid()
+
+
+def _convolution(inputs: int, filters: int, size: int, padding: int, nonlinearity: str, dropout: float) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, filters, size, padding=padding, bias=False)
+    return [convolution, nn.BatchNorm2d(filters), _activation(nonlinearity), nn.Dropout(dropout)]
+
+
+class LargeCNN(Classifier):
+    """Eight convolutions and a linear layer: 1.37 M parameters for 32 x 32 colour images and ten classes.
+
+    A layer is one convolution with its nonlinearity and pooling, so L = 9.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        nonlinearity: str = "leaky_relu",
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.name = "large_cnn" if nonlinearity == "leaky_relu" else f"large_cnn_{nonlinearity}"
+        height, width = image_size
+        blocks = []
+        for filters, size, padding, pool in LARGE_CNN:
+            pad = {"s": size // 2, "f": size - 1, "v": 0}[padding]
+            block = _convolution(channels, filters, size, pad, nonlinearity, dropout)
+            height, width = (side + 2 * pad - size + 1 for side in (height, width))
+            if pool > 1:
+                block.append(nn.AvgPool2d(min(pool, height, width)))
+                height, width = (side // min(pool, height, width) for side in (height, width))
+            if min(height, width) < 1:
+                raise UserError(f"model=large_cnn needs larger images than {image_size}")
+            blocks.append(nn.Sequential(*block))
+            channels = filters
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Linear(channels * height * width, num_classes)
+
+    def compute(self, images: Tensor) -> Activations:
+        x = images
+        for block in self.blocks:
+            x = block(x)
+        embedding = x.flatten(1)
+        return Activations(self.head(embedding), x, embedding)
+
+    def layers(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+
+class _Block(nn.Module):
+    """f(z) = W z + conv(z): a linear 1 x 1 convolution beside one nonlinear 3 x 3 convolution, then pooling."""
+
+    def __init__(self, inputs: int, filters: int, nonlinearity: str, dropout: float, pool: nn.Module) -> None:
+        super().__init__()
+        self.linear = nn.Conv2d(inputs, filters, 1, bias=False)
+        self.convolution = nn.Sequential(*_convolution(inputs, filters, 3, 1, nonlinearity, dropout))
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(self.linear(x) + self.convolution(x))
+
+
+class InversionResNet(Classifier):
+    """Resnet n-k: 3 n blocks, k filters at first; after every n blocks twice the filters and 2 x 2 pooling.
+
+    Resnet3-64 ("wide") has 2.13 M parameters, Resnet6-32 ("deep") 1.18 M, for ten classes. A layer is a block.
+
+    Args:
+        n: blocks in each of the three groups.
+        k: filters of the first group.
+        max_pool: pool by the maximum (the MNIST network, Resnet2-32max).
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        n: int = 3,
+        k: int = 64,
+        nonlinearity: str = "leaky_relu",
+        dropout: float = 0.2,
+        max_pool: bool = False,
+    ) -> None:
+        super().__init__()
+        if n < 1 or k < 1:
+            raise UserError(f"model.n={n} and model.k={k} must be at least 1")
+        if min(image_size) < 8:
+            raise UserError(f"model=inversion_resnet needs images of at least 8 pixels, not {image_size}")
+        suffix = ("max" if max_pool else "") + ("" if nonlinearity == "leaky_relu" else f"_{nonlinearity}")
+        self.name = f"resnet{n}-{k}{suffix}"
+        blocks = []
+        for group in range(3):
+            for number in range(n):
+                last = number == n - 1
+                pool = (nn.MaxPool2d(2) if max_pool else nn.AvgPool2d(2)) if last else nn.Identity()
+                blocks.append(_Block(channels, k * 2**group, nonlinearity, dropout, pool))
+                channels = k * 2**group
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Linear(channels, num_classes)
+
+    def compute(self, images: Tensor) -> Activations:
+        x = images
+        for block in self.blocks:
+            x = block(x)
+        embedding = x.mean(dim=(2, 3))
+        return Activations(self.head(embedding), x, embedding)
+
+    def layers(self) -> list[nn.Module]:
+        return list(self.blocks)
+
+    @property
+    def map_weight(self) -> Tensor:
+        return self.head.weight
