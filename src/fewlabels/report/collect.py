@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -41,10 +42,17 @@ class Cell:
         return None if self.mean is None or self.reported is None else self.mean - self.reported
 
 
-def read_records(root: Path) -> list[RunRecord]:
+@dataclass
+class FoundRecord(RunRecord):
+    """A record and the run folder that it was found in."""
+
+    folder: Path | None = None
+
+
+def read_records(root: Path) -> list[FoundRecord]:
     """Every record below ``root``. The same run found twice counts once, a fresh one before a published one; files that are
     no records are named and left out."""
-    records: dict[tuple[str | None, str], RunRecord] = {}
+    records: dict[tuple[str | None, str], FoundRecord] = {}
     for path in sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p)):
         try:
             found = record.read(path)
@@ -53,7 +61,7 @@ def read_records(root: Path) -> list[RunRecord]:
             continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
-            records[key] = found
+            records[key] = FoundRecord(**vars(found), folder=path.parent)
     return list(records.values())
 
 
@@ -84,7 +92,7 @@ def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class Results:
     """Finished records by table, scale, row and column."""
 
-    def __init__(self, records: list[RunRecord]) -> None:
+    def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = [r for r in records if r.status == "finished"]
         self.unfinished = [r for r in records if r.status != "finished"]
         self._cells: dict[tuple[str | None, str, str | None, str | None], list[RunRecord]] = defaultdict(list)
@@ -95,6 +103,11 @@ class Results:
 
     def runs(self, table: str, scale: str, row: str, column: str) -> list[RunRecord]:
         return self._cells.get((table, scale, row, column), [])
+
+    def agreeing(self, table: str, scale: str, row: str, column: str) -> list[RunRecord]:
+        """The runs of a cell, or none where they differ in more than their seed."""
+        runs = self.runs(table, scale, row, column)
+        return [] if conflict(runs) else runs
 
     def of_table(self, table: str | None, scale: str | None = None) -> list[RunRecord]:
         return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
