@@ -24,6 +24,7 @@ class TableDefinition:
     columns_are: str = ""
     reported: Reported = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)  # entries as fewlabels.report.figures knows them
 
     def reported_value(self, row: str, column: str, metric: str) -> float | None:
         """By row and column where the columns differ, by row alone where all columns stand against one number."""
