@@ -3,12 +3,9 @@
 import itertools
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 from fewlabels.config import check, fingerprint, resolved
 from fewlabels.paths import conf_dir
-from fewlabels.report.definitions import load_definitions
 from fewlabels.types import UserError
 
 GROUPS = {
@@ -57,37 +54,6 @@ SETTINGS = {
 def test_the_papers_label_counts(name, configure):
     dataset = configure(f"dataset={name}").dataset
     assert (dataset.num_labels, dataset.num_unlabelled) == SETTINGS[name]
-
-
-def sweep(cfg):
-    """Every combination of a table's sweep, as the basic sweeper makes them."""
-    params = OmegaConf.to_container(cfg.hydra.sweeper.params)
-    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in parsed
-    ]
-    return list(itertools.product(*axes))
-
-
-@pytest.mark.parametrize("table", sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml")))
-def test_every_table_expands_to_exactly_its_cells(table, configure):
-    from hydra.core.hydra_config import HydraConfig
-
-    definition = load_definitions(conf_dir())[table]
-    cells = []
-    for overrides in sweep(configure(f"table={table}", hydra=True)):
-        cfg = configure(f"table={table}", *overrides, hydra=True)
-        HydraConfig.instance().set_config(cfg)
-        del cfg.hydra
-        OmegaConf.resolve(cfg)
-        check(cfg)
-        cells.append((cfg.table.row, cfg.table.column, cfg.seed))
-    assert len(set(cells)) == len(cells)
-    assert {cell[:2] for cell in cells} == set(itertools.product(definition.rows, definition.columns))
-    assert set(definition.reported) <= set(definition.rows)
 
 
 def test_the_srikanth_tables_set_what_the_text_says(configure):
@@ -157,6 +123,10 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["method=fixmatch", "method.threshold=high"], "method.threshold=high must be a number"),
+        (["method=vat", "method.iterations=1.5"], "method.iterations=1.5 must be a whole number"),
+        (["method=vat", "method.use_entmin=3"], "method.use_entmin=3 must be true or false"),
+        (["trainable=body"], "trainable=body is none of all, head"),
         (["batch.steps=0"], "batch.steps=0 must be at least 1"),
         (["hardware.threads=0"], "hardware.threads=0 must be at least 1"),
         (["optim.lr=-1"], "optim.lr=-1.0 must be positive"),

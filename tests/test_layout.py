@@ -14,7 +14,7 @@ FLOORS = [
     ["losses", "models", "data", "record"],
     ["methods"],
     ["config"],
-    ["optim", "evaluate", "checkpoint", "tracking", "hardware"],
+    ["optim", "evaluate", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
     ["loop"],
     ["assemble", "cli"],
     ["train"],

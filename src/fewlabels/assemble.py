@@ -18,11 +18,13 @@ from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, make_split
 from fewlabels.data.views import Views
+from fewlabels.gallery import Gallery
 from fewlabels.loop import Held, Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.seeding import seed_global
 from fewlabels.tracking.base import RunInfo
+from fewlabels.transfer import Start, decision, freeze, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
@@ -57,20 +59,26 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
     )
 
 
-def build_model(cfg: Config, data: ImageData) -> Classifier:
-    """The network, with weights drawn from the run's seed."""
-    size = (cfg.views.crop, cfg.views.crop) if cfg.views.crop else data.image_size
-    if cfg.views.crop and cfg.views.crop > min(data.image_size):
-        raise UserError(f"views.crop={cfg.views.crop} is larger than the images of {data.image_size} pixels")
+def build_model(cfg: Config, data: ImageData, start: Start | None = None) -> Classifier:
+    """The network, with weights drawn from the run's seed, or those of the run that it starts from."""
+    size = (cfg.views.size, cfg.views.size) if cfg.views.size else data.image_size
+    if cfg.views.crop:
+        if cfg.views.crop > min(size):
+            raise UserError(f"views.crop={cfg.views.crop} is larger than the images of {size} pixels")
+        size = (cfg.views.crop, cfg.views.crop)
     seed_global(cfg.seed, "initialisation")
     model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
     assert isinstance(model, Classifier)
+    if start is not None:
+        load_weights(model, start, cfg.dataset.name)
+    if cfg.trainable == "head":
+        freeze(model)
     return model
 
 
-def identify(cfg: Config, data: ImageData, split: Split, model: Classifier) -> RunInfo:
+def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, start: Start | None = None) -> RunInfo:
     """The run's name, folder and fingerprint. The same settings always come to the same place."""
-    identity = fingerprint(cfg, data.digest, split.digest)
+    identity = fingerprint(cfg, data.digest, split.digest, start.record.fingerprint if start else None)
     method = cfg.method["_target_"].split(".")[-2]
     labels = "all" if cfg.dataset.num_labels is None else cfg.dataset.num_labels
     name = f"{method}-{model.name}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
@@ -84,7 +92,7 @@ def _epochs(cfg: Config) -> int:
     return min(cfg.epochs, cfg.scale.max_epochs or cfg.epochs)
 
 
-def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split) -> RunRecord:
+def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start: Start | None = None) -> RunRecord:
     """The record as it stands before the first step."""
     return RunRecord(
         table=info.table,
@@ -94,7 +102,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split) -> Run
         seed=cfg.seed,
         fingerprint=info.fingerprint,
         config=info.config,
-        decisions=dict(info.config["decisions"]),
+        decisions=dict(info.config["decisions"]) | (decision(start, cfg.trainable) if start else {}),
         data={
             "digest": data.digest,
             "split": split.digest,
@@ -117,14 +125,16 @@ def build_loop(
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
     test = Images(data.test, views, device)
-    batching = Batching(**asdict(_typed(cfg.batch)), max_steps=cfg.scale.max_steps)
+    scale, parts = cfg.scale, cfg.optim.accumulate
+    batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
     held = [Held("test", test, _test_index(len(test), cfg.scale.max_test_images), cfg.views.test)]
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
     path = info.folder / "checkpoint.pt"
-    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint)
+    gallery = Gallery(info.folder / "pictures.npz", test, held[0].index, schedule.epochs, cfg.seed)
+    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint, gallery)
 
 
 def _typed(node: Any) -> Any:

@@ -12,6 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_class
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from fewlabels.paths import conf_dir
 from fewlabels.types import UserError
 
 
@@ -47,6 +48,7 @@ class ViewsConfig:
     flip: bool = True
     padding: int = 4
     crop: int | None = None
+    size: int | None = None
     reflect: bool = True
     strong: str = "randaugment"
     num_ops: int = 2
@@ -79,9 +81,11 @@ class OptimConfig:
 @dataclass
 class ScaleConfig:
     name: str = "paper"
+    settings: str = "paper"
     max_epochs: int | None = None
     max_steps: int | None = None
     max_test_images: int | None = None
+    max_batch: int | None = None
 
 
 @dataclass
@@ -121,24 +125,43 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     table: Any = None
+    init_from: Any = None
+    trainable: str = "all"
     decisions: dict[str, str] = field(default_factory=dict)
 
 
 # Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
 RESULTS_VERSION = 1
 
-# Nothing below changes what a run computes, so none of it is in the fingerprint.
-_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions")
+# None of these is in the fingerprint: they change no result (of ``init_from`` what lies there counts, not where).
+_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions", "init_from")
 _DATASET_PLACES = ("source", "path", "download")
 
 _POSITIVE = (
-    *("epochs", "eval_every", "batch.size", "batch.steps", "optim.accumulate", "hardware.threads", "views.crop"),
-    *("dataset.image_size", "dataset.train_per_class", "scale.max_epochs", "scale.max_steps", "scale.max_test_images"),
+    *(
+        "epochs",
+        "eval_every",
+        "batch.size",
+        "batch.steps",
+        "optim.accumulate",
+        "hardware.threads",
+        "views.crop",
+        "views.size",
+    ),
+    *(
+        "dataset.image_size",
+        "dataset.train_per_class",
+        "scale.max_epochs",
+        "scale.max_steps",
+        "scale.max_test_images",
+        "scale.max_batch",
+    ),
 )
 _CHOICES = {
     "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
     "optim.step_every": ("batch", "epoch"),
     "scale.name": ("paper", "proxy", "smoke"),
+    "trainable": ("all", "head"),
     "views.test": ("plain", "flip"),
     "tracking.wandb_mode": ("auto", "online", "offline"),
 }
@@ -151,15 +174,22 @@ def register() -> None:
     OmegaConf.register_new_resolver("choose", _choose, replace=True)
     OmegaConf.register_new_resolver("fewlabels_folder", lambda table: table["id"] if table else "runs", replace=True)
     OmegaConf.register_new_resolver("int", int, replace=True)
+    OmegaConf.register_new_resolver("float", float, replace=True)
+    # ${network:large_cnn,{width: 0.25}}: an option of conf/model, for a table whose rows are networks.
+    OmegaConf.register_new_resolver("network", _network, replace=True)
     OmegaConf.register_new_resolver("minus", lambda a, b: a - b, replace=True)
 
 
 def _choose(value: Any, options: DictConfig) -> Any:
-    if value in options:
-        return options[value]
-    if "default" in options:
-        return options["default"]
+    for key in (value, "default"):
+        if key in options:
+            chosen = options[key]
+            return OmegaConf.create(chosen) if isinstance(chosen, dict | list) else chosen
     raise UserError(f"{value!r} is none of {', '.join(map(str, options))}")
+
+
+def _network(name: str, changes: DictConfig | None = None) -> Any:
+    return OmegaConf.merge(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), changes or {})
 
 
 def check(cfg: Config) -> None:
@@ -202,12 +232,27 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         cls = get_class(node["_target_"])
     except Exception as error:  # Hydra wraps import errors of any kind
         raise UserError(f"{group}._target_={node.get('_target_')} cannot be imported: {error}") from error
-    keys = [key for key in node if key != "_target_"]
-    allowed = list(inspect.signature(cls).parameters)
-    for key in keys:
+    allowed = inspect.signature(cls).parameters
+    for key, value in node.items():
+        if key == "_target_":
+            continue
         if key not in allowed:
             raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed)}")
+        _check_type(f"{group}.{key}", value, allowed[key].default)
     return cls
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Methods and models have no schema but their constructor: a value must be of its default's kind."""
+    kinds: list[tuple[type, tuple[type, ...], str]] = [
+        (bool, (bool,), "true or false"),
+        (int, (int,), "a whole number"),
+        (float, (int, float), "a number"),
+        (str, (str,), "a word"),
+    ]
+    for kind, accepted, name in kinds:
+        if type(default) is kind and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
+            raise UserError(f"{key}={value} must be {name}")
 
 
 def build(group: str, node: Any, **extra: Any) -> Any:
@@ -225,8 +270,10 @@ def resolved(cfg: Config) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
+def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
     """SHA-256 of what changes the result: data, split, model, method, optimiser, schedule, scale, seed.
+
+    ``start`` is the fingerprint of the run whose weights this one starts from.
 
     Settings at their default are left out, so that a new option, whose default changes nothing, changes no fingerprint.
     The precision counts where it was asked for; with ``auto`` a run may go on on another machine.
@@ -240,6 +287,8 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
     settings = _canonical(_unlike(values, defaults))
     if cfg.hardware.precision != "auto":
         settings["precision"] = cfg.hardware.precision
+    if start is not None:
+        settings["init_from"] = start
     content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

@@ -27,6 +27,7 @@ from fewlabels import checkpoint
 from fewlabels.config import OptimConfig
 from fewlabels.data.loader import Images, Loader
 from fewlabels.evaluate import evaluate
+from fewlabels.gallery import Gallery
 from fewlabels.hardware import peak_memory_mib
 from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
@@ -95,10 +96,11 @@ class Loop:
         seed: int,
         path: Path,
         fingerprint: str,
+        gallery: Gallery | None = None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
-        self.path, self.fingerprint = path, fingerprint
+        self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
         self.optimiser = build_optimiser(model, optim)
         self.ema = build_ema(model, optim.ema_decay)
         self.device = loader.images.device
@@ -116,7 +118,8 @@ class Loop:
         """Train to the end. Raises UserError when the loss is no longer finite; the last good checkpoint stays."""
         self._trackers = trackers
         self._session_start = self._saved_at = time.monotonic()
-        self.model.train()
+        # A network whose features are frozen keeps batch norm's statistics as they are, and drops nothing out.
+        self.model.train(all(p.requires_grad for p in self.model.parameters()))
         while self.epoch < self.schedule.epochs:
             self._run_epoch()
         self._save()
@@ -208,6 +211,9 @@ class Loop:
         for held in self.held:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
             result |= {f"{held.name}_{key}": value for key, value in values.items()}
+        if self.gallery is not None:
+            result |= self.gallery.diagnose(self.method, model)
+            self.gallery.keep(self.method, model, self.epoch)
         return result
 
     def _print_estimate(self, steps: int) -> None:

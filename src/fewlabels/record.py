@@ -49,6 +49,8 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
         metrics["validation_accuracy"] = validated[-1]["validation_accuracy"]
         metrics["best_validation_accuracy"] = best["validation_accuracy"]
         metrics["test_accuracy_at_best_validation"] = best["test_accuracy"]
+    if "map_area" in tested[-1]:
+        metrics["map_area"] = tested[-1]["map_area"]
     errors = {k.replace("accuracy", "error"): 100 - v for k, v in metrics.items() if "test_accuracy" in k}
     return metrics | errors
 

@@ -24,6 +24,7 @@ from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
+from fewlabels.transfer import find_start
 from fewlabels.types import RunRecord, UserError
 
 
@@ -34,8 +35,9 @@ def run(cfg: Config) -> RunRecord:
     device = hardware.setup(cfg.hardware)
     data = open_images(cfg)
     split = draw_split(cfg, data)
-    model = build_model(cfg, data)
-    info = identify(cfg, data, split, model)
+    start = find_start(cfg)
+    model = build_model(cfg, data, start)
+    info = identify(cfg, data, split, model, start)
     path = info.folder / "record.json"
     try:
         info.folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +45,7 @@ def run(cfg: Config) -> RunRecord:
             if path.exists() and (old := record.read(path)).status == "finished":
                 print(f"{info.folder}: finished already, test {old.metrics['test_accuracy']:.2f} %", file=sys.stderr)
                 return old
-            result = new_record(cfg, info, data, split)
+            result = new_record(cfg, info, data, split, start)
             result.environment = hardware.environment(device, cfg.hardware)
             record.write(result, path)
             split.save(info.folder / "split.npz")

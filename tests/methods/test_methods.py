@@ -178,6 +178,9 @@ class WithDropout(Classifier):
         embedding = features.flatten(1)
         return Activations(self.head(embedding), features, embedding)
 
+    def last_layer(self):
+        return self.head
+
 
 @pytest.mark.parametrize("network", [SimpleCNN(4, (16, 16), 3), WithDropout()], ids=["plain", "dropout"])
 def test_accumulated_negative_batch_entropy_has_the_whole_batch_s_gradient(network):

@@ -31,6 +31,8 @@ class Batching:
     order: str
     steps: int | None = None
     max_steps: int | None = None
+    max_batch: int | None = None
+    parts: int = 1
 
 
 class Images:
@@ -85,12 +87,13 @@ class Loader:
         self.plan = plan_epoch(
             len(self.labelled),
             len(self.unlabelled),
-            size=batching.size,
+            size=min(batching.size, batching.max_batch or batching.size),
             labelled_share=batching.labelled_share,
             epoch_of=batching.epoch_of,
             order=batching.order,
             fixed_steps=batching.steps,
             max_steps=batching.max_steps,
+            parts=batching.parts,
         )
         return self.plan
 

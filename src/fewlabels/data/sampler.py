@@ -79,6 +79,7 @@ def plan_epoch(
     order: str = "together",
     fixed_steps: int | None = None,
     max_steps: int | None = None,
+    parts: int = 1,
 ) -> EpochPlan:
     """Lay out one epoch.
 
@@ -90,6 +91,7 @@ def plan_epoch(
         order: ``together`` or ``in_turn``; see :class:`EpochPlan`.
         fixed_steps: batches an epoch whatever the sets' sizes, in the place of ``epoch_of``.
         max_steps: cut the epoch short (smoke runs).
+        parts: micro-batches that a batch will be cut into; the share is rounded so that each holds the same number.
     """
     if epoch_of not in EPOCHS_OF:
         raise UserError(f"batch.epoch_of={epoch_of} is none of {', '.join(EPOCHS_OF)}")
@@ -108,7 +110,7 @@ def plan_epoch(
             labelled_steps = min(labelled_steps, max_steps)
             unlabelled_steps = min(unlabelled_steps, max_steps)
         return EpochPlan(labelled_steps + unlabelled_steps, size, size, order, labelled_steps)
-    labelled = _labelled_count(num_labelled, num_unlabelled, size, labelled_share)
+    labelled = _labelled_count(num_labelled, num_unlabelled, size, labelled_share, parts)
     unlabelled = size - labelled
     passes = {
         "labelled": (num_labelled, labelled),
@@ -122,7 +124,7 @@ def plan_epoch(
     return EpochPlan(steps if max_steps is None else min(steps, max_steps), labelled, unlabelled, order)
 
 
-def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: float | None) -> int:
+def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: float | None, parts: int) -> int:
     if num_unlabelled == 0:
         return size
     if num_labelled == 0:
@@ -132,7 +134,7 @@ def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: fl
         return min(max(round(share * size), 1), size - 1)
     if not 0 <= share <= 1:
         raise UserError(f"batch.labelled_share={share} must lie in [0, 1]")
-    count = round(share * size)
+    count = round(share * size / parts) * parts
     if share > 0 and count == 0:
         raise UserError(f"batch.labelled_share={share} leaves no labelled image in a batch of {size}")
     return count

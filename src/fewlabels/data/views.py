@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.data import jitter as colour
@@ -60,6 +61,7 @@ class Views:
         notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
             the weak and the strong view of a whole batch draw ONE set of parameters, on normalised values (padding is then
             mid-grey, and the jitter clamps to [0, 1] what lies in [-1, 1]).
+        size: the side that the stored images are scaled to first (bilinear); None: as they are.
         per_image: instead of by mean and std, each image less its own mean, over its largest absolute value then
             (Balestriero et al., section 3.1).
     """
@@ -77,6 +79,7 @@ class Views:
     hue: float = 0.1
     notebook: bool = False
     per_image: bool = False
+    size: int | None = None
 
     def __post_init__(self) -> None:
         if self.strong not in ("randaugment", "jitter"):
@@ -86,10 +89,18 @@ class Views:
 
     def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Several views of each image; the generator lives on the images' device."""
+        images = self._scaled(images)
         if self.notebook and self.flip and names != ("plain",):
             chosen = Draws(len(images), generator, shared=False).chance(0.5)
             images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
         return {name: self._make(name, images, generator) for name in names}
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        if self.size is None or images.shape[1:3] == (self.size, self.size):
+            return images
+        planar = images.permute(0, 3, 1, 2).float()
+        scaled = F.interpolate(planar, (self.size, self.size), mode="bilinear", antialias=True)
+        return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
     def make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
         """One view of each image."""

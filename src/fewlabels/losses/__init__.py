@@ -6,7 +6,7 @@ from fewlabels.losses.clustering import kmeans, nearest_centroid
 from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
-from fewlabels.losses.locality import class_activation_maps, locality, probability_weighted_maps
+from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 
 __all__ = [
     "attention_divergence",
@@ -18,6 +18,7 @@ __all__ = [
     "kmeans",
     "layer_errors",
     "locality",
+    "map_area",
     "mean_entropy",
     "multiscale_reconstruction",
     "nearest_centroid",

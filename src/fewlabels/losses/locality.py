@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 
 def class_activation_maps(features: Tensor, weight: Tensor, classes: Tensor) -> Tensor:
@@ -43,3 +44,24 @@ def locality(maps: Tensor) -> Tensor:
         + _nested_norms(rows)  # top-bottom
         + _nested_norms(rows.flip(1))  # bottom-top
     )
+
+
+def map_area(maps: Tensor, share: float = 0.9) -> Tensor:
+    """The smallest box that holds ``share`` of a map's energy (its squares), as a part of the map's area.
+
+    maps ``[B, H, W]`` -> ``[B]``, in (0, 1]; 1 for a map that is zero everywhere. Every box is tried, so maps of more than
+    16 x 16 are pooled to that first. It has no gradient: it is for looking at, where :func:`locality` is for training.
+    """
+    energy = maps.detach().double().square()
+    if max(energy.shape[1:]) > 16:
+        energy = adaptive_avg_pool2d(energy, (min(16, energy.shape[1]), min(16, energy.shape[2])))
+    height, width = energy.shape[1:]
+    corner = pad(energy, (1, 0, 1, 0)).cumsum(1).cumsum(2)  # [B, H + 1, W + 1], energy above and left of each corner
+    tops, bottoms = torch.triu_indices(height + 1, height + 1, 1, device=maps.device)
+    lefts, rights = torch.triu_indices(width + 1, width + 1, 1, device=maps.device)
+    lines = corner[:, bottoms] - corner[:, tops]
+    held = lines[:, :, rights] - lines[:, :, lefts]  # [B, row pairs, column pairs]
+    areas = ((bottoms - tops)[:, None] * (rights - lefts)).double() / (height * width)
+    enough = held >= share * corner[:, -1:, -1:]
+    enough &= corner[:, -1:, -1:] > 0
+    return torch.where(enough, areas, 1.0).flatten(1).amin(dim=1).to(maps.dtype)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput, UserError
@@ -74,6 +74,17 @@ class Method(ABC):
 
     def epoch_metrics(self) -> dict[str, float | list[float]]:
         """What to log about the epoch that begins, beside the terms of the loss."""
+        return {}
+
+    def diagnose(self, model: Classifier, images: Tensor) -> dict[str, float]:
+        """Figures about some test images ``[B, C, H, W]`` to log at each evaluation; the model is in evaluation mode."""
+        return {}
+
+    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        """What to keep for the figures of a few test images: images ``[n, C, H, W]`` or maps ``[n, h, w]``, by name.
+
+        ``views`` holds them ``plain`` and as this method's unlabelled views; the model is in evaluation mode.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Method
@@ -70,6 +70,15 @@ class Entropy(Method):
             terms["locality"] = losses.locality(self._maps(model, out)).mean()
             loss = loss + self.gamma * terms["locality"]
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def diagnose(self, model: Classifier, images: Tensor) -> dict[str, float]:
+        """The area that the class activation maps cover: the smallest box with 90 % of a map's energy."""
+        if model.map_weight is None:
+            return {}
+        return {"map_area": losses.map_area(self._maps(model, model.activations(images))).mean().item()}
+
+    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        return {} if model.map_weight is None else {"maps": self._maps(model, model.activations(views["plain"]))}
 
     @staticmethod
     def _images(batch: Batch) -> Tensor:

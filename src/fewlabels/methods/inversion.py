@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
+from torch import Generator, Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Method, probability
@@ -61,3 +62,8 @@ class Inversion(Method):
         if len(unlabelled):
             terms["mean_entropy"] = entropy.detach() / len(unlabelled)
         return StepOutput(loss, terms)
+
+    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            logits, volumes = model.volumes(views["plain"])
+            return {"reconstruction": losses.reconstructions(logits, volumes[:1])[0].detach()}

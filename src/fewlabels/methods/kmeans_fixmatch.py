@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import EpochStart, Method, probability
@@ -115,6 +115,9 @@ class KMeansFixMatch(Method):
 
     def epoch_metrics(self) -> dict[str, float | list[float]]:
         return {"kmeans_inertia": self._inertia} if self._num_unlabelled else {}
+
+    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        return {name: views[name] for name in ("weak", "strong")}
 
     def state_dict(self) -> dict[str, Any]:
         return {"centroids": self._centroids, "num_unlabelled": self._num_unlabelled, "inertia": self._inertia}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import EpochStart, Method
@@ -54,7 +54,9 @@ class VAT(Method):
         loss = batch.labels.new_zeros((), dtype=next(model.parameters()).dtype)
         terms = {}
         if batch.num_labelled:
-            terms["cross_entropy"] = F.cross_entropy(model(batch.labelled["weak"]), batch.labels)
+            logits = model(batch.labelled["weak"])
+            terms["cross_entropy"] = F.cross_entropy(logits, batch.labels)
+            terms["train_accuracy"] = 100 * (logits.argmax(dim=1) == batch.labels).float().mean()
             loss = loss + terms["cross_entropy"]
         if batch.num_unlabelled:
             images = batch.unlabelled["weak"]
@@ -67,3 +69,7 @@ class VAT(Method):
                     terms["mean_entropy"] = losses.mean_entropy(model(images))
                     loss = loss + self.weight * terms["mean_entropy"]
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        direction = losses.virtual_adversarial_direction(model, views["plain"], self.xi, self.iterations, generator)
+        return {"perturbed": views["plain"] + self.eps * direction}

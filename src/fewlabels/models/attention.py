@@ -54,6 +54,9 @@ class AttentionWideResNet(Classifier):
         embedding = weighed.mean(dim=(2, 3))
         return Activations(self.net.head(embedding), weighed, embedding, maps)
 
+    def last_layer(self) -> nn.Module:
+        return self.net.head
+
     def layers(self) -> list[nn.Module]:
         return self.net.layers()
 

@@ -46,6 +46,10 @@ class Classifier(nn.Module, ABC):
             out = self.compute(images)
         return out._replace(logits=out.logits.float(), embedding=out.embedding.float())
 
+    @abstractmethod
+    def last_layer(self) -> nn.Module:
+        """The linear layer from the embedding to the logits: new where a network goes on to other classes."""
+
     def layers(self) -> list[nn.Module]:
         """The modules, in order, whose outputs are the volumes z_1 .. z_{L-1}; the logits are z_L."""
         raise UserError(f"model {self.name} does not name its layers, which method=inversion needs")

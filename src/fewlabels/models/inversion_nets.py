@@ -38,7 +38,7 @@ def _convolution(inputs: int, filters: int, size: int, padding: int, nonlinearit
 class LargeCNN(Classifier):
     """Eight convolutions and a linear layer: 1.37 M parameters for 32 x 32 colour images and ten classes.
 
-    A layer is one convolution with its nonlinearity and pooling, so L = 9.
+    A layer is one convolution with its nonlinearity and pooling, so L = 9. ``width`` multiplies the filters.
     """
 
     def __init__(
@@ -48,24 +48,27 @@ class LargeCNN(Classifier):
         channels: int,
         nonlinearity: str = "leaky_relu",
         dropout: float = 0.2,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
-        self.name = "large_cnn" if nonlinearity == "leaky_relu" else f"large_cnn_{nonlinearity}"
-        height, width = image_size
+        narrow = "" if width == 1 else f"_x{width:g}"
+        self.name = "large_cnn" + narrow + ("" if nonlinearity == "leaky_relu" else f"_{nonlinearity}")
+        rows, columns = image_size
         blocks = []
-        for filters, size, padding, pool in LARGE_CNN:
+        for full_width, size, padding, pool in LARGE_CNN:
+            filters = max(round(width * full_width), 1)
             pad = {"s": size // 2, "f": size - 1, "v": 0}[padding]
             block = _convolution(channels, filters, size, pad, nonlinearity, dropout)
-            height, width = (side + 2 * pad - size + 1 for side in (height, width))
+            rows, columns = (side + 2 * pad - size + 1 for side in (rows, columns))
             if pool > 1:
-                block.append(nn.AvgPool2d(min(pool, height, width)))
-                height, width = (side // min(pool, height, width) for side in (height, width))
-            if min(height, width) < 1:
+                block.append(nn.AvgPool2d(min(pool, rows, columns)))
+                rows, columns = (side // min(pool, rows, columns) for side in (rows, columns))
+            if min(rows, columns) < 1:
                 raise UserError(f"model=large_cnn needs larger images than {image_size}")
             blocks.append(nn.Sequential(*block))
             channels = filters
         self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Linear(channels * height * width, num_classes)
+        self.head = nn.Linear(channels * rows * columns, num_classes)
 
     def compute(self, images: Tensor) -> Activations:
         x = images
@@ -73,6 +76,9 @@ class LargeCNN(Classifier):
             x = block(x)
         embedding = x.flatten(1)
         return Activations(self.head(embedding), x, embedding)
+
+    def last_layer(self) -> nn.Module:
+        return self.head
 
     def layers(self) -> list[nn.Module]:
         return list(self.blocks)
@@ -136,6 +142,9 @@ class InversionResNet(Classifier):
             x = block(x)
         embedding = x.mean(dim=(2, 3))
         return Activations(self.head(embedding), x, embedding)
+
+    def last_layer(self) -> nn.Module:
+        return self.head
 
     def layers(self) -> list[nn.Module]:
         return list(self.blocks)

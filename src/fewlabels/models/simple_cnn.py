@@ -37,5 +37,8 @@ class SimpleCNN(Classifier):
         embedding = self.act2(self.fc2(x))
         return Activations(self.fc3(embedding), features, embedding)
 
+    def last_layer(self) -> nn.Module:
+        return self.fc3
+
     def layers(self) -> list[nn.Module]:
         return [self.pool1, self.pool2, self.act1, self.act2]

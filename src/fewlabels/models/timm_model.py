@@ -69,6 +69,9 @@ class TimmModel(Classifier):
         embedding = self.net.forward_head(features, pre_logits=True)
         return Activations(self.net.get_classifier()(embedding), features, embedding)
 
+    def last_layer(self) -> nn.Module:
+        return self.net.get_classifier()
+
     def layers(self) -> list[nn.Module]:
         """The stages that timm names as giving features, in order."""
         return [self.net.get_submodule(info["module"]) for info in self.net.feature_info]

@@ -80,6 +80,9 @@ class WideResNet(Classifier):
         embedding = features.mean(dim=(2, 3))
         return Activations(self.head(embedding), features, embedding)
 
+    def last_layer(self) -> nn.Module:
+        return self.head
+
     def layers(self) -> list[nn.Module]:
         return [self.stem, *self.blocks, self.act]
 

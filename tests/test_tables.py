@@ -1,0 +1,142 @@
+"""Every table of conf/table/: exactly its cells at every scale, and cells that really train, at smoke scale."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from fewlabels.config import check
+from fewlabels.data.images import ImageData, ImageSet
+from fewlabels.paths import conf_dir
+from fewlabels.report.definitions import load_definitions
+from fewlabels.train import run
+
+TABLES = sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml"))
+CLASSES = {"cifar100": 100, "tiny_imagenet_32": 32, "imagenet": 1000}
+# What the write-ups report, and demo and the initialisations of the transfer table, which are ours.
+CELLS = {
+    "alshami_1": 12,
+    "alshami_2": 4,
+    "alshami_3": 12,
+    "balestriero_1": 1,
+    "balestriero_2": 14,
+    "balestriero_3": 14,
+    "bansal_all": 5,
+    "bansal_baseline": 1,
+    "bansal_control": 3,
+    "bansal_fig1_left": 8,
+    "bansal_fig1_right": 6,
+    "bansal_locality": 8,
+    "bansal_nbel": 10,
+    "bansal_pretrain": 2,
+    "bansal_transfer": 6,
+    "demo": 5,
+    "srikanth_1": 10,
+    "srikanth_2": 6,
+}
+
+
+def sweep(cfg):
+    """Every combination of a table's sweep, as the basic sweeper makes them."""
+    params = OmegaConf.to_container(cfg.hydra.sweeper.params)
+    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    axes = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
+        for o in parsed
+    ]
+    return list(itertools.product(*axes))
+
+
+def compose_cell(configure, *overrides):
+    cfg = configure(*overrides, hydra=True)
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def test_no_table_escapes_these_tests():
+    assert list(CELLS) == TABLES
+
+
+@pytest.mark.parametrize("scale", ["paper", "proxy", "smoke"])
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_expands_to_exactly_its_cells(table, scale, configure):
+    definition = load_definitions(conf_dir())[table]
+    scaled = [] if table == "demo" else [f"scale={scale}"]
+    cells = []
+    expanded = sweep(configure(f"table={table}", *scaled, hydra=True))
+    for overrides in expanded if scale == "paper" else {expanded[0], expanded[-1]}:
+        cfg = compose_cell(configure, f"table={table}", *scaled, *overrides)
+        check(cfg)
+        cells.append((cfg.table.row, cfg.table.column, cfg.seed))
+    assert len(set(cells)) == len(cells)
+    if scale != "paper":
+        return
+    assert {cell[:2] for cell in cells} == set(itertools.product(definition.rows, definition.columns))
+    assert len({cell[:2] for cell in cells}) == CELLS[table]
+    assert set(definition.reported) <= set(definition.rows)
+
+
+def made_up(cfg):
+    """Random images, as many as the cell's split needs, in the place of the archive."""
+    classes = CLASSES.get(cfg.dataset.name, 10)
+    size = cfg.dataset.image_size or (28 if cfg.dataset.name == "mnist" else 32)
+    channels = len(cfg.dataset.mean)
+    rng = np.random.default_rng(0)
+
+    def images(count):
+        return ImageSet(
+            rng.integers(0, 256, (count, size, size, channels), dtype=np.uint8), np.arange(count, dtype=np.int64) % classes
+        )
+
+    labelled, unlabelled = cfg.dataset.num_labels, cfg.dataset.num_unlabelled
+    count = labelled + (10 * classes if unlabelled is None else unlabelled)
+    return ImageData(images(count), images(2 * classes), tuple(map(str, range(classes))), f"made up, {count}")
+
+
+def smoke(configure, monkeypatch, *overrides):
+    cfg = compose_cell(configure, "scale=smoke", *overrides)
+    monkeypatch.setattr("fewlabels.train.open_images", made_up)
+    result = run(cfg)
+    assert (result.status, result.scale) == ("finished", "smoke")
+    assert {key: result.config["table"][key] for key in ("row", "column")} == {"row": result.row, "column": result.column}
+    assert all(np.isfinite(value) for line in result.curve for value in line.values() if isinstance(value, float))
+    return result
+
+
+@pytest.mark.parametrize("table", [t for t in TABLES if t not in ("demo", "bansal_transfer")])
+def test_the_first_and_the_last_cell_of_every_table_train(table, configure, monkeypatch):
+    cells = sweep(configure(f"table={table}", hydra=True))
+    # K-means on 50,000 images is no matter of seconds.
+    fewer = ["dataset.num_labels=100", "dataset.num_unlabelled=200"] if table.startswith("srikanth") else []
+    for overrides in {cells[0], cells[-1]}:
+        smoke(configure, monkeypatch, f"table={table}", *overrides, *fewer)
+
+
+@pytest.mark.parametrize("row", ["CNN, lambda", "Wide Resnet, lambda", "Deep Resnet, Gamma", "Sigmoid CNN, lambda"])
+def test_the_inversion_networks_train_at_full_width(row, configure, monkeypatch):
+    size = ["scale.settings=paper", "scale.max_batch=4", "scale.max_steps=1"]
+    smoke(configure, monkeypatch, "table=balestriero_3", f"table.row='{row}'", *size)
+
+
+def test_the_transfer_table_starts_from_the_runs_of_another(configure, monkeypatch, tmp_path):
+    for row in ("unsupervised losses", "with supervision"):
+        smoke(configure, monkeypatch, "table=bansal_pretrain", f"table.row='{row}'")
+    first, probe, tuned = (
+        smoke(configure, monkeypatch, "table=bansal_transfer", f"table.row='{row}'", f"table.column='{column}'")
+        for row, column in (
+            ("random", "fine-tuning"),
+            ("unsupervised losses", "linear probe"),
+            ("with supervision", "fine-tuning"),
+        )
+    )
+    assert "init_from" not in first.decisions
+    assert "a linear probe on its frozen features" in probe.decisions["init_from"]
+    assert "all weights trained on" in tuned.decisions["init_from"]
+    assert len({r.fingerprint for r in (first, probe, tuned)}) == 3
