@@ -112,19 +112,19 @@ def test_percentages_outside_0_to_100():
 )
 def test_the_text_against_the_table_to_the_digits_of_the_text(said, found):
     t = table({"a": "16.45"}, text_says=[TextSays("abstract", "a", "x", "test_error", Verbatim(said))])
-    assert findings(t) == ([f"a | x: abstract says {said}, the table prints 16.45"] if found else [])
+    assert findings(t) == ([f"a | x: {said} in the text (abstract), 16.45 in the table"] if found else [])
 
 
 def test_a_text_that_speaks_of_an_empty_cell():
     t = table({"a": "1.0"}, text_says=[TextSays("abstract", "b", "x", "test_error", 2.0)])
-    assert findings(t) == ["b | x: abstract says 2.00, the table prints nothing"]
+    assert findings(t) == ["b | x: 2.00 in the text (abstract), nothing in the table"]
 
 
 def test_what_two_write_ups_print_against_themselves(tmp_path):
     tables = load_definitions(write_tables(tmp_path / "conf", PRINTED))
     found = {name: findings(t) for name, t in tables.items()}
     assert found["alshami_2"] == found["alshami_3"] == found["balestriero_1"] == []
-    assert found["alshami_1"] == ["0.6 | C100 10000: section 3.1 says 61.38, the table prints 61.36"]
+    assert found["alshami_1"] == ["0.6 | C100 10000: 61.38 in the text (section 3.1), 61.36 in the table"]
 
     def readings(name):
         return [line.split("; ± ")[1].split(" (")[0] for line in found[name] if "; ± " in line]
@@ -154,7 +154,9 @@ def test_what_two_write_ups_print_against_themselves(tmp_path):
     ]
     assert sum("the same result twice" in line for name in found for line in found[name]) == 1
     assert sum("the ± of the derived rows does not mean one thing" in line for line in found["balestriero_3"]) == 1
-    assert found["balestriero_3"][-1] == "Sigmoid CNN, lambda | 8000: abstract says 16.38, the table prints 16.45 ± 0.23"
+    assert (
+        found["balestriero_3"][-1] == "Sigmoid CNN, lambda | 8000: 16.38 in the text (abstract), 16.45 ± 0.23 in the table"
+    )
 
 
 def test_the_command_needs_no_run_and_groups_by_table(monkeypatch, capsys):

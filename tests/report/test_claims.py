@@ -104,6 +104,12 @@ def test_a_trend_is_judged_step_by_step():
     assert judged(rises, level).verdict == "not seen (1 within the spread, 1 of 2 not yet tried)"
 
 
+def test_a_share_keeps_the_digits_that_a_percentage_does_not_need():
+    runs = cell("a", 50.0, metrics={"map_area": 0.4123}) + cell("b", 50.0, metrics={"map_area": 0.4119})
+    shrinks = judged(Trend("s", "map_area", ["a", "b"], "falls"), runs)
+    assert shrinks.lines == ["a 0.4123 (n = 1) → b 0.4119 (n = 1): seen"]
+
+
 def test_the_best_is_among_these_or_not():
     claim = BestAmong("a or b is best", "test_accuracy", ["a", "b"])
     runs = cell("a", 40.0) + cell("b", 45.0) + cell("c", 44.0)

@@ -102,7 +102,7 @@ def test_the_proxy_s_note_comes_first_and_at_proxy_scale_alone():
     rest = [
         "a note",
         "the caption swaps x and y",
-        "a | x: the abstract says 9.99, the table prints 9.82 ± 1.5",
+        "a | x: 9.99 in the text (the abstract), 9.82 ± 1.5 in the table",
         "Reported over 12 runs: a | x",
     ]
     assert grid(TABLE, Results([]), "paper").notes == rest

@@ -12,7 +12,7 @@ from fewlabels.report.audit import audit
 from fewlabels.report.claims import markdown_section
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.definitions import load_definitions
-from fewlabels.report.figures import accuracy_figure
+from fewlabels.report.figures import check, draw_figures
 from fewlabels.report.page import page
 from fewlabels.report.tables import grid, latex, markdown, tidy_csv
 from fewlabels.types import UserError
@@ -25,13 +25,15 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     definitions = load_definitions(conf_dir())
     if only is not None and only not in definitions:
         raise UserError(f"there is no table {only}: {', '.join(definitions)}")
+    check(definitions)
     results = Results(read_records(root))
     to.mkdir(parents=True, exist_ok=True)
     sections = []
     for table in definitions.values():
         parts = []
         for scale in results.scales(table):
-            parts.append((scale, grid(table, results, scale), accuracy_figure(table, results, scale, to / "figures")))
+            figures = draw_figures(table, results, scale, to / "figures", definitions)
+            parts.append((scale, grid(table, results, scale), figures))
         sections.append((table, parts))
     grids = [part[1] for _, parts in sections for part in parts]
     write_text(to / "tables.md", markdown(grids) + markdown_section(judged for g in grids for judged in g.claims))

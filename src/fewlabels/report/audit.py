@@ -116,8 +116,8 @@ def derived_rows(table: TableDefinition) -> list[str]:
                 lines.append(f"{row} | {column}: {line}")
                 readings += [reading] if reading else []
     if len(set(readings)) > 1:
-        counts = ", ".join(f"{reading} in {readings.count(reading)}" for reading in dict.fromkeys(readings))
-        lines.append(f"the ± of the derived rows does not mean one thing: {counts} cells")
+        counts = ", ".join(f"{reading} {readings.count(reading)} times" for reading in dict.fromkeys(readings))
+        lines.append(f"the ± of the derived rows does not mean one thing: {counts}")
     return lines
 
 
@@ -154,9 +154,10 @@ def text_against_table(table: TableDefinition) -> list[str]:
     for said in table.text_says:
         printed = table.printed(said.row, said.column, said.metric)
         there = "nothing" if printed is None else str(printed)
+        text = f"{as_written(said.value)} in the text ({said.where})"
         if printed is None or abs(printed.value - said.value) > _half_unit(said.value):
             place = _place(table, said.row, said.column)
-            lines.append(f"{place}: {said.where} says {as_written(said.value)}, the table prints {there}")
+            lines.append(f"{place}: {text}, {there} in the table")
     return lines
 
 

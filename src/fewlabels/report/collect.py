@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
@@ -55,14 +56,23 @@ class Cell:
         """``45.10 ± 0.52 (n = 3)``; empty where nothing was run."""
         if self.mean is None:
             return ""
-        spread = "" if self.std is None else f" ± {self.std:.2f}"
-        return f"{self.mean:.2f}{spread} ({f'mean of {len(self.parts)} rows' if self.parts else f'n = {len(self.values)}'})"
+        digits = 2 if abs(self.mean) >= 1 else 4  # percentages, and shares
+        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        of = f"mean of {len(self.parts)} rows" if self.parts else f"n = {len(self.values)}"
+        return f"{self.mean:.{digits}f}{spread} ({of})"
 
 
-def read_records(root: Path) -> list[RunRecord]:
+@dataclass
+class FoundRecord(RunRecord):
+    """A record and the run folder that it was found in."""
+
+    folder: Path | None = None
+
+
+def read_records(root: Path) -> list[FoundRecord]:
     """Every record below ``root``. The same run found twice counts once, a fresh one before a published one; files that are
     no records are named and left out."""
-    records: dict[tuple[str | None, str], RunRecord] = {}
+    records: dict[tuple[str | None, str], FoundRecord] = {}
     for path in sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p)):
         try:
             found = record.read(path)
@@ -71,7 +81,7 @@ def read_records(root: Path) -> list[RunRecord]:
             continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
-            records[key] = found
+            records[key] = FoundRecord(**vars(found), folder=path.parent)
     return list(records.values())
 
 
@@ -102,7 +112,7 @@ def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 class Results:
     """Finished records by table, scale, row and column."""
 
-    def __init__(self, records: list[RunRecord]) -> None:
+    def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = [r for r in records if r.status == "finished"]
         self.unfinished = [r for r in records if r.status != "finished"]
         self._cells: dict[tuple[str | None, str, str | None, str | None], list[RunRecord]] = defaultdict(list)
@@ -114,13 +124,13 @@ class Results:
     def runs(self, table: str, scale: str, row: str, column: str) -> list[RunRecord]:
         return self._cells.get((table, scale, row, column), [])
 
-    def of_table(self, table: str | None, scale: str | None = None) -> list[RunRecord]:
-        return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
-
     def agreeing(self, table: str, scale: str, row: str, column: str) -> list[RunRecord]:
-        """The runs of a cell; none where their settings differ: such runs are never averaged; see :meth:`conflicts`."""
+        """The runs of a cell, or none where they differ in more than their seed."""
         runs = self.runs(table, scale, row, column)
         return [] if conflict(runs) else runs
+
+    def of_table(self, table: str | None, scale: str | None = None) -> list[RunRecord]:
+        return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
 
     def cell(self, table: TableDefinition, scale: str, row: str, column: str, metric: str) -> Cell:
         """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's. A derived row stays

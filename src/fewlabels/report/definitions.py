@@ -22,11 +22,12 @@ from fewlabels.report.reported import (
     TextSays,
     Trend,
     Verbatim,
+    has_better,
 )
 from fewlabels.types import UserError
 
 # For the runs, not for the report: the cell, and what a table's own interpolations look up.
-OTHER_KEYS = {"row", "column", "settings", "epochs", "weights", "nets", "unlabelled", "headings", "figures"}
+OTHER_KEYS = {"row", "column", "settings", "epochs", "weights", "nets", "unlabelled", "headings"}
 SPREAD = {"std", "runs"}
 KINDS: dict[str, type[Claim]] = {
     "beats": Beats,
@@ -35,7 +36,7 @@ KINDS: dict[str, type[Claim]] = {
     "curve_flattens": CurveFlattens,
 }
 # Every metric that a record may hold.
-METRICS = set(record.summarise([{"test_accuracy": 0.0, "validation_accuracy": 0.0}]))
+METRICS = set(record.summarise([{"test_accuracy": 0.0, "validation_accuracy": 0.0, "map_area": 0.0}]))
 
 T = TypeVar("T")
 
@@ -82,6 +83,7 @@ def _table(node: dict[str, Any]) -> TableDefinition:
     values["claims"] = [
         _claim(entry, f"table.claims[{i}]") for i, entry in enumerate(_list(node.get("claims", []), "table.claims"))
     ]
+    _list(node.get("figures", []), "table.figures")
     _mapping(node, "reported")
     table: TableDefinition = _build(TableDefinition, values, "table")
     _check_names(table)
@@ -163,6 +165,8 @@ def _check_claim(claim: Claim, table: TableDefinition, where: str) -> None:
     _check(claim.metric, METRICS | set(table.metrics), f"{where}.metric", "metric")
     if claim.columns is not None:
         _check_all(claim.columns, table.columns, f"{where}.columns", "column", least=1)
+    if not isinstance(claim, Trend) and not has_better(claim.metric):
+        raise UserError(f"{where}.metric: whether lower or higher is better does not follow from the name {claim.metric}")
     if isinstance(claim, Beats):
         for i, pair in enumerate(_list(claim.pairs, f"{where}.pairs")):
             if len(_check_all(pair, table.all_rows, f"{where}.pairs[{i}]", "row")) != 2:

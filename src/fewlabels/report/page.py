@@ -7,6 +7,7 @@ import html
 from fewlabels.report.claims import html_section
 from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.figures import Drawn
 from fewlabels.report.tables import Grid, html_table
 from fewlabels.types import RunRecord
 
@@ -28,11 +29,12 @@ tr.derived td { background: var(--head); } tr.quoted td { color: var(--soft); wh
 table.claims td { text-align: left; white-space: normal; }
 .badge { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: 12.5px; }
 details { color: var(--soft); font-size: 13.5px; margin: .3rem 0 1rem; } svg { max-width: 100%; height: auto; }
+figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px; max-width: 60rem; }
 """
 
 
-def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, str | None]]]], results: Results) -> str:
-    """All tables, each with a part a scale: its grid and its accuracy curves."""
+def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]]]]], results: Results) -> str:
+    """All tables, each with a part a scale: its grid and its figures."""
     links = "".join(f'<a href="#{html.escape(t.id)}">{html.escape(t.id)}</a>' for t, _ in sections)
     body = "".join(_section(table, parts, results) for table, parts in sections)
     judged = [judgement for _, parts in sections for _, grid, _ in parts for judgement in grid.claims]
@@ -53,13 +55,19 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, str | None]
     )
 
 
-def _section(table: TableDefinition, parts: list[tuple[str, Grid, str | None]], results: Results) -> str:
+def _section(table: TableDefinition, parts: list[tuple[str, Grid, list[Drawn]]], results: Results) -> str:
     text = f'<h2 id="{html.escape(table.id)}">{html.escape(table.title)}</h2>'
-    for scale, grid, svg in parts:
+    for scale, grid, figures in parts:
         runs = results.of_table(table.id, scale)
         text += f"<p class=scale><span class=badge>{scale} scale</span> {html.escape(_cost(runs))}</p>"
-        text += html_table(grid) + (svg or "")
+        text += html_table(grid) + "".join(map(_figure, figures))
     return text
+
+
+def _figure(drawn: Drawn) -> str:
+    caption = html.escape(drawn.caption)
+    svg = drawn.svg[drawn.svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{caption}" ', 1)
+    return f"<figure>{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def _cost(runs: list[RunRecord]) -> str:

@@ -144,6 +144,7 @@ class TableDefinition:
     text_says: list[TextSays] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    figures: list[dict[str, Any]] = field(default_factory=list)  # entries as fewlabels.report.figures knows them
 
     @property
     def all_rows(self) -> list[str]:
@@ -179,3 +180,8 @@ class TableDefinition:
 
 def lower_is_better(metric: str) -> bool:
     return "error" in metric or "loss" in metric
+
+
+def has_better(metric: str) -> bool:
+    """Whether one of lower and higher is the better."""
+    return lower_is_better(metric) or "accuracy" in metric
