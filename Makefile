@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tables report clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test lint tables report audit clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ tables: setup ## Every table with its cells and how many are done
 
 report: setup ## Tables, figures and one page from all records
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report
+
+audit: setup ## The reported tables against themselves and their own text
+	$(BIN)/python -m fewlabels.report --audit
 
 # The table is printed whether or not a cell failed; the exit code is the sweep's.
 $(addprefix table-,$(TABLES)): table-%: setup

@@ -12,7 +12,8 @@ from fewlabels.report.__main__ import build_report, list_tables
 from fewlabels.report.collect import Cell, Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid, latex, markdown
-from fewlabels.types import RunRecord, UserError
+from fewlabels.types import UserError
+from tests.report.helpers import finished
 
 TABLE = TableDefinition(
     id="t_1",
@@ -22,14 +23,6 @@ TABLE = TableDefinition(
     metrics={"test_accuracy": "accuracy"},
     reported={"a": {"x": {"test_accuracy": 50.0}, "y": {"test_accuracy": 60.0}}},
 )
-
-
-def finished(row, column, accuracy, seed=0, scale="paper", table="t_1", **changes):
-    curve = [{"epoch": 1, "test_accuracy": accuracy / 2}, {"epoch": 2, "test_accuracy": accuracy}]
-    config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}}
-    fields = {"status": "finished", "metrics": record.summarise(curve), "curve": curve, "config": config} | changes
-    name = f"{table}{row}{column}{seed}{scale}"
-    return RunRecord(table=table, row=row, column=column, seed=seed, scale=scale, fingerprint=name, **fields)
 
 
 def test_mean_sample_deviation_and_difference_by_hand():
@@ -90,8 +83,9 @@ def test_one_reported_number_for_all_columns_is_shown_once():
                             reported={"0": {"test_accuracy": 45.0, "best_test_accuracy": 46.0}})  # fmt: skip
     g = grid(table, Results([finished("0", "q", 47.0, table="s")]), "paper")
     assert g.header == ["row", "final, reported", "p: final", "Δ", "q: final", "Δ",
-                        "max, reported", "p: max", "Δ", "q: max", "Δ"]  # fmt: skip
+                        "max †, reported", "p: max †", "Δ", "q: max †", "Δ"]  # fmt: skip
     assert g.rows == [["0", "45.00", "", "", "47.00 (n = 1)", "+2.00", "46.00", "", "", "47.00 (n = 1)", "+1.00"]]
+    assert g.notes == ["† chosen on the test set: the best of all test evaluations"]
 
 
 def test_decisions_stand_under_the_table_and_say_whose_they_are():
@@ -180,7 +174,7 @@ def test_what_the_text_reports_is_in_the_definitions():
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         build_report(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(UserError, match="there is no table srikanth_3: demo, srikanth_1"):
+    with pytest.raises(UserError, match="there is no table srikanth_3: .*demo, srikanth_1"):
         build_report(tmp_path, tmp_path, "srikanth_3")
 
 

@@ -1,4 +1,4 @@
-"""Command line: python -m fewlabels.report outputs --to outputs/report [--table demo]"""
+"""Command line: python -m fewlabels.report outputs --to outputs/report [--table demo], or --audit alone"""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from fewlabels.files import write_text
 from fewlabels.paths import conf_dir
+from fewlabels.report.audit import audit
+from fewlabels.report.claims import markdown_section
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.definitions import load_definitions
 from fewlabels.report.figures import check, draw_figures
@@ -34,7 +36,7 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
             parts.append((scale, grid(table, results, scale), figures))
         sections.append((table, parts))
     grids = [part[1] for _, parts in sections for part in parts]
-    write_text(to / "tables.md", markdown(grids))
+    write_text(to / "tables.md", markdown(grids) + markdown_section(judged for g in grids for judged in g.claims))
     write_text(to / "tables.csv", tidy_csv(definitions.values(), results))
     write_text(to / "tables.tex", latex(grids))
     write_text(to / "index.html", page(sections, results))
@@ -60,16 +62,22 @@ def list_tables(root: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
-    parser.add_argument("root", type=Path, help="the folder of the runs (output_root)")
+    parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
     parser.add_argument("--to", type=Path, help="where the report goes; default: ROOT/report")
     parser.add_argument("--table", help="print this table")
     parser.add_argument("--list", action="store_true", help="print every table with its cells, and write nothing")
+    parser.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
     arguments = parser.parse_args()
-    to = arguments.to or arguments.root / "report"
-    if arguments.list:
-        print(list_tables(arguments.root))
-        return
+    if arguments.root is None and not arguments.audit:
+        parser.error("name the folder of the runs (output_root)")
     try:
+        if arguments.audit:
+            print(audit(load_definitions(conf_dir()).values()))
+            return
+        if arguments.list:
+            print(list_tables(arguments.root))
+            return
+        to = arguments.to or arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)
     except (UserError, OSError) as error:
         print(f"fewlabels: {error}", file=sys.stderr)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -22,10 +23,11 @@ SCALES = ("paper", "proxy", "smoke")
 
 @dataclass(frozen=True)
 class Cell:
-    """One metric of one cell of a table, over its seeds."""
+    """One metric of one cell of a table, over its seeds; in a derived row, over the rows that it is the mean of."""
 
     values: list[float]
     reported: float | None = None
+    parts: list[Cell] = field(default_factory=list)  # of a derived row
 
     @property
     def mean(self) -> float | None:
@@ -37,9 +39,27 @@ class Cell:
         return stdev(self.values) if len(self.values) > 1 else None
 
     @property
+    def standard_error(self) -> float | None:
+        """Of the mean, from the spread over seeds alone; None where a single run stands somewhere."""
+        if self.parts:
+            errors = [part.standard_error for part in self.parts]
+            known = [error for error in errors if error is not None]
+            return None if len(known) < len(errors) else math.hypot(*known) / len(errors)
+        return None if self.std is None else self.std / math.sqrt(len(self.values))
+
+    @property
     def difference(self) -> float | None:
         """Reproduced less reported."""
         return None if self.mean is None or self.reported is None else self.mean - self.reported
+
+    def __str__(self) -> str:
+        """``45.10 ± 0.52 (n = 3)``; empty where nothing was run."""
+        if self.mean is None:
+            return ""
+        digits = 2 if abs(self.mean) >= 1 else 4  # percentages, and shares
+        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        of = f"mean of {len(self.parts)} rows" if self.parts else f"n = {len(self.values)}"
+        return f"{self.mean:.{digits}f}{spread} ({of})"
 
 
 @dataclass
@@ -113,13 +133,15 @@ class Results:
         return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
 
     def cell(self, table: TableDefinition, scale: str, row: str, column: str, metric: str) -> Cell:
-        """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's, and runs with different
-        settings are never averaged: such a cell stays empty, and :meth:`conflicts` names it."""
-        runs = self.runs(table.id, scale, row, column)
-        if conflict(runs):
-            return Cell([], table.reported_value(row, column, metric))
-        values = [run.metrics[metric] for run in runs if run.metrics.get(metric) is not None]
-        return Cell(values, table.reported_value(row, column, metric))
+        """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's. A derived row stays
+        empty until all the rows that it is made of have a value."""
+        reported = table.reported_value(row, column, metric)
+        if row in table.derived:
+            parts = [self.cell(table, scale, part, column, metric) for part in table.derived[row].mean_of]
+            means = [part.mean for part in parts if part.mean is not None]
+            return Cell(means if len(means) == len(parts) else [], reported, parts)
+        runs = self.agreeing(table.id, scale, row, column)
+        return Cell([run.metrics[metric] for run in runs if run.metrics.get(metric) is not None], reported)
 
     def conflicts(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for each cell whose runs differ in more than their seed."""
@@ -128,5 +150,5 @@ class Results:
         return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:
-        """The paper's scale wherever a paper reported something, others where there are runs."""
-        return [s for s in SCALES if (s == "paper" and table.reported) or self.of_table(table.id, s)]
+        """The paper's scale wherever a paper reported or claimed something, others where there are runs."""
+        return [s for s in SCALES if (s == "paper" and (table.has_numbers or table.claims)) or self.of_table(table.id, s)]

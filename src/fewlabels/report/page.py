@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+from fewlabels.report.claims import html_section
 from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
 from fewlabels.report.figures import Drawn
@@ -22,7 +23,10 @@ nav a { color: var(--accent); margin-right: 1rem; text-decoration: none; } nav a
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; margin: .4rem 0; }
 th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { background: var(--head); font-weight: 600; white-space: normal; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
+tr:first-child th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
+td { background: #fff; } th.first, td.first { border-left: 1px solid var(--line); } th[colspan] { text-align: center; }
+tr.derived td { background: var(--head); } tr.quoted td { color: var(--soft); white-space: normal; max-width: 16rem; }
+table.claims td { text-align: left; white-space: normal; }
 .badge { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: 12.5px; }
 details { color: var(--soft); font-size: 13.5px; margin: .3rem 0 1rem; } svg { max-width: 100%; height: auto; }
 figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px; max-width: 60rem; }
@@ -33,6 +37,9 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]
     """All tables, each with a part a scale: its grid and its figures."""
     links = "".join(f'<a href="#{html.escape(t.id)}">{html.escape(t.id)}</a>' for t, _ in sections)
     body = "".join(_section(table, parts, results) for table, parts in sections)
+    judged = [judgement for _, parts in sections for _, grid, _ in parts for judgement in grid.claims]
+    links += "<a href='#claims'>claims</a>" if judged else ""
+    body += html_section(judged)
     loose = results.of_table(None)
     if loose:
         body += f"<h2 id=runs>Single runs</h2>{_runs(loose)}"
@@ -42,7 +49,8 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>fewlabels: reported and reproduced</title><style>{STYLE}</style></head><body>"
         "<h1>Reported and reproduced</h1><p class=lead>Mean ± sample standard deviation over seeds (n runs); Δ is "
-        "reproduced less reported, in points. A cell where nothing was run is empty.</p>"
+        "reproduced less reported, in points. A cell where nothing was run is empty. A mean of rows has its deviation "
+        "over the rows. Grey rows are quoted from the write-up, verbatim, with what is amiss in brackets.</p>"
         f"<nav>{links}</nav>{body}</body></html>\n"
     )
 

@@ -6,10 +6,18 @@ import csv
 import html
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from fewlabels.report.collect import Cell, Results
+from fewlabels.report.audit import text_against_table
+from fewlabels.report.claims import Judgement, html_list, judge, markdown_list
+from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
+
+CHOSEN = "†"
+CHOSEN_NOTE = f"{CHOSEN} chosen on the test set: the best of all test evaluations"
+CSV_HEADER = ["table", "scale", "kind", "row", "column", "metric", "reported", "reported_std", "reported_runs"]
+CSV_HEADER += ["mean", "std", "n", "difference", "quoted", "corrected", "slip"]
+WIDE = 8  # columns that fit on a page
 
 
 @dataclass(frozen=True)
@@ -20,18 +28,14 @@ class Grid:
     header: list[str]
     rows: list[list[str]]
     notes: list[str]
+    groups: list[tuple[str, list[str]]] = field(
+        default_factory=list
+    )  # after the first column: heading, the columns under it
+    kinds: list[str] = field(default_factory=list)  # of the rows: "", derived or quoted
+    claims: list[Judgement] = field(default_factory=list)
 
-
-def number(value: float | None, digits: int = 2) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def reproduced(cell: Cell) -> str:
-    """``45.10 ± 0.52 (n = 3)``; empty where nothing was run."""
-    if cell.mean is None:
-        return ""
-    spread = f" ± {number(cell.std)}" if cell.std is not None else ""
-    return f"{number(cell.mean)}{spread} (n = {len(cell.values)})"
+    def kind(self, i: int) -> str:
+        return self.kinds[i] if self.kinds else ""
 
 
 def signed(value: float | None) -> str:
@@ -40,38 +44,64 @@ def signed(value: float | None) -> str:
 
 def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
     """Rows of the table; for each metric the reported value, then each column's reproduced value and difference."""
-    header, rows = [table.rows_are or "row"], [[row] for row in table.rows]
-    has_reported = bool(table.reported)
-    for metric, heading in table.metrics.items():
-        shared = all(
-            table.reported_value(row, table.columns[0], metric) == table.reported_value(row, column, metric)
-            for row in table.rows
-            for column in table.columns
-        )
-        if has_reported and shared:
-            header.append(f"{heading}, reported")
-            for line in rows:
-                line.append(number(table.reported_value(line[0], table.columns[0], metric)))
+    lines: list[list[str]] = [[table.rows_are or "row", *table.all_rows, *(quoted.row for quoted in table.quoted)]]
+    groups = []
+    for metric, name in table.metrics.items():
+        heading = f"{name} {CHOSEN}" if metric.startswith("best_test") else name
+        shared = _one_number_for_all_columns(table, metric)
+        group: list[str] = []
+        if table.has_numbers and shared:
+            lines.append([f"{heading}, reported", *_reported(table, table.columns[0], metric)])
+            group.append("reported")
         for column in table.columns:
             label = f"{column}: {heading}" if len(table.metrics) > 1 or not shared else column
-            if has_reported and not shared:
-                header.append(f"{label}, reported")
-            header.append(label)
-            if has_reported:
-                header.append("Δ")
-            for line in rows:
-                cell = results.cell(table, scale, line[0], column, metric)
-                if has_reported and not shared:
-                    line.append(number(cell.reported))
-                line.append(reproduced(cell))
-                if has_reported:
-                    line.append(signed(cell.difference))
-    return Grid(f"{table.id}, {scale} scale. {table.title}", header, rows, _notes(table, results, scale))
+            cells = [results.cell(table, scale, row, column, metric) for row in table.all_rows]
+            beside = [""] * len(table.quoted)
+            if table.has_numbers and not shared:
+                lines.append([f"{label}, reported", *_reported(table, column, metric)])
+                group.append("reported")
+            lines.append([label, *map(str, cells), *beside])
+            group.append(column if shared else "reproduced")
+            if table.has_numbers:
+                lines.append(["Δ", *(signed(cell.difference) for cell in cells), *beside])
+                group.append("Δ")
+            if not shared:
+                groups.append((label, group))
+                group = []
+        if shared:
+            groups.append((heading, group))
+    header, *rows = (list(row) for row in zip(*lines, strict=True))
+    kinds = [""] * len(table.rows) + ["derived"] * len(table.derived) + ["quoted"] * len(table.quoted)
+    caption = f"{table.id}, {scale} scale. {table.title}"
+    return Grid(caption, header, rows, _notes(table, results, scale), groups, kinds, judge(table, results, scale))
+
+
+def _one_number_for_all_columns(table: TableDefinition, metric: str) -> bool:
+    printed = [[row.get(column) for row in _quotations(table, metric)] for column in table.columns]
+    reported = [[table.reported_value(row, column, metric) for row in table.all_rows] for column in table.columns]
+    return all(one == reported[0] for one in reported) and all(one == printed[0] for one in printed)
+
+
+def _quotations(table: TableDefinition, metric: str) -> list[dict[str, str]]:
+    """Column -> text of each quoted row; they belong to the first metric."""
+    mine = metric == next(iter(table.metrics))
+    return [{column: quoted.text(column) for column in table.columns} if mine else {} for quoted in table.quoted]
+
+
+def _reported(table: TableDefinition, column: str, metric: str) -> list[str]:
+    """A column as printed, quoted rows last."""
+    printed = [table.printed(row, column, metric) for row in table.all_rows]
+    quoted = [row.get(column, "") for row in _quotations(table, metric)]
+    return [*("" if value is None else str(value) for value in printed), *quoted]
 
 
 def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
-    """The table's own notes, then every decision that stands between the reported numbers and ours."""
-    notes = [*results.conflicts(table, scale), *table.notes]
+    """What the proxy reduces, the table's own notes and slips, then every decision that stands between reported and ours."""
+    notes = [f"Proxy scale: {table.proxy}"] if table.proxy and scale == "proxy" else []
+    notes += results.conflicts(table, scale)
+    if any(metric.startswith("best_test") for metric in table.metrics):
+        notes.append(CHOSEN_NOTE)
+    notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]
     for run in results.of_table(table.id, scale):
         for key, text in run.decisions.items():
             varies = len({other.decisions.get(key) for other in results.of_table(table.id, scale)}) > 1
@@ -81,14 +111,50 @@ def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     return notes
 
 
+def _reported_runs(table: TableDefinition) -> list[str]:
+    """Over how many runs the write-up's numbers are, where it says so."""
+    cells: dict[int, dict[str, list[str]]] = {}
+    for row, column, _, printed in table.all_printed():
+        if printed.runs is not None:
+            cells.setdefault(printed.runs, {}).setdefault(row, []).append(column)
+    notes = []
+    for number, rows in sorted(cells.items()):
+        named = [row if set(of) == set(table.columns) else f"{row} | {', '.join(of)}" for row, of in rows.items()]
+        notes.append(f"Reported over {number} runs: {'; '.join(named)}")
+    return notes
+
+
+def _pages(g: Grid) -> list[Grid]:
+    """The grid itself, or for a wide one several side by side, each with whole groups of columns and the rows' names."""
+    pages: list[list[int]] = [[0]]
+    column = 1
+    for _, group in g.groups:
+        if len(pages[-1]) > 1 and len(pages[-1]) + len(group) > WIDE:
+            pages.append([0])
+        pages[-1] += range(column, column + len(group))
+        column += len(group)
+    if len(pages) == 1:
+        return [g]
+    cut = [([g.header[i] for i in page], [[row[i] for i in page] for row in g.rows]) for page in pages]
+    return [replace(g, header=header, rows=rows, groups=[]) for header, rows in cut]
+
+
 def markdown(grids: Iterable[Grid]) -> str:
     parts = []
     for g in grids:
-        lines = [f"### {g.caption}", "", _row(g.header), _row(["---"] * len(g.header)), *(_row(line) for line in g.rows)]
-        if g.notes:
-            lines += ["", *(f"- {note}" for note in g.notes)]
-        parts.append("\n".join(lines) + "\n")
+        lines = [f"### {g.caption}", ""]
+        for page in _pages(g):
+            rows = [[_italic(cell) for cell in row] if g.kind(i) == "quoted" else row for i, row in enumerate(page.rows)]
+            lines += [_row(page.header), _row(["---"] * len(page.header)), *map(_row, rows), ""]
+        if g.claims:
+            lines += [markdown_list(g.claims)]
+        lines += [f"- {note}" for note in g.notes]
+        parts.append("\n".join(lines).rstrip("\n") + "\n")
     return "\n".join(parts)
+
+
+def _italic(cell: str) -> str:
+    return f"*{cell.replace('*', chr(92) + '*')}*" if cell else ""
 
 
 def _row(cells: list[str]) -> str:
@@ -97,60 +163,101 @@ def _row(cells: list[str]) -> str:
 
 _TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
 _TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$"}
+_TEX |= {CHOSEN: r"$\dagger$", "λ": r"$\lambda$", "Γ": r"$\Gamma$", "Π": r"$\Pi$", "<": r"$<$", ">": r"$>$"}
 
 
 def _tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in text)
 
 
+def _tex_row(cells: list[str], kind: str) -> str:
+    texts = [rf"\textit{{{_tex(cell)}}}" if kind == "quoted" and cell else _tex(cell) for cell in cells]
+    return " & ".join(texts) + r" \\"
+
+
+def _tex_tabular(g: Grid) -> list[str]:
+    long = [max(map(len, column)) > 30 for column in zip(*g.rows, strict=True)][1:]
+    return [
+        rf"\begin{{tabular}}{{l{''.join('p{0.25' + chr(92) + 'linewidth}' if wraps else 'r' for wraps in long)}}}",
+        r"\hline",
+        _tex_row(g.header, ""),
+        r"\hline",
+        *(_tex_row(line, g.kind(i)) for i, line in enumerate(g.rows)),
+        r"\hline",
+        r"\end{tabular}",
+    ]
+
+
 def latex(grids: Iterable[Grid]) -> str:
     """Tables for \\input; they need no package."""
     parts = []
     for g in grids:
-        body = [" & ".join(map(_tex, line)) + r" \\" for line in g.rows]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    rf"\caption{{{_tex(g.caption)}}}",
-                    rf"\begin{{tabular}}{{l{'r' * (len(g.header) - 1)}}}",
-                    r"\hline",
-                    " & ".join(map(_tex, g.header)) + r" \\",
-                    r"\hline",
-                    *body,
-                    r"\hline",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
+        lines = [r"\begin{table}", rf"\caption{{{_tex(g.caption)}}}"]
+        for page in _pages(g):
+            lines += [*_tex_tabular(page), ""]
+        if CHOSEN_NOTE in g.notes:
+            lines.append(_tex(CHOSEN_NOTE))
+        parts.append("\n".join([*lines, r"\end{table}"]))
     return "\n\n".join(parts) + "\n"
 
 
 def html_table(g: Grid) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in g.header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell) or '&nbsp;'}</td>" for cell in line) + "</tr>" for line in g.rows
-    )
+    starts = {1 + sum(len(group) for _, group in g.groups[:i]) for i in range(len(g.groups))}
+    body = ""
+    for number, line in enumerate(g.rows):
+        kind = f" class={g.kind(number)}" if g.kind(number) else ""
+        cells = [f"<td{' class=first' if i in starts else ''}>{html.escape(c) or '&nbsp;'}</td>" for i, c in enumerate(line)]
+        body += f"<tr{kind}>{''.join(cells)}</tr>"
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in g.notes)
     listing = f"<details><summary>Notes and decisions</summary><ul>{notes}</ul></details>" if notes else ""
-    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{listing}"
+    table = f"<div class=scroll><table><thead>{_html_head(g)}</thead><tbody>{body}</tbody></table></div>"
+    return table + html_list(g.claims) + listing
+
+
+def _html_head(g: Grid) -> str:
+    """Two lines of headings where columns stand in groups."""
+    if all(len(group) == 1 for _, group in g.groups):
+        return "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in g.header) + "</tr>"
+    upper = f"<th rowspan=2>{html.escape(g.header[0])}</th>"
+    lower = ""
+    for heading, group in g.groups:
+        upper += f"<th class=first colspan={len(group)}>{html.escape(heading)}</th>"
+        lower += "".join(f"<th{'' if i else ' class=first'}>{html.escape(cell)}</th>" for i, cell in enumerate(group))
+    return f"<tr>{upper}</tr><tr>{lower}</tr>"
 
 
 def tidy_csv(tables: Iterable[TableDefinition], results: Results) -> str:
-    """A line for each cell and metric."""
+    """A line for each cell and metric, and for each number that a write-up quotes: those stand in ``quoted``, verbatim.
+
+    ``n`` counts runs; in a derived row the rows that it is the mean of.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["table", "scale", "row", "column", "metric", "reported", "mean", "std", "n", "difference"])
+    writer = csv.DictWriter(text, CSV_HEADER, restval="", lineterminator="\n")
+    writer.writeheader()
     for table in tables:
         for scale in results.scales(table):
-            for row in table.rows:
+            for row in table.all_rows:
                 for column in table.columns:
                     for metric in table.metrics:
-                        cell = results.cell(table, scale, row, column, metric)
-                        values = [cell.reported, cell.mean, cell.std]
-                        numbers = ["" if v is None else f"{v:.6g}" for v in values]
-                        difference = "" if cell.difference is None else f"{cell.difference:.6g}"
-                        line = [table.id, scale, row, column, metric, *numbers, len(cell.values), difference]
-                        writer.writerow(line)
+                        place = {"table": table.id, "scale": scale, "row": row, "column": column, "metric": metric}
+                        kind = "derived" if row in table.derived else "cell"
+                        writer.writerow(place | {"kind": kind} | _numbers(table, results, place))
+            for quoted in table.quoted:
+                for column, value in quoted.values.items():
+                    place = {"table": table.id, "scale": scale, "row": quoted.row, "column": column}
+                    slip = {
+                        "corrected": quoted.corrected.get(column, ""),
+                        "slip": quoted.slip if quoted.flagged(column) else "",
+                    }
+                    metric = next(iter(table.metrics))
+                    writer.writerow(place | slip | {"kind": "quoted", "metric": metric, "quoted": value})
     return text.getvalue()
+
+
+def _numbers(table: TableDefinition, results: Results, place: dict[str, str]) -> dict[str, str | int]:
+    cell = results.cell(table, place["scale"], place["row"], place["column"], place["metric"])
+    printed = table.printed(place["row"], place["column"], place["metric"])
+    numbers = {"reported": cell.reported, "mean": cell.mean, "std": cell.std, "difference": cell.difference}
+    if printed is not None:
+        numbers |= {"reported_std": printed.std, "reported_runs": printed.runs}
+    return {"n": len(cell.values)} | {key: f"{value:.6g}" for key, value in numbers.items() if value is not None}
