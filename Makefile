@@ -39,8 +39,8 @@ lint: setup ## Formatting, lints and types
 	$(BIN)/ruff check src tests scripts
 	$(BIN)/mypy
 
-tables: setup ## Every table with its cells and how many are done
-	$(BIN)/python -m fewlabels.report $(OUT) --list
+tables: setup ## Every table with its cells, how many are done, and what the rest would cost here
+	$(BIN)/python -m fewlabels.costs $(OUT)
 
 report: setup ## Tables, figures and one page from all records
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report
@@ -53,6 +53,8 @@ $(addprefix table-,$(TABLES)): table-%: setup
 	@FEWLABELS_DATA='$(DATA)' $(BIN)/python -m fewlabels.train table=$* scale=$(SCALE) 'seed=$(SEEDS)' output_root=$(OUT) \
 	  hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); status=$$?; \
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table $*; exit $$status
+
+table-bansal_transfer: table-bansal_pretrain
 
 clean: ## Remove the virtual environment and caches; runs stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache dist

@@ -22,6 +22,11 @@ METHODS = {
         "method=pseudo_label", "method.update=accumulate", "method.threshold=0.3", "method.warmup_epochs=1",
     ],
     "fixmatch": ["optim=fixmatch", "batch.size=64", "method.threshold=0.5"],
+    "vat": ["batch.size=32", "method.warmup_epochs=1", "method.iterations=1"],
+    "attention_fixmatch": [
+        "model=attention_wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32", "method.threshold=0.2",
+    ],
+    "inversion": ["batch.size=20"],
     "kmeans_fixmatch": [],
     "kmeans_fixmatch_as_published": ["method=kmeans_fixmatch", "method.variant=as_published"],
     "kmeans_fixmatch_unlabelled": [

@@ -5,13 +5,13 @@ import itertools
 import numpy as np
 import pytest
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from fewlabels.config import check
 from fewlabels.data.images import ImageData, ImageSet
 from fewlabels.paths import conf_dir
 from fewlabels.report.definitions import load_definitions
+from fewlabels.tables import cells, sweep
 from fewlabels.train import run
 
 TABLES = sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml"))
@@ -39,19 +39,6 @@ CELLS = {
 }
 
 
-def sweep(cfg):
-    """Every combination of a table's sweep, as the basic sweeper makes them."""
-    params = OmegaConf.to_container(cfg.hydra.sweeper.params)
-    parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
-    axes = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [o.input_line]
-        for o in parsed
-    ]
-    return list(itertools.product(*axes))
-
-
 def compose_cell(configure, *overrides):
     cfg = configure(*overrides, hydra=True)
     HydraConfig.instance().set_config(cfg)
@@ -64,23 +51,27 @@ def test_no_table_escapes_these_tests():
     assert list(CELLS) == TABLES
 
 
-@pytest.mark.parametrize("scale", ["paper", "proxy", "smoke"])
 @pytest.mark.parametrize("table", TABLES)
-def test_every_table_expands_to_exactly_its_cells(table, scale, configure):
+def test_every_table_expands_to_exactly_its_cells(table, configure):
     definition = load_definitions(conf_dir())[table]
-    scaled = [] if table == "demo" else [f"scale={scale}"]
-    cells = []
-    expanded = sweep(configure(f"table={table}", *scaled, hydra=True))
-    for overrides in expanded if scale == "paper" else {expanded[0], expanded[-1]}:
-        cfg = compose_cell(configure, f"table={table}", *scaled, *overrides)
+    found = cells(table)
+    for cfg in found:
         check(cfg)
-        cells.append((cfg.table.row, cfg.table.column, cfg.seed))
-    assert len(set(cells)) == len(cells)
-    if scale != "paper":
-        return
-    assert {cell[:2] for cell in cells} == set(itertools.product(definition.rows, definition.columns))
-    assert len({cell[:2] for cell in cells}) == CELLS[table]
+    places = [(cfg.table.row, cfg.table.column) for cfg in found]
+    assert len({(*place, cfg.seed) for place, cfg in zip(places, found, strict=True)}) == len(found)
+    assert set(places) == set(itertools.product(definition.rows, definition.columns))
+    assert len(set(places)) == CELLS[table]
     assert set(definition.reported) <= set(definition.rows)
+
+
+@pytest.mark.parametrize("scale", ["proxy", "smoke"])
+@pytest.mark.parametrize("table", [t for t in TABLES if t != "demo"])
+def test_a_smaller_scale_is_smaller(table, scale, configure):
+    first = sweep(configure(f"table={table}", hydra=True))[0]
+    paper, small = (compose_cell(configure, f"table={table}", f"scale={s}", *first) for s in ("paper", scale))
+    check(small)
+    assert min(small.epochs, small.scale.max_epochs or small.epochs) < paper.epochs
+    assert load_definitions(conf_dir())[table].proxy
 
 
 def made_up(cfg):
@@ -112,10 +103,10 @@ def smoke(configure, monkeypatch, *overrides):
 
 @pytest.mark.parametrize("table", [t for t in TABLES if t not in ("demo", "bansal_transfer")])
 def test_the_first_and_the_last_cell_of_every_table_train(table, configure, monkeypatch):
-    cells = sweep(configure(f"table={table}", hydra=True))
+    expanded = sweep(configure(f"table={table}", hydra=True))
     # K-means on 50,000 images is no matter of seconds.
     fewer = ["dataset.num_labels=100", "dataset.num_unlabelled=200"] if table.startswith("srikanth") else []
-    for overrides in {cells[0], cells[-1]}:
+    for overrides in {expanded[0], expanded[-1]}:
         smoke(configure, monkeypatch, f"table={table}", *overrides, *fewer)
 
 

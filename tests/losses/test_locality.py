@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from fewlabels.losses import class_activation_maps, locality, probability_weighted_maps
+from fewlabels.losses import class_activation_maps, locality, map_area, probability_weighted_maps
 
 
 def locality_by_groups(matrix):
@@ -69,3 +69,33 @@ def test_probability_weighted_maps_sum_every_class_s_map():
     p = torch.randn(2, 6, dtype=torch.float64).softmax(1)
     expected = sum(p[:, c, None, None] * class_activation_maps(features, weight, torch.tensor([c, c])) for c in range(6))
     torch.testing.assert_close(probability_weighted_maps(features, weight, p), expected)
+
+
+def area_by_boxes(matrix, share):
+    """Every box of the map, one at a time."""
+    height, width = len(matrix), len(matrix[0])
+    total = sum(v * v for row in matrix for v in row)
+    best = 1.0
+    for top, left in [(t, c) for t in range(height) for c in range(width)]:
+        for bottom, right in [(b, c) for b in range(top, height) for c in range(left, width)]:
+            held = sum(matrix[r][c] ** 2 for r in range(top, bottom + 1) for c in range(left, right + 1))
+            if total and held >= share * total:
+                best = min(best, (bottom + 1 - top) * (right + 1 - left) / (height * width))
+    return best
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (3, 5)])
+def test_the_area_of_a_map_is_that_of_the_smallest_box(shape):
+    maps = torch.randn(4, *shape, dtype=torch.float64) ** 5
+    expected = [area_by_boxes(m.tolist(), 0.9) for m in maps]
+    torch.testing.assert_close(map_area(maps), torch.tensor(expected, dtype=torch.float64))
+
+
+def test_the_area_of_a_spot_of_a_line_and_of_nothing():
+    maps = torch.zeros(3, 4, 4)
+    maps[0, 1, 2] = -7
+    maps[1, :, 3] = 1
+    assert map_area(maps).tolist() == [1 / 16, 1 / 4, 1]
+    large = torch.zeros(1, 64, 64)
+    large[0, :8, :4] = 1
+    assert map_area(large).item() == pytest.approx(2 / 256)

@@ -8,7 +8,7 @@ import pytest
 
 from fewlabels import record
 from fewlabels.paths import conf_dir
-from fewlabels.report.__main__ import build_report, list_tables
+from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid, latex, markdown
@@ -181,11 +181,3 @@ def test_mistakes_are_named(tmp_path):
 def test_an_empty_folder_gives_empty_tables(tmp_path):
     assert read_records(tmp_path) == []
     assert "| 0 | 45.51 |  |  |" in build_report(tmp_path, tmp_path / "r", "srikanth_1")
-
-
-def test_the_listing_counts_the_runs_of_every_cell(outputs):
-    text = list_tables(outputs)
-    assert "  paper scale: 2 of 10 cells done" in text
-    assert "    50 | as_published: 2 at paper scale" in text
-    assert "    50000 | corrected: not run" in text
-    assert "demo: Five methods" in text

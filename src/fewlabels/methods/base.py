@@ -59,6 +59,7 @@ class Method(ABC):
 
     labelled_view: str = "weak"
     unlabelled_views: tuple[str, ...] = ()
+    looks_at_all: bool = False  # whether begin_epoch predicts the whole unlabelled set
 
     @abstractmethod
     def step(self, model: Classifier, batch: Batch) -> StepOutput:

@@ -38,6 +38,8 @@ class KMeansFixMatch(Method):
 
     labelled_view = "flip"
 
+    looks_at_all = True
+
     def __init__(
         self,
         variant: str = "corrected",

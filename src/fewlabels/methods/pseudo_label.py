@@ -28,6 +28,7 @@ class PseudoLabel(Method):
     """
 
     unlabelled_views = ("weak",)
+    looks_at_all = True
 
     def __init__(self, threshold: float = 0.95, warmup_epochs: int = 10, update: str = "refresh") -> None:
         if update not in UPDATES:

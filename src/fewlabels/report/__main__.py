@@ -43,29 +43,11 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     return markdown(part[1] for table, parts in sections for part in parts if only in (None, table.id))
 
 
-def list_tables(root: Path) -> str:
-    """Every table with its cells, and how many runs each has at which scale."""
-    results = Results(read_records(root) if root.is_dir() else [])
-    lines = []
-    for table in load_definitions(conf_dir()).values():
-        cells = [(row, column) for row in table.rows for column in table.columns]
-        lines.append(f"{table.id}: {table.title}")
-        for scale in results.scales(table):
-            done = sum(bool(results.runs(table.id, scale, *cell)) for cell in cells)
-            lines.append(f"  {scale} scale: {done} of {len(cells)} cells done")
-        for row, column in cells:
-            runs = {scale: len(results.runs(table.id, scale, row, column)) for scale in results.scales(table)}
-            counts = ", ".join(f"{number} at {scale} scale" for scale, number in runs.items() if number)
-            lines.append(f"    {row} | {column}: {counts or 'not run'}")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
     parser.add_argument("--to", type=Path, help="where the report goes; default: ROOT/report")
     parser.add_argument("--table", help="print this table")
-    parser.add_argument("--list", action="store_true", help="print every table with its cells, and write nothing")
     parser.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
     arguments = parser.parse_args()
     if arguments.root is None and not arguments.audit:
@@ -73,9 +55,6 @@ def main() -> None:
     try:
         if arguments.audit:
             print(audit(load_definitions(conf_dir()).values()))
-            return
-        if arguments.list:
-            print(list_tables(arguments.root))
             return
         to = arguments.to or arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)

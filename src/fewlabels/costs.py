@@ -1,0 +1,242 @@
+"""What the cells of the tables would cost on this machine, measured on a few steps.
+
+python -m fewlabels.costs outputs        # make tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from fewlabels import hardware
+from fewlabels.assemble import build_loop, build_model, draw_split, identify
+from fewlabels.cli import complain
+from fewlabels.config import Config, build, resolved
+from fewlabels.data.images import ImageData, ImageSet
+from fewlabels.data.sampler import plan_epoch
+from fewlabels.files import write_text
+from fewlabels.methods.base import Method
+from fewlabels.paths import conf_dir
+from fewlabels.report.collect import SCALES, Results, read_records
+from fewlabels.report.definitions import load_definitions
+from fewlabels.tables import cells
+from fewlabels.tracking.base import Line, RunInfo, Tracker
+from fewlabels.types import RunRecord, UserError
+
+# Training images, test images, side.
+SIZES = {
+    "digits": (1297, 500, 8),
+    "cifar10": (50000, 10000, 32),
+    "cifar100": (50000, 10000, 32),
+    "svhn": (73257, 26032, 32),
+    "mnist": (60000, 10000, 28),
+    "tiny_imagenet_32": (8448, 1600, 64),
+    "imagenet": (264000, 50000, 256),
+}
+ENOUGH_SECONDS, SAMPLE, STEPS = 0.3, 64, 3
+Costs = dict[str, tuple[float, float]]  # seconds an image, of a training step and of a prediction
+
+
+def seconds_of(cfg: Config, costs: Costs) -> float:
+    """Estimated seconds of a whole run: its steps, its evaluations and its looks at the whole unlabelled set.
+
+    What is measured is kept in ``costs`` by all that it depends on; the seed and most weights are not among that.
+    """
+    key = _key(cfg)
+    if key not in costs:
+        costs[key] = _measure(cfg)
+    step, prediction = costs[key]
+    labelled, unlabelled = _counts(cfg)
+    batch, scale = cfg.batch, cfg.scale
+    plan = plan_epoch(
+        labelled,
+        unlabelled,
+        size=min(batch.size, scale.max_batch or batch.size),
+        labelled_share=batch.labelled_share,
+        epoch_of=batch.epoch_of,
+        order=batch.order,
+        fixed_steps=batch.steps,
+        max_steps=scale.max_steps,
+        parts=cfg.optim.accumulate,
+    )
+    images = min(
+        plan.steps * (plan.labelled + plan.unlabelled), labelled + unlabelled if plan.order == "in_turn" else 10**12
+    )
+    looked_at = unlabelled if _method(cfg).looks_at_all else 0
+    tested = SIZES[cfg.dataset.name][1] / cfg.eval_every
+    epochs = min(cfg.epochs, scale.max_epochs or cfg.epochs)
+    return epochs * (images * step + (looked_at + tested) * prediction)
+
+
+def _method(cfg: Config) -> Method:
+    method = build("method", cfg.method)
+    assert isinstance(method, Method)
+    return method
+
+
+def _counts(cfg: Config) -> tuple[int, int]:
+    """Labelled and unlabelled images of a run."""
+    train = SIZES[cfg.dataset.name][0]
+    labelled = train if cfg.dataset.num_labels is None else cfg.dataset.num_labels
+    rest = train if cfg.dataset.labelled_in_unlabelled else train - labelled
+    unlabelled = rest if cfg.dataset.num_unlabelled is None else cfg.dataset.num_unlabelled
+    return labelled, unlabelled if _method(cfg).unlabelled_views else 0
+
+
+def _key(cfg: Config) -> str:
+    """What the time of an image depends on. Of the method's weights only whether they are zero."""
+    values = resolved(cfg)
+    method = {key: bool(value) if isinstance(value, float) else value for key, value in values["method"].items()}
+    labelled, unlabelled = _counts(cfg)
+    shape = [values["dataset"][key] for key in ("name", "image_size", "grey")]
+    ratio = round(labelled / (labelled + unlabelled), 1)
+    parts = [method, values["model"], values["views"], values["batch"], values["hardware"], shape, ratio]
+    parts += [cfg.optim.name, cfg.optim.ema_decay, cfg.optim.step_every, cfg.trainable]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class _Clock(Tracker):
+    """Seconds and images of each step, and of the evaluation after them."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, int]] = []
+        self.evaluation = 0.0
+        self._last = time.perf_counter()
+
+    def _lap(self) -> float:
+        seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
+        return seconds
+
+    def start(self, info: RunInfo, curve: list[Line]) -> None:
+        pass
+
+    def step(self, step: int, steps: int, images: int) -> None:
+        self.steps.append((self._lap(), images))
+
+    def epoch(self, line: Line) -> None:
+        self.evaluation = self._lap()
+
+    def finish(self, record: RunRecord) -> None:
+        pass
+
+
+def _measure(cfg: Config) -> tuple[float, float]:
+    """Train a few steps on made-up images, in batches that grow until a step takes long enough to be measured."""
+    size = 8
+    while True:
+        clock = _trial(cfg, size)
+        seconds, images = (sum(values) for values in zip(*clock.steps[1:], strict=True))
+        if seconds / len(clock.steps[1:]) >= ENOUGH_SECONDS or size >= cfg.batch.size:
+            return seconds / images, clock.evaluation / SAMPLE
+        size *= 4
+
+
+def _trial(cfg: Config, size: int) -> _Clock:
+    labelled, unlabelled = _counts(cfg)
+    count = max(4 * size, SAMPLE)
+    some = round(count * labelled / (labelled + unlabelled) / 2) * 2  # of the two classes that there are here
+    some = min(max(some, 2 if labelled else 0), count - (2 if unlabelled else 0))
+    changes = {"num_labels": some, "num_unlabelled": None, "num_validation": 0, "train_per_class": None}
+    trial: Any = OmegaConf.merge(
+        cfg,
+        {
+            "dataset": changes,
+            "epochs": 1,
+            "init_from": None,
+            "scale": {"name": "smoke", "max_epochs": 1, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
+            "checkpoint_seconds": 0,
+            "batch": {} if cfg.batch.order == "in_turn" else {"steps": STEPS},
+        },
+    )
+    data = _made_up(cfg, count)
+    split, device = draw_split(trial, data), hardware.setup(cfg.hardware)
+    model = build_model(trial, data)
+    with tempfile.TemporaryDirectory() as folder:
+        trial.output_root = folder
+        info = identify(trial, data, split, model)
+        info.folder.mkdir(parents=True)
+        model = hardware.place(model, device, cfg.hardware)
+        clock = _Clock()
+        build_loop(trial, info, data, split, model, _method(cfg), device).run([clock])
+    return clock
+
+
+def _made_up(cfg: Config, count: int) -> ImageData:
+    side = cfg.dataset.image_size or SIZES[cfg.dataset.name][2]
+    random = np.random.default_rng(0)
+
+    def images(number: int) -> ImageSet:
+        pixels = random.integers(0, 256, (number, side, side, len(cfg.dataset.mean)), dtype=np.uint8)
+        return ImageSet(pixels, np.arange(number, dtype=np.int64) % 2)
+
+    return ImageData(images(count), images(SAMPLE), ("a", "b"), "made up")
+
+
+def listing(root: Path, scales: list[str], only: str | None = None) -> str:
+    """Every table with its cells: what is done at which scale, and what the rest would take here, one run at a time."""
+    results = Results(read_records(root) if root.is_dir() else [])
+    path = root / "costs.json"
+    costs: Costs = {key: (pair[0], pair[1]) for key, pair in json.loads(path.read_text()).items()} if path.exists() else {}
+    lines = []
+    for table in load_definitions(conf_dir()).values():
+        if only not in (None, table.id):
+            continue
+        lines.append(f"{table.id}: {table.title}")
+        done: Counter[str] = Counter()
+        counts: dict[tuple[str, str], list[str]] = {(row, column): [] for row in table.rows for column in table.columns}
+        for scale in SCALES:
+            for cell, told in counts.items():
+                if number := len(results.runs(table.id, scale, *cell)):
+                    done[scale] += 1
+                    told.append(f"{number} at {scale} scale")
+        for scale in scales:
+            missing = {cell for cell in counts if not results.runs(table.id, scale, *cell)}
+            seconds: dict[tuple[str, str], float] = {}
+            for cfg in cells(table.id, f"scale={scale}", "tracking=quiet"):
+                if cfg.table is not None and (cell := (str(cfg.table["row"]), str(cfg.table["column"]))) in missing:
+                    seconds[cell] = seconds.get(cell, 0.0) + seconds_of(cfg, costs)
+            for cell, value in seconds.items():
+                counts[cell].append(f"{scale} scale {human(value)}")
+            rest = f", the rest would take {human(sum(seconds.values()))}" if seconds else ""
+            lines.append(f"  {scale} scale: {done[scale]} of {len(counts)} cells done{rest}")
+        lines += [f"    {row} | {column}: {'; '.join(told) or 'not run'}" for (row, column), told in counts.items()]
+        if root.is_dir():
+            write_text(path, json.dumps(costs, indent=1))
+    return "\n".join(lines)
+
+
+def human(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``, ``14 d``."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= 90):
+            value = seconds / size
+            return f"about {value:.0f} {unit}" if value >= 10 else f"about {value:.1f} {unit}"
+    return f"about {seconds:.0f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="fewlabels-tables", description="Tables, their cells, and what the rest would cost."
+    )
+    parser.add_argument("root", type=Path, help="the folder of the runs (output_root)")
+    parser.add_argument("--scale", choices=SCALES, action="append", help="default: paper and proxy")
+    parser.add_argument("--table", help="this table alone")
+    arguments = parser.parse_args()
+    try:
+        print(listing(arguments.root, arguments.scale or ["paper", "proxy"], arguments.table))
+    except (UserError, OSError) as error:
+        sys.exit(complain(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Estimates of what a table costs: measured once, multiplied right."""
+
+import json
+
+import pytest
+
+from fewlabels import costs
+from fewlabels.tables import cells
+
+
+def cell(table, *overrides):
+    return cells(table, "hardware.precision=fp32", "tracking=quiet", *overrides)[0]
+
+
+def known(cfg, step=1.0, prediction=0.0):
+    return {costs._key(cfg): (step, prediction)}
+
+
+@pytest.mark.parametrize(
+    ("table", "images"),
+    [
+        ("srikanth_1", 35 * 50000),  # M = 0, as published: in turn, the last batch short
+        ("balestriero_1", 400 * 2398 * 50),  # 59,950 unlabelled images, 25 a batch
+        ("bansal_fig1_left", 90 * 1000 * 256),  # 64,000 labelled images, 64 a batch
+        ("alshami_3", 200 * 112 * 512),  # 50,000 unlabelled images, the labelled among them, 448 a batch
+    ],
+)
+def test_the_images_of_a_run(table, images):
+    cfg = cell(table)
+    assert costs.seconds_of(cfg, known(cfg)) == images
+
+
+def test_evaluations_and_looks_at_the_whole_set_count():
+    cfg = cell("alshami_1", "scale=proxy")  # 5,000 unlabelled images are predicted each epoch, and 10,000 test images
+    assert costs.seconds_of(cfg, known(cfg, 0.0, 1.0)) == 20 * (5000 + 10000)
+    cfg = cell("alshami_2", "scale=proxy")
+    assert costs.seconds_of(cfg, known(cfg, 0.0, 1.0)) == 16 * 10000
+
+
+def test_the_measure_knows_a_dear_cell_from_a_cheap_one():
+    found = {}
+    cheap = costs.seconds_of(cell("demo"), found)
+    dear = costs.seconds_of(cell("srikanth_1"), found)
+    assert len(found) == 2
+    assert 0 < cheap < dear
+
+
+def test_the_listing_measures_once_and_counts_what_is_done(tmp_path, monkeypatch):
+    text = costs.listing(tmp_path, ["proxy"], "demo")
+    assert "proxy scale: 0 of 5 cells done, the rest would take about" in text
+    assert "kmeans_fixmatch | 50 labels: proxy scale about" in text
+    assert len(json.loads((tmp_path / "costs.json").read_text())) == 5
+    monkeypatch.setattr(costs, "_measure", None)
+    assert costs.listing(tmp_path, ["proxy"], "demo") == text
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (600, "10 min"), (9000, "2.5 h"), (1e6, "12 d")])
+def test_seconds_for_people(seconds, said):
+    assert costs.human(seconds) == f"about {said}"
