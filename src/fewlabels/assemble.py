@@ -51,6 +51,8 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         num_labels=dataset.num_labels,
         num_unlabelled=dataset.num_unlabelled,
         num_validation=dataset.num_validation,
+        folds=dataset.folds,
+        fold=dataset.fold,
         labelled_in_unlabelled=dataset.labelled_in_unlabelled,
         name=dataset.name,
         seed=dataset.split_seed,
@@ -116,10 +118,12 @@ def build_loop(
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
-    test = Images(data.test, views, device)
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=cfg.scale.max_steps)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
-    held = [Held("test", test, _test_index(len(test), cfg.scale.max_test_images), cfg.views.test)]
+    held = []
+    if cfg.evaluate_test:
+        index = _test_index(len(data.test), cfg.scale.max_test_images)
+        held.append(Held("test", Images(data.test, views, device), index, cfg.views.test))
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")

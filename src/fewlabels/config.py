@@ -24,6 +24,8 @@ class DatasetConfig:
     num_labels: int | None = MISSING
     num_unlabelled: int | None = None
     num_validation: int = 0
+    folds: int | None = None
+    fold: int = 0
     split_seed: int = 0
     labelled_in_unlabelled: bool = False
     image_size: int | None = None
@@ -104,10 +106,20 @@ class TrackingConfig:
 
 
 @dataclass
+class SearchConfig:
+    sampler: str = "tpe"
+    trials: int | None = None
+    folds: int = 5
+    seed: int = 0
+    space: Any = None
+
+
+@dataclass
 class Config:
     seed: int = 0
     epochs: int = MISSING
     eval_every: int = 1
+    evaluate_test: bool = True
     checkpoint_seconds: float = 60.0
     output_root: str = "outputs"
     cache_dir: str | None = None
@@ -121,6 +133,7 @@ class Config:
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     table: Any = None
+    search: SearchConfig | None = None
     decisions: dict[str, str] = field(default_factory=dict)
 
 
@@ -128,7 +141,7 @@ class Config:
 RESULTS_VERSION = 1
 
 # Nothing below changes what a run computes, so none of it is in the fingerprint.
-_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions")
+_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "search", "decisions")
 _DATASET_PLACES = ("source", "path", "download")
 
 _POSITIVE = (
@@ -242,6 +255,12 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str) -> str:
         settings["precision"] = cfg.hardware.precision
     content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def changes_result(key: str) -> bool:
+    """Whether a run's result, and so its fingerprint, may depend on the key."""
+    top, _, rest = key.partition(".")
+    return key == "hardware.precision" or (top not in _PLACES and not (top == "dataset" and rest in _DATASET_PLACES))
 
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
