@@ -13,7 +13,7 @@ from fewlabels.types import UserError
 
 GROUPS = {
     group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
-    for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "debug")
+    for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "search", "debug")
 }
 GOLDEN = {
     "attention_fixmatch": "e69866f1",

@@ -17,6 +17,7 @@ FLOORS = [
     ["optim", "evaluate", "checkpoint", "tracking", "hardware"],
     ["loop"],
     ["assemble", "cli"],
+    ["search"],
     ["train"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
