@@ -4,13 +4,14 @@ import itertools
 
 import pytest
 
-from fewlabels.config import check, fingerprint, resolved
+from fewlabels.config import check, resolved
+from fewlabels.fingerprint import fingerprint
 from fewlabels.paths import conf_dir
 from fewlabels.types import UserError
 
 GROUPS = {
     group: sorted(file.stem for file in (conf_dir() / group).glob("*.yaml"))
-    for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "debug")
+    for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "search", "debug")
 }
 GOLDEN = {
     "attention_fixmatch": "e69866f1",

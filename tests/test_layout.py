@@ -14,10 +14,12 @@ FLOORS = [
     ["losses", "models", "data", "record"],
     ["methods"],
     ["config"],
+    ["fingerprint", "tables"],
     ["optim", "evaluate", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
     ["loop"],
     ["assemble", "cli"],
-    ["train"],
+    ["search"],
+    ["train", "costs", "report"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name != "__init__.py")

@@ -30,6 +30,14 @@ def test_summary_by_hand():
     }  # fmt: skip
 
 
+def test_a_run_that_leaves_the_test_set_out():
+    curve = [{"epoch": 1, "validation_accuracy": 70.0}, {"epoch": 2, "validation_accuracy": 60.0}]
+    metrics = record.summarise(curve)
+    assert metrics == {"validation_accuracy": 60, "best_validation_accuracy": 70}
+    assert record.headline(metrics) == "validation 60.00 %"
+    assert record.headline({}) == "nothing was evaluated"
+
+
 def test_the_median_runs_over_the_last_twenty_evaluations():
     curve = [{"test_accuracy": 0.0}] * 30 + [{"loss": 1.0}] + [{"test_accuracy": 80.0}] * 11 + [{"test_accuracy": 90.0}] * 9
     assert record.summarise(curve)["test_accuracy_median20"] == 80

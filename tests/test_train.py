@@ -136,7 +136,7 @@ def test_accumulated_steps_are_the_whole_batch_s_steps(accumulate, configure, tm
 
 
 def test_accumulation_must_divide_the_batch(configure):
-    with pytest.raises(UserError, match="optim.accumulate=3 must divide both the 8 labelled and the 24 unlabelled"):
+    with pytest.raises(UserError, match="optim.accumulate=3 must divide both the 9 labelled and the 23 unlabelled"):
         run(configure(*SHORT, "method=entropy", "optim.accumulate=3"))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from fewlabels.config import Config, build, fingerprint, resolved
+from fewlabels.config import Config, build, resolved
 from fewlabels.data.cache import default_cache_dir
 from fewlabels.data.folder import Decoding
 from fewlabels.data.images import ImageData
@@ -18,6 +18,7 @@ from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, make_split
 from fewlabels.data.views import Views
+from fewlabels.fingerprint import fingerprint
 from fewlabels.gallery import Gallery
 from fewlabels.loop import Held, Loop, Schedule
 from fewlabels.methods.base import Method
@@ -53,6 +54,8 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         num_labels=dataset.num_labels,
         num_unlabelled=dataset.num_unlabelled,
         num_validation=dataset.num_validation,
+        folds=dataset.folds,
+        fold=dataset.fold,
         labelled_in_unlabelled=dataset.labelled_in_unlabelled,
         name=dataset.name,
         seed=dataset.split_seed,
@@ -124,16 +127,18 @@ def build_loop(
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
-    test = Images(data.test, views, device)
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
-    held = [Held("test", test, _test_index(len(test), cfg.scale.max_test_images), cfg.views.test)]
+    held, gallery = [], None
+    if cfg.evaluate_test:
+        test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
+        held.append(Held("test", test, index, cfg.views.test))
+        gallery = Gallery(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
     path = info.folder / "checkpoint.pt"
-    gallery = Gallery(info.folder / "pictures.npz", test, held[0].index, schedule.epochs, cfg.seed)
     return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint, gallery)
 
 

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewlabels.config import Config
+from fewlabels.config import Config, SearchConfig
 from fewlabels.paths import conf_dir
 from fewlabels.types import UserError
 
@@ -34,6 +34,11 @@ def guarded(function: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
+    except AssertionError as error:
+        if "Unexpected type for root" in str(error):  # OmegaConf's words for a key below search, which is null
+            return complain(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
+        traceback.print_exc()
+        return BUG
     except Exception:
         traceback.print_exc()
         return BUG
@@ -62,17 +67,21 @@ def explain(error: BaseException) -> str:
         group, option = match.groups()
         return f"{group}={option}: there is no such {group}{_nearest(option, _options(group))}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        key = match.group(1).removeprefix("+").split("@")[0]
-        known = _keys() | _groups()
-        if key in known:  # some method or model has it
-            return f"{key}: the chosen {key.split('.')[0]} has no such key"
-        return f"{key}: there is no such key{_nearest(key, known)}"
+        return unknown_key(match.group(1).removeprefix("+").split("@")[0])
     if match := re.search(r"Value '(.*?)' .*?could not be converted to (\w+)(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
         value, kind, full_key = match.groups()
         return f"{full_key or 'a key'}={value}: not a valid {kind.lower()}"
     if match := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{match.group(1)} must be given: add {match.group(1)}=..."
     return " ".join(causes[0].split()) or type(error).__name__
+
+
+def unknown_key(key: str) -> str:
+    """That the configuration has no such key, with the nearest that there is."""
+    known = _keys() | _groups()
+    if key in known:  # some method or model has it
+        return f"{key}: the chosen {key.split('.')[0]} has no such key"
+    return f"{key}: there is no such key{_nearest(key, known)}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -100,7 +109,7 @@ def _keys() -> set[str]:
             if isinstance(child, DictConfig):
                 yield from walk(child, f"{prefix}{key}.")
 
-    keys = set(walk(OmegaConf.structured(Config), ""))
+    keys = set(walk(OmegaConf.structured(Config), "")) | set(walk(OmegaConf.structured(SearchConfig), "search."))
     for group in ("method", "model"):
         for option in _options(group):
             node = OmegaConf.load(conf_dir() / group / f"{option}.yaml")

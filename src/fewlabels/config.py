@@ -1,10 +1,8 @@
-"""The shape of the configuration, the checks across it, and the fingerprint of what changes a result."""
+"""The shape of the configuration, and the checks across it."""
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +23,8 @@ class DatasetConfig:
     num_labels: int | None = MISSING
     num_unlabelled: int | None = None
     num_validation: int = 0
+    folds: int | None = None
+    fold: int = 0
     split_seed: int = 0
     labelled_in_unlabelled: bool = False
     image_size: int | None = None
@@ -108,10 +108,20 @@ class TrackingConfig:
 
 
 @dataclass
+class SearchConfig:
+    sampler: str = "tpe"
+    trials: int | None = None
+    folds: int = 5
+    seed: int = 0
+    space: Any = None
+
+
+@dataclass
 class Config:
     seed: int = 0
     epochs: int = MISSING
     eval_every: int = 1
+    evaluate_test: bool = True
     checkpoint_seconds: float = 60.0
     output_root: str = "outputs"
     cache_dir: str | None = None
@@ -127,35 +137,14 @@ class Config:
     table: Any = None
     init_from: Any = None
     trainable: str = "all"
+    search: SearchConfig | None = None
     decisions: dict[str, str] = field(default_factory=dict)
 
 
-# Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
-RESULTS_VERSION = 1
-
-# None of these is in the fingerprint: they change no result (of ``init_from`` what lies there counts, not where).
-_PLACES = ("output_root", "cache_dir", "checkpoint_seconds", "hardware", "tracking", "table", "decisions", "init_from")
-_DATASET_PLACES = ("source", "path", "download")
-
 _POSITIVE = (
-    *(
-        "epochs",
-        "eval_every",
-        "batch.size",
-        "batch.steps",
-        "optim.accumulate",
-        "hardware.threads",
-        "views.crop",
-        "views.size",
-    ),
-    *(
-        "dataset.image_size",
-        "dataset.train_per_class",
-        "scale.max_epochs",
-        "scale.max_steps",
-        "scale.max_test_images",
-        "scale.max_batch",
-    ),
+    *("epochs", "eval_every", "batch.size", "batch.steps", "optim.accumulate", "hardware.threads", "views.crop"),
+    *("views.size", "dataset.image_size", "dataset.train_per_class"),
+    *("scale.max_epochs", "scale.max_steps", "scale.max_test_images", "scale.max_batch"),
 )
 _CHOICES = {
     "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
@@ -268,49 +257,3 @@ def resolved(cfg: Config) -> dict[str, Any]:
     values = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
-
-
-def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
-    """SHA-256 of what changes the result: data, split, model, method, optimiser, schedule, scale, seed.
-
-    ``start`` is the fingerprint of the run whose weights this one starts from.
-
-    Settings at their default are left out, so that a new option, whose default changes nothing, changes no fingerprint.
-    The precision counts where it was asked for; with ``auto`` a run may go on on another machine.
-    """
-    values = {key: value for key, value in resolved(cfg).items() if key not in _PLACES}
-    values["dataset"] = {key: value for key, value in values["dataset"].items() if key not in _DATASET_PLACES}
-    defaults: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    for group in ("model", "method"):
-        parameters = inspect.signature(check_target(group, values[group])).parameters.values()
-        defaults[group] = {p.name: p.default for p in parameters}
-    settings = _canonical(_unlike(values, defaults))
-    if cfg.hardware.precision != "auto":
-        settings["precision"] = cfg.hardware.precision
-    if start is not None:
-        settings["init_from"] = start
-    content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The settings that differ from their default, group by group; what has no default stays."""
-    kept = {}
-    for key, value in values.items():
-        default = defaults.get(key, MISSING)
-        if isinstance(value, dict) and isinstance(default, dict) and default:
-            kept[key] = _unlike(value, default)
-        elif value != default:
-            kept[key] = value
-    return kept
-
-
-def _canonical(value: Any) -> Any:
-    """1 and 1.0 mean the same setting."""
-    if isinstance(value, dict):
-        return {str(key): _canonical(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value

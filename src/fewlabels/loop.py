@@ -35,7 +35,7 @@ from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
 from fewlabels.seeding import derive
 from fewlabels.tracking.base import Line, Tracker
-from fewlabels.types import StepOutput, UserError
+from fewlabels.types import Diverged, StepOutput
 
 STEPS_TO_ESTIMATE = 20
 
@@ -115,7 +115,7 @@ class Loop:
         self._restore()
 
     def run(self, trackers: list[Tracker]) -> None:
-        """Train to the end. Raises UserError when the loss is no longer finite; the last good checkpoint stays."""
+        """Train to the end. Raises Diverged when the loss is no longer finite; the last good checkpoint stays."""
         self._trackers = trackers
         self._session_start = self._saved_at = time.monotonic()
         # A network whose features are frozen keeps batch norm's statistics as they are, and drops nothing out.
@@ -200,7 +200,7 @@ class Loop:
         if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
         values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
-        raise UserError(
+        raise Diverged(
             f"the loss or a weight is not finite in epoch {self.epoch + 1} (step {self.step}; {values}): the last good "
             "checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )

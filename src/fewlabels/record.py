@@ -34,25 +34,36 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
     ``test_*`` is the last evaluation, ``*_median20`` the median of the last twenty. ``best_test_*`` was CHOSEN ON THE TEST
     SET, as some papers did, and says so in its name; ``test_accuracy_at_best_validation`` was not.
     """
-    tested = [line for line in curve if "test_accuracy" in line]
-    if not tested:
-        return {}
-    accuracy = [line["test_accuracy"] for line in tested]
-    metrics = {
-        "test_accuracy": accuracy[-1],
-        "test_accuracy_median20": median(accuracy[-LAST_EVALUATIONS:]),
-        "best_test_accuracy": max(accuracy),
-    }
-    validated = [line for line in tested if "validation_accuracy" in line]
-    if validated:
+    metrics: dict[str, float] = {}
+    if accuracy := [line["test_accuracy"] for line in curve if "test_accuracy" in line]:
+        metrics["test_accuracy"] = accuracy[-1]
+        metrics["test_accuracy_median20"] = median(accuracy[-LAST_EVALUATIONS:])
+        metrics["best_test_accuracy"] = max(accuracy)
+    if validated := [line for line in curve if "validation_accuracy" in line]:
         best = max(validated, key=lambda line: line["validation_accuracy"])  # the first of equals
         metrics["validation_accuracy"] = validated[-1]["validation_accuracy"]
         metrics["best_validation_accuracy"] = best["validation_accuracy"]
-        metrics["test_accuracy_at_best_validation"] = best["test_accuracy"]
-    if "map_area" in tested[-1]:
-        metrics["map_area"] = tested[-1]["map_area"]
+        if accuracy:
+            metrics["test_accuracy_at_best_validation"] = best["test_accuracy"]
+    if curve and "map_area" in curve[-1]:
+        metrics["map_area"] = curve[-1]["map_area"]
     errors = {k.replace("accuracy", "error"): 100 - v for k, v in metrics.items() if "test_accuracy" in k}
     return metrics | errors
+
+
+def headline(metrics: dict[str, float]) -> str:
+    """The number that a person asks for first: ``test 93.20 %``; of a run that leaves the test set out, the validation's."""
+    for held in ("test", "validation"):
+        if f"{held}_accuracy" in metrics:
+            return f"{held} {metrics[f'{held}_accuracy']:.2f} %"
+    return "nothing was evaluated"
+
+
+def add_decisions(record: RunRecord, decisions: dict[str, str], path: Path) -> None:
+    """Decisions change no result, so that a finished run may be told more of them."""
+    if record.decisions | decisions != record.decisions:
+        record.decisions |= decisions
+        write(record, path)
 
 
 def _finite(value: object) -> object:

@@ -2,6 +2,7 @@
 
 python -m fewlabels.train dataset=cifar10_250 model=wide_resnet_28_2 method=fixmatch seed=0
 python -m fewlabels.train table=srikanth_1 seed=0,1,2
+python -m fewlabels.train search=tpe method=entropy 'search.space={method.alpha: [0, 0.2, 0.8]}'
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fewlabels.config import Config, build, check, register
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
+from fewlabels.search.run import run_search
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.transfer import find_start
@@ -43,7 +45,8 @@ def run(cfg: Config) -> RunRecord:
         info.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(info.folder / ".lock", timeout=0):
             if path.exists() and (old := record.read(path)).status == "finished":
-                print(f"{info.folder}: finished already, test {old.metrics['test_accuracy']:.2f} %", file=sys.stderr)
+                print(f"{info.folder}: finished already, {record.headline(old.metrics)}", file=sys.stderr)
+                record.add_decisions(old, info.config["decisions"], path)
                 return old
             result = new_record(cfg, info, data, split, start)
             result.environment = hardware.environment(device, cfg.hardware)
@@ -88,7 +91,10 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
 def _hydra_main(cfg: Config) -> None:
     register()  # a worker of a parallel sweep starts here
     try:
-        run(cfg)
+        if cfg.search:
+            run_search(cfg, run)
+        else:
+            run(cfg)
     except UserError as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra says which cell it was, goes on with the others, and fails at the end

@@ -14,6 +14,10 @@ class UserError(Exception):
     """A mistake of the user's, or of the data's: shown as one line, without a traceback."""
 
 
+class Diverged(UserError):
+    """A loss or a weight that is no longer finite: the settings' fault, so that a search goes on with others."""
+
+
 @dataclass
 class Batch:
     """One training batch. R labelled and U unlabelled images; either may be 0.

@@ -32,6 +32,39 @@ def test_parts_do_not_overlap_unless_asked_to():
     assert not set(both.validation) & set(both.unlabelled)
 
 
+def fold_of(fold, folds=3, **changes):
+    return make_split(LABELS, 10, **({"num_labels": 80, "seed": 3, "folds": folds, "fold": fold} | changes))
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_folds_are_disjoint_and_together_the_labelled_images(within):
+    whole = make_split(LABELS, 10, num_labels=80, seed=3, labelled_in_unlabelled=within)
+    splits = [fold_of(fold, labelled_in_unlabelled=within) for fold in range(3)]
+    held = [set(split.validation) for split in splits]
+    assert sum(map(len, held)) == 80
+    assert set.union(*held) == set(whole.labelled)
+    for split in splits:
+        assert set(split.labelled) == set(whole.labelled) - set(split.validation)
+        assert set(split.unlabelled) == set(whole.unlabelled) - set(split.validation)
+
+
+def test_folds_are_balanced():
+    """8 images a class in 3 folds: 3, 3 and 2 of every class."""
+    assert [counts(fold_of(fold).validation) for fold in range(3)] == [[3] * 10, [3] * 10, [2] * 10]
+    assert [counts(fold_of(fold).labelled) for fold in range(3)] == [[5] * 10, [5] * 10, [6] * 10]
+
+
+def test_folds_follow_from_the_split_s_seed_alone():
+    assert fold_of(1).digest == fold_of(1).digest
+    assert fold_of(1).validation.tolist() != fold_of(1, seed=4).validation.tolist()
+    assert fold_of(1, num_unlabelled=50).validation.tolist() == fold_of(1).validation.tolist()
+
+
+def test_every_image_may_be_labelled_and_folded():
+    held = [fold_of(fold, num_labels=None).validation for fold in range(3)]
+    assert sorted(np.concatenate(held)) == list(range(200))
+
+
 def test_none_means_every_image():
     split = make_split(LABELS, 10, num_labels=None, labelled_in_unlabelled=True)
     assert len(split.labelled) == 200
@@ -81,6 +114,10 @@ def test_stable_order_is_a_permutation():
         ({"num_labels": -10}, "negative"),
         ({"num_labels": 10, "num_validation": 20}, "more than the 10 labelled"),
         ({"num_labels": None, "num_validation": 20}, "needs dataset.num_labels"),
+        ({"num_labels": 20, "folds": 3}, "dataset.folds=3 is more than the 2 labelled images of class 0"),
+        ({"num_labels": 20, "folds": 1}, "dataset.folds=1 must be at least 2"),
+        ({"num_labels": 20, "folds": 2, "fold": 2}, "dataset.fold=2 is none of the 2 folds"),
+        ({"num_labels": 20, "folds": 2, "num_validation": 10}, "both hold images out"),
         ({"num_labels": 100, "num_unlabelled": 150, "labelled_in_unlabelled": False}, "class 0 has 10 left"),
     ],
 )

@@ -55,6 +55,8 @@ def make_split(
     num_labels: int | None,
     num_unlabelled: int | None = None,
     num_validation: int = 0,
+    folds: int | None = None,
+    fold: int = 0,
     labelled_in_unlabelled: bool = False,
     name: str = "data",
     seed: int = 0,
@@ -66,6 +68,8 @@ def make_split(
         num_labels: labelled images over all classes, the same number a class; None: all of them.
         num_unlabelled: unlabelled images over all classes, the same number a class; None: all that may be.
         num_validation: held out of the labelled images, the same number a class; they are in no stream.
+        folds: cut the labelled images of each class into so many folds, equal but for one image, and hold out ``fold``
+            in their place. The folds are disjoint, and together they are the labelled images.
         labelled_in_unlabelled: whether the labelled images also count as unlabelled ones.
         name: of the data set; the split depends on it, on the numbers, on ``seed`` and on the order within each class.
 
@@ -79,6 +83,8 @@ def make_split(
         raise UserError(f"label {labels[outside][0]} lies outside the {num_classes} classes")
     if num_labels is None and num_validation:
         raise UserError("dataset.num_validation needs dataset.num_labels to be a number")
+    if folds is not None:
+        _check_folds(folds, fold, num_validation)
     per_class = _per_class(num_labels, num_classes, "dataset.num_labels")
     held_out = _per_class(num_validation, num_classes, "dataset.num_validation") or 0
     without = _per_class(num_unlabelled, num_classes, "dataset.num_unlabelled")
@@ -96,7 +102,11 @@ def make_split(
                 f"at most {len(order) * num_classes} labels"
             )
         chosen, rest = order[:take], order[take:]
-        validation, labelled = chosen[take - held_out :], chosen[: take - held_out]
+        if folds is not None and folds > take:
+            raise UserError(f"dataset.folds={folds} is more than the {take} labelled images of class {cls}")
+        place = np.arange(take)
+        out = place >= take - held_out if folds is None else place % folds == fold
+        validation, labelled = chosen[out], chosen[~out]
         candidates = np.concatenate([rest, labelled]) if labelled_in_unlabelled else rest
         if without is not None:
             if without > len(candidates):
@@ -110,6 +120,15 @@ def make_split(
         parts["unlabelled"].append(candidates)
     joined = {key: np.sort(np.concatenate(value)).astype(np.int64) for key, value in parts.items()}
     return Split(**joined)
+
+
+def _check_folds(folds: int, fold: int, num_validation: int) -> None:
+    if folds < 2:
+        raise UserError(f"dataset.folds={folds} must be at least 2")
+    if not 0 <= fold < folds:
+        raise UserError(f"dataset.fold={fold} is none of the {folds} folds: they are numbered from 0")
+    if num_validation:
+        raise UserError("dataset.folds and dataset.num_validation both hold images out: set one of them")
 
 
 def _per_class(count: int | None, num_classes: int, key: str) -> int | None:

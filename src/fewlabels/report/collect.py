@@ -79,6 +79,8 @@ def read_records(root: Path) -> list[FoundRecord]:
         except UserError as error:
             print(f"fewlabels: left out: {error}", file=sys.stderr)
             continue
+        if found.config.get("evaluate_test") is False:  # a search's trial: it never saw the test set
+            continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
             records[key] = FoundRecord(**vars(found), folder=path.parent)

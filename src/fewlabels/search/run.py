@@ -1,0 +1,147 @@
+"""Compare settings on held-out labelled images, then train the best on all of them and test it, once.
+
+A trial is an ordinary run a fold, but that it leaves the test set out. It is written down before it runs, and what comes
+next depends on the trials before it alone: a killed search, given again, ends as if it had never been killed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import open_dict
+
+from fewlabels.assemble import draw_split, open_images
+from fewlabels.config import Config, SearchConfig
+from fewlabels.files import write_text
+from fewlabels.fingerprint import fingerprint
+from fewlabels.record import headline
+from fewlabels.search.space import Axis, read_space, text, with_values
+from fewlabels.search.study import Study, Trial, grid
+from fewlabels.types import Diverged, RunRecord, UserError
+
+METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is
+SHOWN = 10
+
+Run = Callable[[Config], RunRecord]
+
+
+def run_search(cfg: Config, run: Run) -> RunRecord:
+    """The search that ``cfg`` describes, or what is left of it; returns the record of the chosen setting's run.
+
+    Args:
+        run: trains one configuration, or reads a finished run back.
+    """
+    search, axes = cfg.search, read_space(cfg)
+    assert search is not None
+    data = open_images(cfg)
+    draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
+    identity = fingerprint(cfg, data.digest, _identity(search, axes))
+    name = f"{cfg.method['_target_'].split('.')[-2]}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
+    folder = Path(cfg.output_root).expanduser() / "search" / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock", timeout=0) as lock:
+            study = Study(folder / "journal.log", identity, axes, search, lock)
+            return _search(cfg, search, axes, study, folder, run)
+    except Timeout:
+        raise UserError(f"{folder} is being searched by another process: it was left alone") from None
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or folder}: {error.strerror or error}; set output_root") from error
+
+
+def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, folder: Path, run: Run) -> RunRecord:
+    size = len(grid(axes)) if search.sampler == "grid" else None
+    trials = min(number for number in (search.trials, size) if number is not None)
+    while len(told := study.told()) < trials:
+        trial = _score(cfg, search, study.next(), folder, run)
+        study.tell(trial)
+        for checkpoint in folder.rglob("checkpoint.pt"):  # a told trial is never gone on with, and a hundred fill a disk
+            checkpoint.unlink()
+        print(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}", file=sys.stderr, flush=True)
+    best = sorted(told[:trials], key=lambda trial: -(trial.score or 0))  # the first of equals
+    if best[0].error:
+        raise UserError(f"{folder}: no setting of this space trained to its end: {best[0].error}")
+    result = run(_final(cfg, search, axes, best[0].values, trials))
+    summary = {
+        "search": {"sampler": search.sampler, "seed": search.seed, "folds": search.folds, "space": list(map(str, axes))},
+        "score": f"{METRIC} in percent, the mean over folds",
+        "trials": [asdict(trial) for trial in told[:trials]],
+        "chosen": best[0].values,
+        "run": {"fingerprint": result.fingerprint, "metrics": result.metrics},
+    }
+    write_text(folder / "search.json", json.dumps(summary, indent=1) + "\n")
+    print(_table(best, axes))
+    print(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
+    return result
+
+
+def _identity(search: SearchConfig, axes: list[Axis]) -> str:
+    """What makes it another search. Not the number of trials: raise it, and the same search goes on."""
+    return json.dumps([search.sampler, search.seed, search.folds, [asdict(axis) for axis in axes]])
+
+
+def _held_out(search: SearchConfig, fold: int) -> dict[str, Any]:
+    """What a trial's run changes: it sees one fold as validation images, and no test set."""
+    folds = {"dataset.folds": search.folds, "dataset.fold": fold} if search.folds > 1 else {}
+    return {"search": None, "evaluate_test": False, **folds}
+
+
+def _score(cfg: Config, search: SearchConfig, trial: Trial, folder: Path, run: Run) -> Trial:
+    scores: list[float] = []
+    for fold in range(search.folds):
+        place = {"output_root": str(folder)}
+        try:
+            result = run(with_values(cfg, trial.values | _held_out(search, fold) | place))
+        except Diverged as error:  # worth nothing, and the sampler should know
+            return replace(trial, score=0.0, folds=scores, error=str(error))
+        scores.append(result.metrics[METRIC])
+    return replace(trial, score=mean(scores), folds=scores)
+
+
+def _final(cfg: Config, search: SearchConfig, axes: list[Axis], values: dict[str, Any], trials: int) -> Config:
+    """The run of the chosen setting.
+
+    It trains on all labelled images, those of a plain validation split too: they have done their work, and a result with
+    250 labels is one of 250 labels.
+    """
+    final = with_values(cfg, values | {"search": None, "dataset.num_validation": 0})
+    images = "labelled images" if cfg.dataset.num_labels is None else f"{cfg.dataset.num_labels} labelled images"
+    by = f"{search.folds}-fold cross-validation of the {images}"
+    if search.folds == 1:
+        by = f"{cfg.dataset.num_validation} validation images of the {images}"
+    among = f"among {trials} trials ({search.sampler}) of {'; '.join(map(str, axes))}"
+    with open_dict(final):  # type: ignore[arg-type]  # a DictConfig behind the dataclass
+        final.decisions["search.chosen"] = f"{_overrides(values)}, chosen by {by} {among}"
+    return final
+
+
+def _overrides(values: dict[str, Any]) -> str:
+    return " ".join(f"{key}={text(value)}" for key, value in values.items())
+
+
+def _said(trial: Trial) -> str:
+    if trial.error:
+        return f"{_overrides(trial.values)}: {trial.error}"
+    return f"{_overrides(trial.values)}: validation {trial.score:.2f} %"
+
+
+def _table(best: list[Trial], axes: list[Axis]) -> str:
+    """The best settings, each once, with their spread over the folds."""
+    lines = [["validation %", *(axis.key for axis in axes)]]
+    for trial in best:
+        spread = f" ± {stdev(trial.folds):.2f}" if len(trial.folds) > 1 else ""
+        values = [f"{value:.4g}" if isinstance(value, float) else text(value) for value in trial.values.values()]
+        line = [f"{trial.score:.2f}{spread}", *values]
+        if line not in lines and len(lines) <= SHOWN:
+            lines.append(line)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
