@@ -208,7 +208,12 @@ def test_sigkill_and_the_same_command_again(tmp_path):
     subprocess.run([*line, f"output_root={tmp_path / 'whole'}"], check=True, env=environment, capture_output=True)
     process = subprocess.Popen([*line, f"output_root={tmp_path / 'killed'}"], env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("killed/search/*/runs/*/checkpoint.pt"))) < 3 and time.monotonic() < deadline:
+
+    def is_in_its_second_trial():
+        runs = list(tmp_path.glob("killed/search/*/runs/*"))
+        return len(runs) >= 3 and any((folder / "checkpoint.pt").exists() for folder in runs)
+
+    while not is_in_its_second_trial() and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
