@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tables report audit clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test lint tables report audit publish clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ report: setup ## Tables, figures and one page from all records
 
 audit: setup ## The reported tables against themselves and their own text
 	$(BIN)/python -m fewlabels.report --audit
+
+publish: setup ## Records of finished cells to outputs/published/, which git keeps
+	$(BIN)/python scripts/publish.py $(OUT)
 
 # The table is printed whether or not a cell failed; the exit code is the sweep's.
 $(addprefix table-,$(TABLES)): table-%: setup

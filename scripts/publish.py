@@ -1,0 +1,55 @@
+"""Copy the records of finished runs, and their pictures, to outputs/published/, which git keeps.
+
+python scripts/publish.py outputs [table ...]
+
+Places of this machine (the folders of data, runs and cache) are left out; checkpoints stay where they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from fewlabels import record
+
+PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
+
+
+def publish(root: Path, tables: list[str]) -> list[Path]:
+    """The folders written below ``root/published``."""
+    written = []
+    for path in sorted(root.glob("*/*/record.json")):
+        found = record.read(path)
+        if path.parts[len(root.parts)] == "published" or found.status != "finished" or found.table is None:
+            continue
+        if tables and found.table not in tables:
+            continue
+        found.config |= {
+            key: value for key, value in PLACES.items() if key in found.config and found.config[key] is not None
+        }
+        found.config["dataset"]["path"] = "data"
+        found.config["tracking"] = {}
+        target = root / "published" / found.table / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        record.write(found, target / "record.json")
+        if (pictures := path.with_name("pictures.npz")).exists():
+            shutil.copyfile(pictures, target / "pictures.npz")
+        written.append(target)
+    return written
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Copy finished records to outputs/published/.")
+    parser.add_argument("root", type=Path)
+    parser.add_argument("tables", nargs="*", help="these alone")
+    arguments = parser.parse_args()
+    if not arguments.root.is_dir():
+        sys.exit(f"fewlabels: there is no folder {arguments.root}")
+    for folder in publish(arguments.root, arguments.tables):
+        print(folder)
+
+
+if __name__ == "__main__":
+    main()

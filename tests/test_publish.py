@@ -1,0 +1,43 @@
+"""Published records: finished ones alone, without a place of the machine they ran on."""
+
+import importlib.util
+from pathlib import Path
+
+from fewlabels import record
+from fewlabels.report.collect import Results, read_records
+from fewlabels.types import RunRecord
+
+SPEC = importlib.util.spec_from_file_location("publish", Path(__file__).parents[1] / "scripts" / "publish.py")
+assert SPEC is not None
+assert SPEC.loader is not None
+publish = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(publish)
+
+
+def leave(root: Path, name: str, table: str | None, status: str = "finished") -> Path:
+    folder = root / (table or "runs") / name
+    folder.mkdir(parents=True)
+    config = {
+        "output_root": "/home/me/out",
+        "cache_dir": "/home/me/cache",
+        "dataset": {"path": "/home/me/data", "name": "d"},
+    }
+    made = RunRecord(status=status, table=table, row="r", column="c", fingerprint=name, config=config)
+    record.write(made, folder / "record.json")
+    (folder / "checkpoint.pt").write_bytes(b"large")
+    return folder
+
+
+def test_finished_cells_alone_and_no_places(tmp_path):
+    root = tmp_path / "outputs"
+    leave(root, "one", "demo")
+    (leave(root, "two", "demo") / "pictures.npz").write_bytes(b"pictures")
+    leave(root, "three", "demo", status="running")
+    leave(root, "four", None)
+    leave(root, "five", "other")
+    assert [p.name for p in publish.publish(root, ["demo"])] == ["one", "two"]
+    files = sorted(p.relative_to(root / "published").as_posix() for p in (root / "published").rglob("*") if p.is_file())
+    assert files == ["demo/one/record.json", "demo/two/pictures.npz", "demo/two/record.json"]
+    assert "/home" not in (root / "published" / "demo" / "one" / "record.json").read_text()
+    assert len(publish.publish(root, [])) == 3  # again: what is published already is no run of its own
+    assert len(Results(read_records(root)).of_table("demo")) == 2
