@@ -16,7 +16,7 @@ TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make table-ID   Run what a table lacks, then print it: $(TABLES)"
-	@echo "                  SCALE=paper|proxy|smoke JOBS=n SEEDS=0,1,2 DATA=folder ARGS='key=value ...'"
+	@echo "                  SCALE=paper|proxy|smoke JOBS=n SEEDS=0,1,2 BUDGET=minutes DATA=folder ARGS='key=value ...'"
 
 setup: $(VENV)/.ready ## Virtual environment with the pinned dependencies
 
@@ -54,7 +54,7 @@ publish: setup ## Records of finished cells to outputs/published/, which git kee
 # The table is printed whether or not a cell failed; the exit code is the sweep's.
 $(addprefix table-,$(TABLES)): table-%: setup
 	@FEWLABELS_DATA='$(DATA)' $(BIN)/python -m fewlabels.train table=$* scale=$(SCALE) 'seed=$(SEEDS)' output_root=$(OUT) \
-	  hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS); status=$$?; \
+	  hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(if $(BUDGET),budget_minutes=$(BUDGET)) $(ARGS); status=$$?; \
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table $*; exit $$status
 
 table-bansal_transfer: table-bansal_pretrain

@@ -24,6 +24,7 @@ from fewlabels.loop import Held, Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.seeding import seed_global
+from fewlabels.stopping import stopper
 from fewlabels.tracking.base import RunInfo
 from fewlabels.transfer import Start, decision, freeze, load_weights
 from fewlabels.types import RunRecord, UserError
@@ -138,8 +139,8 @@ def build_loop(
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
-    path = info.folder / "checkpoint.pt"
-    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint, gallery)
+    path, check = info.folder / "checkpoint.pt", stopper.check
+    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint, gallery, check)
 
 
 def _typed(node: Any) -> Any:

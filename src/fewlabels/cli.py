@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fewlabels.config import Config, SearchConfig
 from fewlabels.paths import conf_dir
+from fewlabels.stopping import Stopped
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1
@@ -29,7 +30,7 @@ def guarded(function: Callable[[], Any]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands its errors to us
     try:
         function()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, Stopped, HydraException, OmegaConfBaseException) as error:
         return complain(error)
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
@@ -50,7 +51,7 @@ def guarded(function: Callable[[], Any]) -> int:
 def complain(error: BaseException) -> int:
     """Say what is wrong in one line; returns the exit code."""
     print(f"fewlabels: {explain(error)}", file=sys.stderr)
-    return USER_MISTAKE
+    return error.code if isinstance(error, Stopped) else USER_MISTAKE
 
 
 def explain(error: BaseException) -> str:
@@ -58,7 +59,7 @@ def explain(error: BaseException) -> str:
     causes = []
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, UserError):
+        if isinstance(cause, UserError | Stopped):
             return str(cause)
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__

@@ -123,6 +123,7 @@ class Config:
     eval_every: int = 1
     evaluate_test: bool = True
     checkpoint_seconds: float = 60.0
+    budget_minutes: float | None = None
     output_root: str = "outputs"
     cache_dir: str | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -19,6 +19,7 @@ _PLACES = (
     "output_root",
     "cache_dir",
     "checkpoint_seconds",
+    "budget_minutes",
     "hardware",
     "tracking",
     "table",

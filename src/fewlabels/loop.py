@@ -7,7 +7,7 @@ for epoch in epochs:
         for part in batch.split(accumulate):
             method.step(model, part).loss.backward()
         clip, optimiser.step, ema.update           # each batch, or once an epoch (optim.step_every)
-        checkpoint, when the last is a minute old
+        checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
     evaluate (test, validation), tell the trackers, checkpoint
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from fewlabels.models.base import Classifier
 from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
 from fewlabels.seeding import derive
+from fewlabels.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.types import Diverged, StepOutput
 
@@ -82,6 +84,7 @@ class Schedule:
 class Loop:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
+    ``check`` is called at every step and raises Stopped when the run has to end.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -97,10 +100,11 @@ class Loop:
         path: Path,
         fingerprint: str,
         gallery: Gallery | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
-        self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
+        self.path, self.fingerprint, self.gallery, self.check = path, fingerprint, gallery, check
         self.optimiser = build_optimiser(model, optim)
         self.ema = build_ema(model, optim.ema_decay)
         self.device = loader.images.device
@@ -139,6 +143,11 @@ class Loop:
                 self._print_estimate(plan.steps)
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
                 self._save()
+            try:
+                self.check()
+            except Stopped:
+                self._save()
+                raise
         if self.cfg.step_every == "epoch":
             self._update(self.epoch, 1.0)
         self._end_epoch()

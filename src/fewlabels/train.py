@@ -24,6 +24,7 @@ from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
 from fewlabels.search.run import run_search
+from fewlabels.stopping import Stopped, stopper
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.transfer import find_start
@@ -33,6 +34,7 @@ from fewlabels.types import RunRecord, UserError
 def run(cfg: Config) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
+    stopper.begin(cfg.budget_minutes)
     method = build("method", cfg.method)
     device = hardware.setup(cfg.hardware)
     data = open_images(cfg)
@@ -76,6 +78,8 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
             started.append(tracker)
         loop.run(trackers)
         result.status = "finished"
+    except Stopped:
+        raise  # it is still running, as it were
     except BaseException as error:
         result.status, result.error = "failed", str(error) or type(error).__name__
         raise
@@ -90,12 +94,13 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _hydra_main(cfg: Config) -> None:
     register()  # a worker of a parallel sweep starts here
+    stopper.install(worker="joblib" in HydraConfig.get().launcher["_target_"])
     try:
         if cfg.search:
             run_search(cfg, run)
         else:
             run(cfg)
-    except UserError as error:
+    except (UserError, Stopped) as error:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra says which cell it was, goes on with the others, and fails at the end
         raise SystemExit(complain(error)) from None

@@ -15,7 +15,7 @@ from fewlabels import record
 from fewlabels.report.definitions import TableDefinition
 from fewlabels.types import RunRecord, UserError
 
-APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "tracking", "table", "decisions"}
+APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
 APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
 APART |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
 SCALES = ("paper", "proxy", "smoke")

@@ -1,0 +1,120 @@
+"""Signals and time budgets: a run ends at its next step, with a checkpoint, and goes on to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from fewlabels import stopping
+from fewlabels.stopping import BUDGET_SPENT, Stopped, Stopper
+from fewlabels.train import run
+
+RUN = ["epochs=4", "batch.steps=40", "batch.size=16", "scale.max_test_images=50", "checkpoint_seconds=1000"]
+QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
+
+
+def command(root, *more):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    line = [sys.executable, "-m", "fewlabels.train", *RUN, *QUICK, f"output_root={root}", *more]
+    return subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def weights(root):
+    (path,) = root.glob("runs/*/checkpoint.pt")
+    return torch.load(path, weights_only=True)["model"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_at_a_checkpoint(number, code, tmp_path):
+    long = "batch.steps=4000"
+    process = command(tmp_path, long)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/split.npz")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    name = signal.Signals(number).name
+    assert said.splitlines()[-1] == f"fewlabels: stopped by {name}; the same command goes on from the checkpoint"
+    (folder,) = tmp_path.glob("runs/*")
+    assert json.loads((folder / "record.json").read_text())["status"] == "running"
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] > 0
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(configure, tmp_path, monkeypatch):
+    def place(name):
+        return configure(*RUN, "method=fixmatch", f"output_root={tmp_path / name}")
+
+    whole = run(place("whole"))
+    calls = iter(range(10**6))
+    checked = Stopper.check
+
+    def stop_now_and_then(self):
+        if next(calls) % 37 == 36:
+            raise Stopped("a test", 1)
+        checked(self)
+
+    monkeypatch.setattr(Stopper, "check", stop_now_and_then)
+    stops = 0
+    for _ in range(20):
+        try:
+            pieces = run(place("pieces"))
+            break
+        except Stopped:
+            stops += 1
+    assert stops >= 4
+    assert pieces.metrics == whole.metrics
+    assert pieces.curve == whole.curve
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "pieces")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_budget_ends_a_sweep_before_its_time_and_the_rest_is_done_later(tmp_path):
+    sweep = ["seed=0,1,2", "batch.steps=1500", "epochs=1", "-m"]
+    started = time.monotonic()
+    process = command(tmp_path, "budget_minutes=0.12", *sweep)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == BUDGET_SPENT, said
+    assert "the time budget is spent; the same command goes on from the checkpoint" in said.splitlines()[-1]
+    assert time.monotonic() - started < 60
+    process = command(tmp_path, *sweep)
+    process.communicate(timeout=300)
+    assert process.returncode == 0
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/record.json")]
+    assert sorted((r["seed"], r["status"]) for r in records) == [(0, "finished"), (1, "finished"), (2, "finished")]
+
+
+def test_the_budget_is_the_sweep_s_and_leaves_room_for_the_longest_pause(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stopping.time, "time", lambda: now[0])
+    monkeypatch.setenv(stopping.DEADLINE, "")
+    monkeypatch.delenv(stopping.DEADLINE)  # now it is put back, whatever begin() sets
+    first = Stopper()
+    first.begin(1.0)
+    now[0] += 10
+    first.check()
+    second = Stopper()
+    second.begin(1.0)  # the second run of the sweep: the clock is running
+    assert os.environ[stopping.DEADLINE] == "1060.0"
+    now[0] = 1044
+    with pytest.raises(Stopped, match="the time budget is spent"):
+        first.check()  # 34 seconds since the last check: the next pause may not fit
+
+
+def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
+    alone, worker = Stopper(), Stopper()
+    monkeypatch.setattr(stopping.signal, "signal", lambda *_: None)
+    alone.install(worker=False)
+    worker.install(worker=True)
+    worker.check()
+    monkeypatch.setattr(os, "getppid", lambda: -1)
+    with pytest.raises(Stopped, match="the sweep that started this run is gone"):
+        worker.check()
+    alone.check()  # its shell may close: it goes on
