@@ -124,9 +124,10 @@ def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_p
     assert "| 0 | 45.51 | 45.50 ± 0.71 (n = 2) | -0.01 |" in text
     assert "left out: cannot read the record" in capsys.readouterr().err
     names = {p.relative_to(tmp_path / "report").as_posix() for p in (tmp_path / "report").rglob("*") if p.is_file()}
-    assert names == {"index.html", "tables.md", "tables.csv", "tables.tex", "figures/srikanth_1-paper-accuracy.svg"}
+    figures = {f"figures/srikanth_1-paper-{name}.svg" for name in ("accuracy", "panels")}
+    assert names == {"index.html", "tables.md", "tables.csv", "tables.tex", *figures}
     page = (tmp_path / "report" / "index.html").read_text()
-    assert page.count("<svg") == 1
+    assert page.count("<svg") == 2
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched
     assert "45.50 ± 0.71 (n = 2)" in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "tables.csv").read_text())))

@@ -152,5 +152,6 @@ class Results:
         return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:
-        """The paper's scale wherever a paper reported or claimed something, others where there are runs."""
-        return [s for s in SCALES if (s == "paper" and (table.has_numbers or table.claims)) or self.of_table(table.id, s)]
+        """The paper's scale of every table of a write-up, other scales where there are runs."""
+        written_up = table.has_numbers or table.claims or table.proxy
+        return [s for s in SCALES if (s == "paper" and written_up) or self.of_table(table.id, s)]

@@ -18,6 +18,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #fff
   padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2.6rem 0 .3rem; }
 p.lead, .scale { color: var(--soft); margin: .1rem 0 .8rem; }
+nav { display: flex; flex-wrap: wrap; }
 nav a { color: var(--accent); margin-right: 1rem; text-decoration: none; } nav a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; margin: .4rem 0; }
