@@ -98,8 +98,11 @@ def test_the_budget_is_the_sweep_s_and_leaves_room_for_the_longest_pause(monkeyp
     monkeypatch.delenv(stopping.DEADLINE)  # now it is put back, whatever begin() sets
     first = Stopper()
     first.begin(1.0)
-    now[0] += 10
+    now[0] += 5  # setting up
     first.check()
+    now[0] += 5
+    first.check()
+    assert first._longest == 5
     second = Stopper()
     second.begin(1.0)  # the second run of the sweep: the clock is running
     assert os.environ[stopping.DEADLINE] == "1060.0"

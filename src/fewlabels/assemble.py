@@ -26,7 +26,7 @@ from fewlabels.models.base import Classifier
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
 from fewlabels.tracking.base import RunInfo
-from fewlabels.transfer import Start, decision, freeze, load_weights
+from fewlabels.transfer import Start, decision, freeze
 from fewlabels.types import RunRecord, UserError
 
 
@@ -63,8 +63,8 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
     )
 
 
-def build_model(cfg: Config, data: ImageData, start: Start | None = None) -> Classifier:
-    """The network, with weights drawn from the run's seed, or those of the run that it starts from."""
+def build_model(cfg: Config, data: ImageData) -> Classifier:
+    """The network, with weights drawn from the run's seed."""
     size = (cfg.views.size, cfg.views.size) if cfg.views.size else data.image_size
     if cfg.views.crop:
         if cfg.views.crop > min(size):
@@ -73,8 +73,6 @@ def build_model(cfg: Config, data: ImageData, start: Start | None = None) -> Cla
     seed_global(cfg.seed, "initialisation")
     model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
     assert isinstance(model, Classifier)
-    if start is not None:
-        load_weights(model, start, cfg.dataset.name)
     if cfg.trainable == "head":
         freeze(model)
     return model

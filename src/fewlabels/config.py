@@ -41,6 +41,7 @@ class BatchConfig:
     epoch_of: str = "all"
     order: str = "together"
     steps: int | None = None
+    unlabelled_size: int | None = None
 
 
 @dataclass
@@ -143,7 +144,16 @@ class Config:
 
 
 _POSITIVE = (
-    *("epochs", "eval_every", "batch.size", "batch.steps", "optim.accumulate", "hardware.threads", "views.crop"),
+    *(
+        "epochs",
+        "eval_every",
+        "batch.size",
+        "batch.steps",
+        "batch.unlabelled_size",
+        "optim.accumulate",
+        "hardware.threads",
+        "views.crop",
+    ),
     *("views.size", "dataset.image_size", "dataset.train_per_class"),
     *("scale.max_epochs", "scale.max_steps", "scale.max_test_images", "scale.max_batch"),
 )

@@ -68,6 +68,7 @@ def seconds_of(cfg: Config, costs: Costs) -> float:
         fixed_steps=batch.steps,
         max_steps=scale.max_steps,
         parts=cfg.optim.accumulate,
+        unlabelled_size=batch.unlabelled_size,
     )
     images = min(
         plan.steps * (plan.labelled + plan.unlabelled), labelled + unlabelled if plan.order == "in_turn" else 10**12
@@ -101,6 +102,8 @@ def _key(cfg: Config) -> str:
     shape = [values["dataset"][key] for key in ("name", "image_size", "grey")]
     ratio = round(labelled / (labelled + unlabelled), 1)
     parts = [method, values["model"], values["views"], values["batch"], values["hardware"], shape, ratio]
+    machine = hardware.environment(hardware.setup(cfg.hardware), cfg.hardware)
+    parts += [machine[key] for key in ("device", "threads", "precision", "torch")]
     parts += [cfg.optim.name, cfg.optim.ema_decay, cfg.optim.step_every, cfg.trainable]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -146,11 +149,13 @@ def _trial(cfg: Config, size: int) -> _Clock:
     count = max(4 * size, SAMPLE)
     some = round(count * labelled / (labelled + unlabelled) / 2) * 2  # of the two classes that there are here
     some = min(max(some, 2 if labelled else 0), count - (2 if unlabelled else 0))
+    warmup = {"warmup_epochs": 0} if "warmup_epochs" in cfg.method else {}
     changes = {"num_labels": some, "num_unlabelled": None, "num_validation": 0, "train_per_class": None}
     trial: Any = OmegaConf.merge(
         cfg,
         {
             "dataset": changes,
+            "method": warmup,
             "epochs": 1,
             "init_from": None,
             "scale": {"name": "smoke", "max_epochs": 1, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
@@ -166,8 +171,9 @@ def _trial(cfg: Config, size: int) -> _Clock:
         info = identify(trial, data, split, model)
         info.folder.mkdir(parents=True)
         model = hardware.place(model, device, cfg.hardware)
-        clock = _Clock()
-        build_loop(trial, info, data, split, model, _method(cfg), device).run([clock])
+        clock, loop = _Clock(), build_loop(trial, info, data, split, model, _method(trial), device)
+        loop.gallery = None  # a few pictures, whatever the size of the test set
+        loop.run([clock])
     return clock
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class Gallery:
             try:
                 with np.load(self.path, allow_pickle=False) as file:
                     old = dict(file)
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, BadZipFile) as error:
                 raise UserError(
                     f"{self.path} is damaged ({error}): remove it, and the figures will lack its epochs"
                 ) from error

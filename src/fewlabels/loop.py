@@ -196,6 +196,8 @@ class Loop:
         line: Line = {"epoch": self.epoch, "step": self.step, "lr": lr, **terms, **self.method.epoch_metrics()}
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
+        if self.gallery is not None:
+            self.gallery.keep(self.method, self._averaged, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
@@ -214,15 +216,21 @@ class Loop:
             "checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )
 
-    def _evaluate(self) -> dict[str, float]:
+    @property
+    def _averaged(self) -> Classifier:
+        """The model that is evaluated."""
         model = self.model if self.ema is None else self.ema.module
+        assert isinstance(model, Classifier)
+        return model
+
+    def _evaluate(self) -> dict[str, float]:
+        model = self._averaged
         result: dict[str, float] = {}
         for held in self.held:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
             result |= {f"{held.name}_{key}": value for key, value in values.items()}
         if self.gallery is not None:
             result |= self.gallery.diagnose(self.method, model)
-            self.gallery.keep(self.method, model, self.epoch)
         return result
 
     def _print_estimate(self, steps: int) -> None:

@@ -34,7 +34,17 @@ class Stopper:
     def __init__(self) -> None:
         self._signal: int | None = None
         self._parent: int | None = None
-        self._last, self._longest = time.monotonic(), 0.0
+        self._last: float | None = None
+        self._longest = 0.0
+
+    def begin_sweep(self, arguments: list[str]) -> None:
+        """The command line, before its runs: one deadline for all; Ctrl-C is left to the workers, which get it as well."""
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            if key == "budget_minutes" and value.replace(".", "", 1).isdigit():
+                os.environ[DEADLINE] = str(time.time() + 60 * float(value))
+            if key == "hydra/launcher" and value == "joblib":
+                signal.signal(signal.SIGINT, self._received)
 
     def install(self, worker: bool) -> None:
         """Take over both signals (only the main thread may); as a worker, keep an eye on the process of the sweep."""
@@ -49,16 +59,17 @@ class Stopper:
         print("\nfewlabels: stopping at the next step; once more stops at once", file=sys.stderr, flush=True)
 
     def begin(self, budget_minutes: float | None) -> None:
-        """A run begins: start the clock of its budget, unless its sweep's is running."""
+        """A run begins: start the clock of its budget, unless its sweep's is running. Setting it up is no pause."""
         if budget_minutes is not None:
             os.environ.setdefault(DEADLINE, str(time.time() + 60 * budget_minutes))
-        self._last, self._longest = time.monotonic(), 0.0
+        self._last = None
         self.check()
+        self._last = None
 
     def check(self) -> None:
         """Called at every step. Raises Stopped when it is time; the longest pause so far must still fit into the budget."""
         now = time.monotonic()
-        self._longest, self._last = max(self._longest, now - self._last), now
+        self._longest, self._last = max(self._longest, now - (self._last or now)), now
         if self._signal is not None:
             raise Stopped(f"stopped by {signal.Signals(self._signal).name}", 128 + self._signal)
         deadline = os.environ.get(DEADLINE)

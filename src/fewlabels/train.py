@@ -27,7 +27,7 @@ from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
-from fewlabels.transfer import find_start
+from fewlabels.transfer import find_start, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
@@ -40,7 +40,7 @@ def run(cfg: Config) -> RunRecord:
     data = open_images(cfg)
     split = draw_split(cfg, data)
     start = find_start(cfg)
-    model = build_model(cfg, data, start)
+    model = build_model(cfg, data)
     info = identify(cfg, data, split, model, start)
     path = info.folder / "record.json"
     try:
@@ -55,6 +55,8 @@ def run(cfg: Config) -> RunRecord:
             record.write(result, path)
             split.save(info.folder / "split.npz")
             write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
+            if start is not None:
+                load_weights(model, start, cfg.dataset.name)
             model = hardware.place(model, device, cfg.hardware)
             _train(
                 lambda: build_loop(cfg, info, data, split, model, method, device), result, info, build_trackers(cfg.tracking)
@@ -109,6 +111,7 @@ def _hydra_main(cfg: Config) -> None:
 def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
+    stopper.begin_sweep(sys.argv[1:])
     sys.exit(guarded(_hydra_main))
 
 

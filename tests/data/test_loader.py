@@ -63,6 +63,12 @@ def test_in_turn_each_set_is_passed_over_once_and_the_last_batch_is_short():
     assert all(b.unlabelled["weak"].shape[1:] == (1, 4, 4) for b in batches)
 
 
+def test_in_turn_the_unlabelled_batches_may_have_a_size_of_their_own():
+    batches = epoch(loader(10, 20, labelled_share=None, order="in_turn", unlabelled_size=15))
+    assert [(b.num_labelled, b.num_unlabelled) for b in batches] == [(8, 0), (2, 0), (0, 15), (0, 5)]
+    assert sorted(torch.cat([b.unlabelled_index for b in batches]).tolist()) == list(range(20, 40))
+
+
 def test_a_method_without_unlabelled_views_gets_labelled_batches_only():
     batches = epoch(loader(6, 30, views=()))
     assert {(b.num_labelled, b.num_unlabelled) for b in batches} == {(8, 0)}

@@ -57,6 +57,10 @@ def test_epochs_seeds_and_names_have_orders_of_their_own():
             EpochPlan(5, 64, 64, "in_turn", labelled_steps=3),
         ),
         (
+            dict(labelled=130, unlabelled=65, labelled_share=None, order="in_turn", unlabelled_size=50),
+            EpochPlan(5, 64, 50, "in_turn", labelled_steps=3),
+        ),
+        (
             dict(labelled=100, unlabelled=300, labelled_share=None, epoch_of="all", order="joined"),
             EpochPlan(7, 16, 48, "joined"),
         ),
@@ -75,6 +79,7 @@ def test_epoch_plans(arguments, expected):
         ({"labelled_share": 0.005}, "leaves no labelled image in a batch of 64"),
         ({"order": "joined"}, "batch.labelled_share has no meaning with batch.order=joined"),
         ({"order": "in_turn", "labelled_share": None, "fixed_steps": 4}, "batch.steps has no meaning"),
+        ({"unlabelled_size": 4}, "batch.unlabelled_size has no meaning with batch.order=together"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):

@@ -40,10 +40,10 @@ def test_a_difference_smaller_than_the_seeds_spread_is_within_it():
     apart = judged(beats(("a", "b")), cell("a", 50.0, 52.0) + cell("b", 47.0, 49.0))
     assert apart.lines == ["a 51.00 ± 1.41 (n = 2) against b 48.00 ± 1.41 (n = 2): seen"]
     close = cell("a", 50.0, 52.0) + cell("b", 49.5, 51.5)
-    assert judged(beats(("a", "b")), close).verdict == "not seen (1 within the spread)"
-    assert judged(beats(("b", "a")), close).verdict == "not seen (1 within the spread)"
+    assert judged(beats(("a", "b")), close).verdict == "within the spread"
+    assert judged(beats(("b", "a")), close).verdict == "within the spread"
     between = cell("a", 50.0, 52.0) + cell("b", 48.5, 50.5)  # 1.5 is more than either error, and less than both
-    assert judged(beats(("a", "b")), between).verdict == "not seen (1 within the spread)"
+    assert judged(beats(("a", "b")), between).verdict == "within the spread"
     single = cell("a", 50.0, 52.0) + cell("b", 50.5)
     assert judged(beats(("a", "b")), single).verdict == "seen"  # one run has no spread
 
@@ -81,7 +81,7 @@ def test_derived_rows_compete_with_the_spread_of_their_seeds():
     assert judged(claim, [*runs, *cell("c", 50.0, 50.0)], derived=derived).lines == [
         "m 52.00 ± 1.41 (mean of 2 rows) against c 50.00 ± 0.00 (n = 2): seen"
     ]
-    assert judged(claim, [*runs, *cell("c", 51.5, 51.5)], derived=derived).verdict == "not seen (1 within the spread)"
+    assert judged(claim, [*runs, *cell("c", 51.5, 51.5)], derived=derived).verdict == "within the spread"
     assert judged(claim, [*runs[:2], *cell("c", 50.0)], derived=derived).verdict == "not yet tried"
 
 
@@ -101,7 +101,7 @@ def test_a_trend_is_judged_step_by_step():
     assert (stepped.verdict, len(stepped.lines)) == ("seen (1 of 2 not yet tried)", 1)
     assert judged(rises, cell("b", 40.0)).verdict == "not yet tried"
     level = cell("a", 40.0, 42.0) + cell("b", 40.5, 42.5)
-    assert judged(rises, level).verdict == "not seen (1 within the spread, 1 of 2 not yet tried)"
+    assert judged(rises, level).verdict == "within the spread (1 of 2 not yet tried)"
 
 
 def test_a_share_keeps_the_digits_that_a_percentage_does_not_need():
@@ -122,7 +122,7 @@ def test_the_best_is_among_these_or_not():
     assert judged(claim, runs[:2]).verdict == "not yet tried"  # nothing competes
     assert judged(claim, runs[2:]).verdict == "not yet tried"
     spread = cell("b", 45.0, 47.0) + cell("c", 44.5, 46.5) + cell("a", 1.0)
-    assert judged(claim, spread).verdict == "not seen (1 within the spread)"
+    assert judged(claim, spread).verdict == "within the spread"
 
 
 def curve(row, *terms, seed=0):

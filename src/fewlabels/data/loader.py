@@ -30,6 +30,7 @@ class Batching:
     epoch_of: str
     order: str
     steps: int | None = None
+    unlabelled_size: int | None = None
     max_steps: int | None = None
     max_batch: int | None = None
     parts: int = 1
@@ -87,13 +88,14 @@ class Loader:
         self.plan = plan_epoch(
             len(self.labelled),
             len(self.unlabelled),
-            size=min(batching.size, batching.max_batch or batching.size),
+            size=_at_most(batching.size, batching.max_batch),
             labelled_share=batching.labelled_share,
             epoch_of=batching.epoch_of,
             order=batching.order,
             fixed_steps=batching.steps,
             max_steps=batching.max_steps,
             parts=batching.parts,
+            unlabelled_size=batching.unlabelled_size and _at_most(batching.unlabelled_size, batching.max_batch),
         )
         return self.plan
 
@@ -131,7 +133,12 @@ class Loader:
             )
         first = step < plan.labelled_steps
         stream = self.labelled if first else self.unlabelled
-        start = (step if first else step - plan.labelled_steps) * plan.labelled
-        taken = stream.take(epoch, start, min(plan.labelled, len(stream) - start))
+        size = plan.labelled if first else plan.unlabelled
+        start = (step if first else step - plan.labelled_steps) * size
+        taken = stream.take(epoch, start, min(size, len(stream) - start))
         nothing = taken[:0]
         return (taken, nothing) if first else (nothing, taken)
+
+
+def _at_most(size: int, limit: int | None) -> int:
+    return size if limit is None else min(size, limit)

@@ -80,6 +80,7 @@ def plan_epoch(
     fixed_steps: int | None = None,
     max_steps: int | None = None,
     parts: int = 1,
+    unlabelled_size: int | None = None,
 ) -> EpochPlan:
     """Lay out one epoch.
 
@@ -92,6 +93,7 @@ def plan_epoch(
         fixed_steps: batches an epoch whatever the sets' sizes, in the place of ``epoch_of``.
         max_steps: cut the epoch short (smoke runs).
         parts: micro-batches that a batch will be cut into; the share is rounded so that each holds the same number.
+        unlabelled_size: images of a batch of unlabelled ones in turn; None: as many as of a labelled one.
     """
     if epoch_of not in EPOCHS_OF:
         raise UserError(f"batch.epoch_of={epoch_of} is none of {', '.join(EPOCHS_OF)}")
@@ -105,11 +107,14 @@ def plan_epoch(
         if fixed_steps is not None:
             raise UserError("batch.steps has no meaning with batch.order=in_turn: leave it null")
         labelled_steps = -(-num_labelled // size)
-        unlabelled_steps = -(-num_unlabelled // size)
+        unlabelled_size = unlabelled_size or size
+        unlabelled_steps = -(-num_unlabelled // unlabelled_size)
         if max_steps is not None:
             labelled_steps = min(labelled_steps, max_steps)
             unlabelled_steps = min(unlabelled_steps, max_steps)
-        return EpochPlan(labelled_steps + unlabelled_steps, size, size, order, labelled_steps)
+        return EpochPlan(labelled_steps + unlabelled_steps, size, unlabelled_size, order, labelled_steps)
+    if unlabelled_size is not None:
+        raise UserError(f"batch.unlabelled_size has no meaning with batch.order={order}: leave it null")
     labelled = _labelled_count(num_labelled, num_unlabelled, size, labelled_share, parts)
     unlabelled = size - labelled
     passes = {

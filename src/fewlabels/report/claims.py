@@ -40,8 +40,11 @@ class Judgement:
         seen, tried = count[SEEN], len(self.cases) - count[UNTRIED]
         if not tried:
             return UNTRIED
-        verdict = f"{SEEN} in {seen} of {tried}" if 0 < seen < tried else SEEN if seen else NOT_SEEN
-        rest = [f"{count[WITHIN]} {WITHIN}"] if count[WITHIN] else []
+        if count[WITHIN] == tried:
+            verdict, rest = WITHIN, []
+        else:
+            verdict = f"{SEEN} in {seen} of {tried}" if 0 < seen < tried else SEEN if seen else NOT_SEEN
+            rest = [f"{count[WITHIN]} {WITHIN}"] if count[WITHIN] else []
         if count[UNTRIED]:
             rest.append(f"{count[UNTRIED]} of {len(self.cases)} {UNTRIED}")
         if any(case.partial for case in self.cases):
