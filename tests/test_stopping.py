@@ -121,3 +121,21 @@ def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
     with pytest.raises(Stopped, match="the sweep that started this run is gone"):
         worker.check()
     alone.check()  # its shell may close: it goes on
+
+
+def test_ctrl_c_ends_a_parallel_sweep_at_checkpoints(tmp_path):
+    """A terminal sends it to the sweep and to its workers alike."""
+    line = [sys.executable, "-m", "fewlabels.train", *RUN, *QUICK, "batch.steps=20000", f"output_root={tmp_path}"]
+    line += ["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "-m"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    steps = [torch.load(p, weights_only=True)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
+    assert len(steps) == 2
+    assert min(steps) > 0

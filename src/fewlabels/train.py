@@ -93,9 +93,9 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
             tracker.finish(result)
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def _hydra_main(cfg: Config) -> None:
-    register()  # a worker of a parallel sweep starts here
+def _one(cfg: Config) -> None:
+    """One run of a command, in the process of a sweep or in a worker of its own."""
+    register()
     stopper.install(worker="joblib" in HydraConfig.get().launcher["_target_"])
     try:
         if cfg.search:
@@ -108,6 +108,11 @@ def _hydra_main(cfg: Config) -> None:
         raise SystemExit(complain(error)) from None
 
 
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _hydra_main(cfg: Config) -> None:
+    _one(cfg)  # workers get a copy of this function, and of all that it names but functions of a module
+
+
 def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
@@ -116,4 +121,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its module's name, so that the workers of a sweep import it: copies would never hear of a signal.
+    from fewlabels import train
+
+    train.main()
