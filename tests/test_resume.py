@@ -31,6 +31,7 @@ METHODS = {
     "kmeans_fixmatch_as_published": ["method=kmeans_fixmatch", "method.variant=as_published"],
     "kmeans_fixmatch_unlabelled": [
         "method=kmeans_fixmatch", "method.variant=as_published", "dataset.num_labels=0", "dataset.num_unlabelled=400",
+        "batch.unlabelled_size=64",
     ],
 }  # fmt: skip
 
