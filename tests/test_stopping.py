@@ -112,15 +112,16 @@ def test_the_budget_is_the_sweep_s_and_leaves_room_for_the_longest_pause(monkeyp
 
 
 def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
-    alone, worker = Stopper(), Stopper()
+    command, worker = Stopper(), Stopper()
     monkeypatch.setattr(stopping.signal, "signal", lambda *_: None)
-    alone.install(worker=False)
-    worker.install(worker=True)
+    command.begin_sweep(["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"])  # one job at a time runs here
+    command.install()
+    worker.install()
     worker.check()
     monkeypatch.setattr(os, "getppid", lambda: -1)
     with pytest.raises(Stopped, match="the sweep that started this run is gone"):
         worker.check()
-    alone.check()  # its shell may close: it goes on
+    command.check()  # its shell may close: it goes on
 
 
 def test_ctrl_c_ends_a_parallel_sweep_at_checkpoints(tmp_path):

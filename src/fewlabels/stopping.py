@@ -33,12 +33,14 @@ class Stopper:
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._is_command = False  # the process of the command itself, and no worker of its sweep
         self._parent: int | None = None
         self._last: float | None = None
         self._longest = 0.0
 
     def begin_sweep(self, arguments: list[str]) -> None:
         """The command line, before its runs: one deadline for all; Ctrl-C is left to the workers, which get it as well."""
+        self._is_command = True
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key == "budget_minutes" and value.replace(".", "", 1).isdigit():
@@ -46,9 +48,9 @@ class Stopper:
             if key == "hydra/launcher" and value == "joblib":
                 signal.signal(signal.SIGINT, self._received)
 
-    def install(self, worker: bool) -> None:
+    def install(self) -> None:
         """Take over both signals (only the main thread may); as a worker, keep an eye on the process of the sweep."""
-        self._parent = os.getppid() if worker else None
+        self._parent = None if self._is_command else os.getppid()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._received)

@@ -96,7 +96,7 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
 def _one(cfg: Config) -> None:
     """One run of a command, in the process of a sweep or in a worker of its own."""
     register()
-    stopper.install(worker="joblib" in HydraConfig.get().launcher["_target_"])
+    stopper.install()
     try:
         if cfg.search:
             run_search(cfg, run)
