@@ -355,8 +355,8 @@ def test_attention_fixmatch_counts_confident_images_alone():
 def test_inversion_is_eq_6_and_eq_5(reconstruction):
     network, batch = model(), make_batch(labelled=8, unlabelled=24)
     x = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]]).requires_grad_()
-    z1 = network.pool1(F.relu(network.conv1(x)))
-    z2 = network.pool2(F.relu(network.conv2(z1)))
+    z1 = F.max_pool2d(F.relu(network.conv1(x)), 2)
+    z2 = F.max_pool2d(F.relu(network.conv2(z1)), 2)
     z3 = F.relu(network.fc1(z2.flatten(1)))
     z4 = F.relu(network.fc2(z3))
     logits = network.fc3(z4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -113,11 +114,14 @@ class Loader:
         )
 
     def _views(self, names: tuple[str, ...], index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        pixels = self.images.gather(index)
-        if len(index) == 0:  # keep the shapes: an empty stream is an empty batch
-            pixels = self.images.gather(torch.zeros(1, dtype=torch.int64))
-            return {name: view[:0] for name, view in self.images.views.make_all(names, pixels, random).items()}
-        return self.images.views.make_all(names, pixels, random)
+        return self.images.views.make_all(names, self.images.gather(index), random) if len(index) else self._no_views(names)
+
+    @lru_cache(maxsize=2)  # noqa: B019, a loader lives as long as its run
+    def _no_views(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+        """Views of no image, which have their shapes all the same: an empty stream is an empty batch."""
+        one = self.images.gather(torch.zeros(1, dtype=torch.int64))
+        views = self.images.views.make_all(names, one, generator("no image", device=self.images.device))
+        return {name: view[:0] for name, view in views.items()}
 
     def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         plan = self.plan

@@ -77,38 +77,30 @@ class KMeansFixMatch(Method):
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         terms: dict[str, Tensor] = {}
+        labelled, views = batch.labelled["flip"], batch.unlabelled
+        unlabelled, strong = views["flip" if self.published else "plain"], views["strong"]
+        if self.published:
+            strong = strong[:2]  # only the rows 0 and 1 are ever read
+        # One pass for all that gets a gradient.
+        out = model.activations(torch.cat([labelled, unlabelled, strong]))
+        logits, _, strong_logits = out.logits.split([len(labelled), len(unlabelled), len(strong)])
         loss = torch.zeros((), device=batch.labels.device)
         if batch.num_labelled:
-            terms["cross_entropy"] = F.cross_entropy(model(batch.labelled["flip"]), batch.labels)
+            terms["cross_entropy"] = F.cross_entropy(logits, batch.labels)
             loss = loss + self.w_labeled * terms["cross_entropy"]
         if batch.num_unlabelled:
-            unlabelled = self._notebook_loss if self.published else self._formula_loss
-            loss = loss + unlabelled(model, batch, terms)
+            with torch.no_grad():
+                weak_logits = model(views["weak"])
+            fixmatch = losses.indexed_by_mask if self.published else losses.fixmatch
+            terms["fixmatch"] = fixmatch(weak_logits, strong_logits, self.threshold)
+            terms["kmeans"] = self._kmeans(out.embedding[len(labelled) :][: len(unlabelled)])
+            terms["confident"] = losses.confident(weak_logits, self.threshold).float().mean()
+            w_kmeans = self.w_kmeans
+            if self.published:
+                # The notebook adds one mean an epoch, over all N images and all D elements of z: this batch's share of it.
+                w_kmeans *= batch.num_unlabelled / self._num_unlabelled / out.embedding.shape[1]
+            loss = loss + self.w_augment * terms["fixmatch"] + w_kmeans * terms["kmeans"]
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
-
-    def _formula_loss(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
-        views = batch.unlabelled
-        with torch.no_grad():
-            weak = model(views["weak"])
-        out = model.activations(torch.cat([views["plain"], views["strong"]]))
-        count = batch.num_unlabelled
-        terms["fixmatch"] = losses.fixmatch(weak, out.logits[count:], self.threshold)
-        terms["kmeans"] = self._kmeans(out.embedding[:count])
-        terms["confident"] = losses.confident(weak, self.threshold).float().mean()
-        return self.w_augment * terms["fixmatch"] + self.w_kmeans * terms["kmeans"]
-
-    def _notebook_loss(self, model: Classifier, batch: Batch, terms: dict[str, Tensor]) -> Tensor:
-        views = batch.unlabelled
-        with torch.no_grad():
-            weak = model(views["weak"])
-        count = batch.num_unlabelled
-        out = model.activations(torch.cat([views["flip"], views["strong"][:2]]))  # only rows 0 and 1 are ever read
-        terms["fixmatch"] = losses.indexed_by_mask(weak, out.logits[count:], self.threshold)
-        terms["kmeans"] = self._kmeans(out.embedding[:count])
-        terms["confident"] = losses.confident(weak, self.threshold).float().mean()
-        # The notebook adds one mean an epoch, over all N images and all D elements of z: this batch's share of it.
-        share = count / self._num_unlabelled / out.embedding.shape[1]
-        return self.w_augment * terms["fixmatch"] + self.w_kmeans * share * terms["kmeans"]
 
     def _kmeans(self, z: Tensor) -> Tensor:
         assert self._centroids is not None
