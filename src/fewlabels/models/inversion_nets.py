@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.second_order import BatchNorm2d
 from fewlabels.types import UserError
 
 NONLINEARITIES = ("leaky_relu", "sigmoid")
@@ -32,7 +33,7 @@ def _activation(name: str) -> nn.Module:
 
 def _convolution(inputs: int, filters: int, size: int, padding: int, nonlinearity: str, dropout: float) -> list[nn.Module]:
     convolution = nn.Conv2d(inputs, filters, size, padding=padding, bias=False)
-    return [convolution, nn.BatchNorm2d(filters), _activation(nonlinearity), nn.Dropout(dropout)]
+    return [convolution, BatchNorm2d(filters), _activation(nonlinearity), nn.Dropout(dropout)]
 
 
 class LargeCNN(Classifier):
