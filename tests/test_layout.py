@@ -15,11 +15,12 @@ FLOORS = [
     ["methods"],
     ["config"],
     ["fingerprint", "tables"],
-    ["optim", "evaluate", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
+    ["optim", "evaluate", "meters", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
     ["loop"],
     ["assemble", "cli"],
-    ["search"],
-    ["train", "costs", "report"],
+    ["search", "trial"],
+    ["per_image"],
+    ["train", "costs", "bench", "report"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name != "__init__.py")

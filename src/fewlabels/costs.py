@@ -15,14 +15,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 
 from fewlabels import hardware
-from fewlabels.assemble import build_loop, build_model, draw_split, identify
 from fewlabels.cli import complain
 from fewlabels.config import Config, build, resolved
-from fewlabels.data.images import ImageData, ImageSet
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.files import write_text
 from fewlabels.methods.base import Method
@@ -31,6 +28,7 @@ from fewlabels.report.collect import SCALES, Results, read_records
 from fewlabels.report.definitions import load_definitions
 from fewlabels.tables import cells
 from fewlabels.tracking.base import Line, RunInfo, Tracker
+from fewlabels.trial import made_up, trial_loop
 from fewlabels.types import RunRecord, UserError
 
 # Training images, test images, side.
@@ -163,29 +161,14 @@ def _trial(cfg: Config, size: int) -> _Clock:
             "batch": {} if cfg.batch.order == "in_turn" else {"steps": STEPS},
         },
     )
-    data = _made_up(cfg, count)
-    split, device = draw_split(trial, data), hardware.setup(cfg.hardware)
-    model = build_model(trial, data)
     with tempfile.TemporaryDirectory() as folder:
-        trial.output_root = folder
-        info = identify(trial, data, split, model)
-        info.folder.mkdir(parents=True)
-        model = hardware.place(model, device, cfg.hardware)
-        clock, loop = _Clock(), build_loop(trial, info, data, split, model, _method(trial), device)
-        loop.gallery = None  # a few pictures, whatever the size of the test set
+        clock, loop = _Clock(), trial_loop(trial, made_up(cfg, _side(cfg), count, SAMPLE), Path(folder))
         loop.run([clock])
     return clock
 
 
-def _made_up(cfg: Config, count: int) -> ImageData:
-    side = cfg.dataset.image_size or SIZES[cfg.dataset.name][2]
-    random = np.random.default_rng(0)
-
-    def images(number: int) -> ImageSet:
-        pixels = random.integers(0, 256, (number, side, side, len(cfg.dataset.mean)), dtype=np.uint8)
-        return ImageSet(pixels, np.arange(number, dtype=np.int64) % 2)
-
-    return ImageData(images(count), images(SAMPLE), ("a", "b"), "made up")
+def _side(cfg: Config) -> int:
+    return cfg.dataset.image_size or SIZES[cfg.dataset.name][2]
 
 
 def listing(root: Path, scales: list[str], only: str | None = None) -> str:

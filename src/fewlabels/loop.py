@@ -17,7 +17,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from torch import Tensor
 from fewlabels import checkpoint
 from fewlabels.config import OptimConfig
 from fewlabels.data.loader import Images, Loader
+from fewlabels.data.sampler import EpochPlan
 from fewlabels.evaluate import evaluate
 from fewlabels.gallery import Gallery
 from fewlabels.hardware import peak_memory_mib
+from fewlabels.meters import Meters
 from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.models.inference import predict
@@ -37,7 +39,7 @@ from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
 from fewlabels.seeding import derive
 from fewlabels.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
-from fewlabels.types import Diverged, StepOutput
+from fewlabels.types import Diverged
 
 STEPS_TO_ESTIMATE = 20
 
@@ -50,25 +52,6 @@ class Held:
     images: Images
     index: Tensor
     view: str = "plain"
-
-
-@dataclass
-class Meters:
-    """Running means of an epoch's terms, summed on the device and read once."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, output: StepOutput) -> None:
-        for name, value in {"loss": output.loss.detach(), **output.terms}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def read(self) -> dict[str, float]:
-        if not self.sums:
-            return {}
-        values = torch.stack([value.float() for value in self.sums.values()]).tolist()
-        return {name: total / self.counts[name] for name, total in zip(self.sums, values, strict=True)}
 
 
 @dataclass
@@ -129,14 +112,9 @@ class Loop:
         self._save()
 
     def _run_epoch(self) -> None:
-        if self.step_in_epoch == 0:
-            self._meters = Meters()
-            self._chosen = self.method.begin_epoch(self._epoch_start())
-            if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
-                self.optimiser.zero_grad(set_to_none=True)
-        plan = self.loader.plan_epoch(self._chosen)
+        plan = self.begin_epoch()
         while self.step_in_epoch < plan.steps:
-            self._train_batch(self.step_in_epoch, plan.steps)
+            self.train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
             self._batches += 1
             if self.schedule.estimate and self._batches == STEPS_TO_ESTIMATE:
@@ -152,6 +130,15 @@ class Loop:
             self._update(self.epoch, 1.0)
         self._end_epoch()
 
+    def begin_epoch(self) -> EpochPlan:
+        """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
+        if self.step_in_epoch == 0:
+            self._meters = Meters()
+            self._chosen = self.method.begin_epoch(self._epoch_start())
+            if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
+                self.optimiser.zero_grad(set_to_none=True)
+        return self.loader.plan_epoch(self._chosen)
+
     def _epoch_start(self) -> EpochStart:
         images, stream = self.loader.images, self.loader.all_unlabelled
         whole = UnlabelledSet(
@@ -162,7 +149,8 @@ class Loop:
         )
         return EpochStart(self.epoch, derive(self.seed, "method", self.epoch), self.model, whole)
 
-    def _train_batch(self, step: int, steps: int) -> None:
+    def train_batch(self, step: int, steps: int) -> None:
+        """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
         batch = self.loader.batch(self.epoch, step)
         parts = batch.split(self.cfg.accumulate)
         if len(parts) > 1:

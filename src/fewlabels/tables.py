@@ -1,4 +1,4 @@
-"""The cells of a table: one configuration each, as its sweep expands."""
+"""Configurations as the command line composes them: one, or those of a table's cells, as its sweep expands."""
 
 from __future__ import annotations
 
@@ -19,9 +19,24 @@ def _compose(overrides: list[str]) -> Any:
     return compose("config", overrides, return_hydra_config=True)
 
 
-def sweep(composed: Any) -> list[tuple[str, ...]]:
+def composed(*overrides: str) -> Config:
+    """The resolved configuration that these overrides give on the command line."""
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return _resolved(_compose(list(overrides)))
+
+
+def _resolved(cfg: Any) -> Config:
+    HydraConfig.instance().set_config(cfg)
+    del cfg.hydra
+    OmegaConf.resolve(cfg)
+    return cfg
+
+
+def sweep(cfg: Any) -> list[tuple[str, ...]]:
     """Every combination of ``hydra.sweeper.params``, as Hydra's own sweeper makes them: the overrides of a cell each."""
-    parameters: Any = OmegaConf.to_container(composed.hydra.sweeper.params or {})
+    parameters: Any = OmegaConf.to_container(cfg.hydra.sweeper.params or {})
     parsed = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in parameters.items()])
     axes = [
         [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
@@ -40,9 +55,5 @@ def cells(table: str, *overrides: str) -> list[Config]:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         base = [*overrides, f"table={table}"]
         for chosen in sweep(_compose(base)):
-            cfg = _compose([*base, *chosen])
-            HydraConfig.instance().set_config(cfg)
-            del cfg.hydra
-            OmegaConf.resolve(cfg)
-            found.append(cfg)
+            found.append(_resolved(_compose([*base, *chosen])))
     return found

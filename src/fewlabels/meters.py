@@ -1,0 +1,29 @@
+"""What a method says of its batches, averaged over an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fewlabels.types import StepOutput
+
+
+@dataclass
+class Meters:
+    """Running means of an epoch's terms, summed on the device and read once."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, output: StepOutput) -> None:
+        for name, value in {"loss": output.loss.detach(), **output.terms}.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        if not self.sums:
+            return {}
+        values = torch.stack([value.float() for value in self.sums.values()]).tolist()
+        return {name: total / self.counts[name] for name, total in zip(self.sums, values, strict=True)}
