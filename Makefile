@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tables report audit bench publish clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test lint tables report audit bench kills publish clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ report: setup ## Tables, figures and one page from all records
 
 audit: setup ## The reported tables against themselves and their own text
 	$(BIN)/python -m fewlabels.report --audit
+
+kills: setup ## Kill every method a dozen times, and a sweep of 200 runs at every tenth: what is lost?
+	$(BIN)/python -W ignore -m tests.kills --kills 12 --sweep 200
 
 bench: setup ## Training speed beside its limit and beside a pipeline of one image at a time
 	$(BIN)/python -m fewlabels.bench --to outputs/published/bench $(ARGS)

@@ -1,0 +1,168 @@
+"""SIGKILL from outside: every method at random moments and in the middle of writing, and a sweep after every tenth run.
+
+python -m tests.kills --kills 12 --sweep 200        # make kills
+
+Each killed run is given again until it ends, and must then have the weights, lines and record of one that was never killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewlabels.tables import composed
+from fewlabels.train import run
+from tests.conftest import QUICK, random_images, write_image_tar
+from tests.test_resume import METHODS, assert_same, overrides, state_of
+
+WRITING = ("runs/*/checkpoint.pt.tmp", "cache/*.building")  # what lies there while a file is being written
+CACHE = ["dataset=folder", "dataset.num_labels=20", "dataset.image_size=32", "method=fixmatch", "batch.size=32", "epochs=2"]
+
+
+@dataclass
+class Tally:
+    """How often a case was killed, how often in the middle of a write, how many runs were compared and how many lost."""
+
+    kills: int = 0
+    writing: int = 0
+    runs: int = 0
+    lost: int = 0
+
+
+def settings(case: str, data: Path) -> list[str]:
+    if case == "cache":
+        return [*CACHE, f"dataset.path={data}"]
+    return [*overrides(case), "epochs=6"]
+
+
+def configuration(case: str, data: Path, root: Path) -> Any:
+    # checkpoints as often as can be: one is written most of the time
+    return composed(
+        *QUICK, *settings(case, data), f"output_root={root}", f"cache_dir={root / 'cache'}", "checkpoint_seconds=1e-9"
+    )
+
+
+def start(cfg: Any) -> int:
+    """``run(cfg)`` in a process of its own; returns its number. The parent has run nothing, so that a fork is safe."""
+    number = os.fork()
+    if number == 0:
+        try:
+            run(cfg)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return number
+
+
+def live(cfg: Any, root: Path, life: float, aimed: bool, tally: Tally) -> bool:
+    """Start a run and kill it after ``life`` seconds (``aimed``: at the next write after that). True: it ended before."""
+    number, born = start(cfg), time.monotonic()
+    while True:
+        ended, status = os.waitpid(number, os.WNOHANG)
+        if ended:
+            if status:
+                raise AssertionError(f"a resumed run failed in {root}")
+            return True
+        age = time.monotonic() - born
+        if age >= life and (not aimed or age >= life + 2 or any(any(root.glob(place)) for place in WRITING)):
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)
+            tally.kills += 1
+            tally.writing += any(any(root.glob(place)) for place in WRITING)
+            return False
+        time.sleep(0.0005)
+
+
+def result(root: Path) -> tuple[Any, ...]:
+    (folder,) = (root / "runs").iterdir()
+    pictures = folder / "pictures.npz"
+    images = {name: value.tobytes() for name, value in np.load(pictures).items()} if pictures.exists() else {}
+    checkpoint, lines, record = state_of(folder)
+    record["config"].pop("cache_dir")
+    return checkpoint, lines, record, images
+
+
+def kill(case: str, kills: int, folder: Path, draw: random.Random) -> Tally:
+    """Kill a case ``kills`` times, in as many runs as that takes."""
+    tally, data = Tally(), folder / "images.tar.gz"
+    write_image_tar(data, random_images(1500, 2, 48), random_images(100, 2, 48), ("a", "b"))
+    whole, began = folder / "whole", time.monotonic()
+    live(configuration(case, data, whole), whole, 1e9, False, tally)
+    length, expected = time.monotonic() - began, result(whole)
+    while tally.kills < kills:
+        root = folder / str(tally.runs)
+        while not live(
+            configuration(case, data, root), root, draw.uniform(0.02, 0.6) * length, bool(tally.kills % 2), tally
+        ):
+            if tally.kills >= kills:
+                live(configuration(case, data, root), root, 1e9, False, tally)
+                break
+        tally.runs += 1
+        try:
+            assert_same(list(expected), list(result(root)))
+        except AssertionError as error:
+            print(f"{case}: {error} differs in run {tally.runs}", file=sys.stderr)
+            tally.lost += 1
+    return tally
+
+
+def sweep(count: int, folder: Path, every: int = 10) -> Tally:
+    """One command of ``count`` tiny runs, killed each time ``every`` more of them have finished, and given again."""
+    command = [sys.executable, "-m", "fewlabels.train", "-m", "method=supervised", "epochs=1", "batch.steps=2", *QUICK]
+    command += ["scale.max_test_images=20", f"seed=range({count})", f"output_root={folder}"]
+    tally, goal, code = Tally(), every, None
+
+    def finished() -> list[Path]:
+        return [p for p in folder.glob("runs/*/record.json") if json.loads(p.read_text())["status"] == "finished"]
+
+    while code is None:
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+            while (code := process.poll()) is None:
+                if len(finished()) >= goal and goal < count:
+                    process.kill()
+                    tally.kills, goal = tally.kills + 1, len(finished()) + every
+                    break
+                time.sleep(0.05)
+    seeds = sorted(json.loads(path.read_text())["seed"] for path in finished())
+    tally.runs = len(seeds)
+    tally.lost = count - len(set(seeds)) + (code != 0)
+    return tally
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Kill runs, give them again, and count what is lost.")
+    parser.add_argument("cases", nargs="*", default=[*METHODS, "cache"], help="methods, or cache; default: all")
+    parser.add_argument("--kills", type=int, default=12, help="of each case")
+    parser.add_argument("--sweep", type=int, default=0, help="runs of a sweep that is killed after every tenth")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    total, draw = Tally(), random.Random(arguments.seed)
+    jobs = [(case, lambda folder, case=case: kill(case, arguments.kills, folder, draw)) for case in arguments.cases]
+    if arguments.sweep:
+        jobs.append((f"a sweep of {arguments.sweep}", lambda folder: sweep(arguments.sweep, folder)))
+    for name, job in jobs:
+        with tempfile.TemporaryDirectory() as folder:
+            tally = job(Path(folder))
+        writing = f" ({tally.writing} while it was writing)" if tally.writing else ""
+        print(f"{name}: {tally.kills} kills{writing}, {tally.runs} runs compared, {tally.lost} lost", flush=True)
+        total = Tally(*(a + b for a, b in zip(vars(total).values(), vars(tally).values(), strict=True)))
+    print(f"kills tried: {total.kills} ({total.writing} while writing); runs lost: {total.lost}")
+    sys.exit(bool(total.lost))
+
+
+if __name__ == "__main__":
+    main()
