@@ -106,6 +106,18 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tm
     assert resumed.metrics == whole.metrics
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_bits_and_another_seed_others(name, configure, tmp_path):
+    def weights(seed, place):
+        run(configure(*overrides(name), "epochs=2", f"seed={seed}", f"output_root={tmp_path / place}"))
+        (path,) = (tmp_path / place).rglob("checkpoint.pt")
+        return torch.load(path, weights_only=True)["model"]
+
+    one, two, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
 def test_sigkill_and_the_same_command_again(tmp_path):
     """The real thing, once: a process killed from outside."""
     command = [sys.executable, "-m", "fewlabels.train", "method=fixmatch", "optim=fixmatch", "epochs=12", "batch.size=256"]

@@ -11,11 +11,15 @@ from typing import BinaryIO
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one."""
     scratch = path.with_name(path.name + ".tmp")
-    with scratch.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    try:
+        with scratch.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except OSError:
+        scratch.unlink(missing_ok=True)  # on a full disk half a file is in the way
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,7 +6,9 @@ import io
 import pickle
 import struct
 import tarfile
+import types
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 import scipy.io
 from torchvision import datasets as official
 
+from fewlabels.data import cache, folder
 from fewlabels.data.cache import cached
 from fewlabels.data.folder import Decoding
 from fewlabels.data.images import ImageSet
@@ -222,6 +225,30 @@ def test_files_that_are_not_wanted_are_not_read(tmp_path, tree, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or original(self))
     open_folder(tree, tmp_path, train_per_class=1)
     assert len(read) == 2 + 6
+
+
+def test_an_archive_cannot_exhaust_memory_or_disk(tmp_path, monkeypatch):
+    header = IMAGE[12:16] + struct.pack(">II", 20000, 20000) + IMAGE[24:29]  # IHDR: a picture of 400 million pixels
+    bomb = IMAGE[:12] + header + struct.pack(">I", zlib.crc32(header)) + IMAGE[33:]
+    path = zip_of(tmp_path / "bomb.zip", SMALL | {"train/ant/bomb.png": bomb})
+    with pytest.raises(UserError, match=r"cannot read the image train/ant/bomb.png .*decompression bomb"):
+        open_folder(path, tmp_path)
+    small = zip_of(tmp_path / "small.zip", SMALL)
+    monkeypatch.setattr(folder, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
+    with pytest.raises(UserError, match=r"train/ant/0.png in .* bytes: over the limit of"):
+        open_folder(small, tmp_path)
+    for name in ("small.zip", "small.tar"):
+        with tarfile.open(tmp_path / "small.tar", "w") as archive:
+            for member in SMALL:
+                archive.addfile(tarfile.TarInfo(member))
+        monkeypatch.setattr(folder, "MAX_MEMBERS", 1)
+        with pytest.raises(UserError, match=f"{name} holds more than 1 files"):
+            open_folder(tmp_path / name, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))
+    with pytest.raises(UserError, match=r"decoded train images take .* GiB, and .* free: set dataset.image_size, cache_dir"):
+        open_folder(small, tmp_path)
+    assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
 
 
 def test_two_builders_at_once_build_once(tmp_path):

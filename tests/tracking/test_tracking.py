@@ -9,10 +9,11 @@ import types
 import pytest
 
 from fewlabels.tracking.bar import Bar
-from fewlabels.tracking.base import RunInfo
+from fewlabels.tracking.base import RunInfo, Tracker
+from fewlabels.tracking.expendable import Expendable
 from fewlabels.tracking.jsonl import JsonLines
 from fewlabels.train import run
-from fewlabels.types import RunRecord
+from fewlabels.types import RunRecord, UserError
 
 SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]
 
@@ -124,3 +125,42 @@ def test_tensorboard_holds_the_curves(configure, tmp_path):
     points = eval(out.stdout)
     assert [step for step, _ in points] == [1, 2, 3]
     assert [value for _, value in points] == pytest.approx([line["test_accuracy"] for line in result.curve], abs=1e-3)
+
+
+class Dying(Tracker):
+    """Works once, then fails at every call."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def start(self, info, curve):
+        self.heard += 1
+
+    def epoch(self, line):
+        self.heard += 1
+        raise BrokenPipeError("the service is gone")
+
+    def finish(self, record):
+        self.heard += 1
+
+
+def test_a_tracker_that_dies_is_left_behind_and_the_run_goes_on(configure, tmp_path, monkeypatch, capsys):
+    from fewlabels.tracking import build
+
+    dying = Dying()
+    monkeypatch.setattr(build, "TensorBoard", lambda: dying)
+    result = run(configure(*SHORT, "tracking.tensorboard=true"))
+    assert result.status == "finished"
+    assert len(result.curve) == 3
+    assert dying.heard == 2  # the start and one epoch: it is not asked again
+    told = [line for line in capsys.readouterr().err.splitlines() if "Dying failed" in line]
+    assert told == ["fewlabels: Dying failed (BrokenPipeError: the service is gone); the run goes on without it"]
+
+
+def test_a_wrong_setting_of_a_tracker_is_still_the_user_s_to_mend(info):
+    class Wrong(Dying):
+        def start(self, info, curve):
+            raise UserError("needs a package")
+
+    with pytest.raises(UserError, match="needs a package"):
+        Expendable(Wrong()).start(info, [])

@@ -7,6 +7,7 @@ rename, under a lock: two runs never build it twice at once, and a killed build 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +29,13 @@ class CacheWriter:
         self.folder = folder
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        """Raises UserError where the disk has no room: a file that is mapped and grows beyond it would end the process."""
+        needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise UserError(
+                f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
+                f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
+            )
         return np.lib.format.open_memmap(self.folder / f"{part}_{what}.npy", mode="w+", dtype=dtype, shape=shape)
 
 

@@ -30,6 +30,7 @@ ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 PARTS = ("train", "test", "val")  # val/ is the test set where there is no test/
 MAX_MEMBER_BYTES = 256 * 2**20
+MAX_MEMBERS = 20_000_000
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
@@ -164,14 +165,23 @@ def _tree_files(path: Path) -> list[tuple[str, Path]]:
 def _member_names(path: Path) -> list[str]:
     if path.is_dir():
         return [name for name, _ in _tree_files(path)]
+    names: list[str] = []
     try:
         if path.name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
-                return [info.filename for info in archive.infolist() if not info.is_dir()]
-        with tarfile.open(path) as archive:
-            return [member.name for member in archive if member.isfile()]
+                names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        else:
+            with tarfile.open(path) as archive:
+                for member in archive:
+                    if len(names) > MAX_MEMBERS:
+                        break
+                    if member.isfile():
+                        names.append(member.name)
     except BROKEN as error:
         raise UserError(f"cannot read the archive {path}: {error}") from error
+    if len(names) > MAX_MEMBERS:
+        raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files: over the limit")
+    return names
 
 
 def _members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:

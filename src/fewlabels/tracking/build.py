@@ -5,6 +5,7 @@ from __future__ import annotations
 from fewlabels.config import TrackingConfig
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import Tracker
+from fewlabels.tracking.expendable import Expendable
 from fewlabels.tracking.jsonl import JsonLines
 from fewlabels.tracking.tensorboard import TensorBoard
 from fewlabels.tracking.wandb import WandB
@@ -16,7 +17,7 @@ def build_trackers(cfg: TrackingConfig) -> list[Tracker]:
     if cfg.bar:
         trackers.append(Bar())
     if cfg.wandb:
-        trackers.append(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode))
+        trackers.append(Expendable(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode)))
     if cfg.tensorboard:
-        trackers.append(TensorBoard())
+        trackers.append(Expendable(TensorBoard()))
     return trackers
