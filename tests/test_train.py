@@ -2,6 +2,7 @@
 
 import json
 import math
+import types
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,26 @@ def test_one_step_an_epoch_sums_the_gradient_of_all_batches(configure):
         fresh.method.step(fresh.model, fresh.loader.batch(0, i)).loss.backward()
     for key, parameter in fresh.model.named_parameters():
         torch.testing.assert_close(gradients[0][key], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+class Slow(Method):
+    """Takes two minutes for its look at the unlabelled set, and half a minute for a batch."""
+
+    now = 0.0
+
+    def begin_epoch(self, start):
+        Slow.now += 120
+
+    def step(self, model, batch):
+        Slow.now += 30
+        return StepOutput(model(batch.labelled["weak"]).square().mean())
+
+
+def test_a_long_run_says_at_its_start_how_long(configure, monkeypatch, capsys):
+    monkeypatch.setattr("fewlabels.loop.time", types.SimpleNamespace(monotonic=lambda: Slow.now))
+    monkeypatch.setattr("fewlabels.loop.STEPS_TO_ESTIMATE", 2)
+    run(configure(*SHORT, "method._target_=tests.test_train.Slow", "checkpoint_seconds=1e9"))
+    assert "estimate: about 12 min for 3 epochs" in capsys.readouterr().err  # 3 x (2 + 4 x 0.5)
 
 
 def test_clipping_bounds_the_gradient(configure):

@@ -98,7 +98,8 @@ class Loop:
         self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
         self._session_start = self._saved_at = time.monotonic()
         self._trackers: list[Tracker] = []
-        self._batches = 0  # of this session
+        # Of this session, for the estimate.
+        self._batches, self._first_step, self._look_seconds, self._images_before = 0, 0.0, 0.0, 0
         self._restore()
 
     def run(self, trackers: list[Tracker]) -> None:
@@ -113,12 +114,14 @@ class Loop:
 
     def _run_epoch(self) -> None:
         plan = self.begin_epoch()
+        if self._batches == 0:
+            self._first_step, self._images_before = time.monotonic(), self.images_seen
         while self.step_in_epoch < plan.steps:
             self.train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
             self._batches += 1
             if self.schedule.estimate and self._batches == STEPS_TO_ESTIMATE:
-                self._print_estimate(plan.steps)
+                self._print_estimate()
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
                 self._save()
             try:
@@ -134,7 +137,9 @@ class Loop:
         """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
         if self.step_in_epoch == 0:
             self._meters = Meters()
+            start = time.monotonic()
             self._chosen = self.method.begin_epoch(self._epoch_start())
+            self._look_seconds = time.monotonic() - start
             if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
                 self.optimiser.zero_grad(set_to_none=True)
         return self.loader.plan_epoch(self._chosen)
@@ -221,14 +226,15 @@ class Loop:
             result |= self.gallery.diagnose(self.method, model)
         return result
 
-    def _print_estimate(self, steps: int) -> None:
+    def _print_estimate(self) -> None:
+        """From the first steps and the look at the unlabelled set before them; evaluations come on top."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        left = steps * (self.schedule.epochs - self.epoch) - self.step_in_epoch
-        total = (time.monotonic() - self._session_start) / STEPS_TO_ESTIMATE * left
-        if total >= 60:
-            work = f"{self.schedule.epochs - self.epoch} epochs of {steps} steps"
-            print(f"estimate: about {total / 60:.0f} min for {work}", file=sys.stderr, flush=True)
+        an_image = (time.monotonic() - self._first_step) / (self.images_seen - self._images_before)
+        left = self.schedule.epochs - self.epoch
+        minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
+        if minutes >= 1:
+            print(f"estimate: about {minutes:.0f} min for {left} epochs", file=sys.stderr, flush=True)
 
     def _save(self) -> None:
         self._finite_terms()

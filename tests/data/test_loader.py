@@ -69,6 +69,16 @@ def test_in_turn_the_unlabelled_batches_may_have_a_size_of_their_own():
     assert sorted(torch.cat([b.unlabelled_index for b in batches]).tolist()) == list(range(20, 40))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"order": "in_turn", "labelled_share": None}, {"order": "in_turn", "labelled_share": None, "max_steps": 1}],
+)
+def test_the_images_of_an_epoch_are_those_of_its_batches(settings):
+    source = loader(10, 20, **settings)
+    batches = epoch(source)
+    assert source.epoch_images == sum(b.num_labelled + b.num_unlabelled for b in batches)
+
+
 def test_a_method_without_unlabelled_views_gets_labelled_batches_only():
     batches = epoch(loader(6, 30, views=()))
     assert {(b.num_labelled, b.num_unlabelled) for b in batches} == {(8, 0)}

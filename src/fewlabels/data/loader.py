@@ -100,6 +100,16 @@ class Loader:
         )
         return self.plan
 
+    @property
+    def epoch_images(self) -> int:
+        """Images in the batches of the epoch that was laid out."""
+        plan = self.plan
+        if plan.order != "in_turn":
+            return plan.steps * (plan.labelled + plan.unlabelled)
+        unlabelled_steps = plan.steps - plan.labelled_steps
+        labelled = min(plan.labelled_steps * plan.labelled, len(self.labelled))
+        return labelled + min(unlabelled_steps * plan.unlabelled, len(self.unlabelled))
+
     def batch(self, epoch: int, step: int) -> Batch:
         """Batch ``step`` of ``epoch``: a function of these and the seed alone."""
         labelled, unlabelled = self._indices(epoch, step)
