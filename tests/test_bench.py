@@ -35,10 +35,11 @@ def test_three_rates_of_one_step(tmp_path, monkeypatch, capsys):
     assert case["ours_over_limit"] > 0
     assert case["ours_over_per_image"] > 0  # how much is no matter for a test
     # SimpleCNN's three matrix layers and two convolutions, by hand, forward; backward costs twice that but for the images'
-    # own gradient. 30 passes to 16 images: 14 of them are seen in two views.
+    # own gradient. Of 16 images 14 are seen in two views, one of which is a target alone.
     first, second = 1024 * 27 * 32, 256 * 288 * 64
     linear = 4096 * 512 + 512 * 100 + 100 * 10
-    assert case["gflop_an_image"] == pytest.approx(2 * (3 * (first + second + linear) - first) * 30 / 16 / 1e9, rel=1e-6)
+    forward = first + second + linear
+    assert case["gflop_an_image"] == pytest.approx(2 * (16 * (3 * forward - first) + 14 * forward) / 16 / 1e9, rel=1e-6)
     assert "batches of 2 + 14: limit" in capsys.readouterr().out
 
 

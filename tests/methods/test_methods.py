@@ -228,6 +228,19 @@ def test_fixmatch_is_the_sum_of_its_two_terms():
     assert 0 < output.terms["confident"] < 1
 
 
+@pytest.mark.parametrize("name", ["", "attention_fixmatch"], ids=["no batch norm", "batch norm"])
+def test_fixmatch_has_the_gradient_of_one_pass_over_all_views(name):
+    ours, joint, batch = model(name), model(name), make_batch()
+    views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
+    labelled, weak, strong = joint(torch.cat(views)).split([len(view) for view in views])
+    threshold = weak.softmax(1).amax(1).median().item()
+    FixMatch(threshold).step(ours, batch).loss.backward()
+    (F.cross_entropy(labelled, batch.labels) + losses.fixmatch(weak, strong, threshold)).backward()
+    for a, b in zip(ours.parameters(), joint.parameters(), strict=True):
+        if b.grad is not None:  # the attention's own weights take no part in it
+            torch.testing.assert_close(a.grad, b.grad)
+
+
 def relabel(method, logits, epoch):
     """One epoch's beginning, with these logits for images 10 .. 10 + N of 64 and the true label always 0."""
     index = torch.arange(10, 10 + len(logits))

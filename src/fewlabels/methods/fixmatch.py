@@ -6,6 +6,7 @@ from typing import final
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Method, probability
@@ -28,9 +29,9 @@ class FixMatch(Method):
         self.threshold, self.weight = probability("threshold", threshold), weight
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
-        # One forward pass for all three, so that they share the batch norm's statistics.
-        views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
-        labelled, weak, strong = model(torch.cat(views)).split([len(view) for view in views])
+        labelled, weak, strong = self._logits(
+            model, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
+        )
         loss = labelled.new_zeros(())
         terms = {}
         if len(labelled):
@@ -41,3 +42,12 @@ class FixMatch(Method):
             loss = loss + self.weight * terms["fixmatch"]
             terms["confident"] = losses.confident(weak, self.threshold).float().mean()
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
+
+    @staticmethod
+    def _logits(model: Classifier, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
+        if model.couples_images:  # all three share the batch norm's statistics
+            return model(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
+        with torch.no_grad():  # a target alone: the gradient through it is zero
+            targets = model(weak)
+        logits = model(torch.cat([labelled, strong]))
+        return logits[: len(labelled)], targets, logits[len(labelled) :]

@@ -71,6 +71,11 @@ class Classifier(nn.Module, ABC):
                 handle.remove()
         return logits, [images, *found]
 
+    @property
+    def couples_images(self) -> bool:
+        """Whether an image's logits depend on the others in its batch, in training: batch norm does that."""
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+
     def forward(self, images: Tensor) -> Tensor:
         return self.activations(images).logits
 
