@@ -48,6 +48,17 @@ def test_a_linear_probe_changes_the_last_layer_alone(configure, tmp_path, source
     assert source.name in result.decisions["init_from"]
 
 
+def test_a_probe_of_random_weights_has_the_data_s_statistics(configure, tmp_path, other_data):
+    """Pretrained networks come with theirs: a random one that normalised by mean 0 and variance 1 would be no match."""
+    result = run(configure(*SHORT, *WRN, *other_data, "trainable=head"))
+    after = weights(folder_of(tmp_path / "out", result.fingerprint))
+    first = {name: value for name, value in after.items() if name.startswith("blocks.0.bn1.running")}
+    assert not torch.allclose(first["blocks.0.bn1.running_var"], torch.ones(16), atol=0.05)
+    images = torch.from_numpy(random_images(60, 3, size=8, channels=1).images).float() / 255 / 0.25 - 2
+    stem = torch.nn.functional.conv2d(images.permute(0, 3, 1, 2), after["stem.weight"], padding=1)
+    torch.testing.assert_close(first["blocks.0.bn1.running_mean"], 2 * stem.mean(dim=(0, 2, 3)), rtol=0.5, atol=0.2)
+
+
 def test_fine_tuning_changes_all_and_starts_from_the_weights(configure, tmp_path, source, other_data):
     tiny = "optim.lr=1e-6"
     result = run(configure(*SHORT, *WRN, *other_data, f"init_from={source}", tiny))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
+from torch.optim.swa_utils import update_bn
 
 from fewlabels.config import Config, build, resolved
 from fewlabels.data.cache import default_cache_dir
@@ -126,6 +127,8 @@ def build_loop(
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
+    if cfg.trainable == "head" and cfg.init_from is None:  # else batch norm would normalise by nothing at all
+        update_bn(train.sweep(torch.from_numpy(split.labelled), "plain", "statistics"), model)
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)

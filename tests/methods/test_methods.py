@@ -381,6 +381,9 @@ def test_inversion_is_eq_6_and_eq_5(reconstruction):
     entropy = -(q * q.log()).sum(1)
     cross_entropy = -q[:8].log().gather(1, batch.labels[:, None])[:, 0]
     each = torch.cat([cross_entropy, entropy[8:]])
+    shown = Inversion(reconstruction).step(network, batch).terms
+    for number, layer in enumerate(errors):  # of Gamma too, whose inner layers are in figure 2
+        torch.testing.assert_close(shown[f"reconstruction_{number}"], layer.mean().detach())
     eq6 = (each / torch.log(torch.tensor(4.0)) + error).mean()
     torch.testing.assert_close(Inversion(reconstruction).step(network, batch).loss, eq6)
     a, b = 0.7, 0.2

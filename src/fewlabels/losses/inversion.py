@@ -17,11 +17,17 @@ def reconstructions(logits: Tensor, volumes: Sequence[Tensor]) -> tuple[Tensor, 
     return torch.autograd.grad(0.5 * logits.square().sum(), list(volumes), create_graph=True)
 
 
-def layer_errors(logits: Tensor, volumes: Sequence[Tensor]) -> Tensor:
-    """1/D_l ||z_l - (dz_L/dz_l)^T z_L||^2 of each volume and image (eq. 7, normalised): ``[L, B]``."""
+def layer_errors(logits: Tensor, volumes: Sequence[Tensor], trained: int | None = None) -> Tensor:
+    """1/D_l ||z_l - (dz_L/dz_l)^T z_L||^2 of each volume and image (eq. 7, normalised): ``[L, B]``.
+
+    The errors of the first ``trained`` volumes alone have a gradient; by default all have.
+    """
     rebuilt = reconstructions(logits, volumes)
+    differences = [z - r for z, r in zip(volumes, rebuilt, strict=True)]
+    if trained is not None:
+        differences[trained:] = [difference.detach() for difference in differences[trained:]]
     # Neither flattened nor a mean: both make gradients that are not channels-last, which is several times slower.
-    return torch.stack([_sum(z - r) / z[0].numel() for z, r in zip(volumes, rebuilt, strict=True)])
+    return torch.stack([_sum(difference) / difference[0].numel() for difference in differences])
 
 
 def _sum(difference: Tensor) -> Tensor:

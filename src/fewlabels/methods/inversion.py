@@ -44,12 +44,12 @@ class Inversion(Method):
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         images = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]])
         logits, volumes = model.volumes(images)
-        used = volumes if self.multiscale else volumes[:1]
-        errors = losses.layer_errors(logits, used)  # [layers, B]
+        trained = len(volumes) if self.multiscale else 1
+        errors = losses.layer_errors(logits, volumes, trained)  # [layers, B]; Gamma shows the inner ones, and leaves them be
         labelled, unlabelled = logits[: batch.num_labelled], logits[batch.num_labelled :]
         cross_entropy = F.cross_entropy(labelled, batch.labels, reduction="sum") if len(labelled) else logits.new_zeros(())
         entropy = losses.mean_entropy(unlabelled) * len(unlabelled) if len(unlabelled) else logits.new_zeros(())
-        count, reconstruction = len(logits), errors.mean()
+        count, reconstruction = len(logits), errors[:trained].mean()
         if self.weights is None:
             loss = (cross_entropy + entropy) / count / math.log(logits.shape[1]) + reconstruction
         else:
