@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewlabels import checkpoint
 from fewlabels.train import run
 from fewlabels.types import UserError
 
@@ -32,7 +33,7 @@ def test_the_reconstruction_is_the_gradient_of_half_the_squared_logits(configure
     from fewlabels.models.simple_cnn import SimpleCNN
 
     model = SimpleCNN(10, (8, 8), 1)
-    model.load_state_dict(torch.load(path.with_name("checkpoint.pt"), weights_only=True)["model"])
+    model.load_state_dict(checkpoint.read(path.with_name("checkpoint.pt"))["model"])
     x = torch.from_numpy(kept["original@7"].astype(np.float32)).permute(0, 3, 1, 2).requires_grad_()
     (expected,) = torch.autograd.grad(0.5 * model.eval()(x).square().sum(), x)
     found = torch.from_numpy(kept["reconstruction@7"].astype(np.float32)).permute(0, 3, 1, 2)

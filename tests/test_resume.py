@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewlabels import checkpoint
 from fewlabels import loop as loop_module
 from fewlabels.train import run
 
@@ -50,14 +51,14 @@ def overrides(name: str) -> list[str]:
 
 
 def state_of(folder: Path) -> tuple[dict, list, dict]:
-    checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
+    state = checkpoint.read(folder / "checkpoint.pt")
     record = json.loads((folder / "record.json").read_text())
     record.pop("cost")
     record["config"].pop("output_root")
     record["config"].pop("checkpoint_seconds")
     for key in ("seconds",):
-        checkpoint.pop(key)
-    return checkpoint, (folder / "metrics.jsonl").read_text().splitlines(), record
+        state.pop(key)
+    return state, (folder / "metrics.jsonl").read_text().splitlines(), record
 
 
 def assert_same(a: object, b: object, path: str = "") -> None:
@@ -111,7 +112,7 @@ def test_same_seed_same_bits_and_another_seed_others(name, configure, tmp_path):
     def weights(seed, place):
         run(configure(*overrides(name), "epochs=2", f"seed={seed}", f"output_root={tmp_path / place}"))
         (path,) = (tmp_path / place).rglob("checkpoint.pt")
-        return torch.load(path, weights_only=True)["model"]
+        return checkpoint.read(path)["model"]
 
     one, two, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
     assert all(torch.equal(one[key], two[key]) for key in one)

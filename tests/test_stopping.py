@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from fewlabels import stopping
+from fewlabels import checkpoint, stopping
 from fewlabels.stopping import BUDGET_SPENT, Stopped, Stopper
 from fewlabels.train import run
 
@@ -26,7 +26,7 @@ def command(root, *more):
 
 def weights(root):
     (path,) = root.glob("runs/*/checkpoint.pt")
-    return torch.load(path, weights_only=True)["model"]
+    return checkpoint.read(path)["model"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -44,7 +44,7 @@ def test_a_signal_ends_the_run_at_a_checkpoint(number, code, tmp_path):
     assert said.splitlines()[-1] == f"fewlabels: stopped by {name}; the same command goes on from the checkpoint"
     (folder,) = tmp_path.glob("runs/*")
     assert json.loads((folder / "record.json").read_text())["status"] == "running"
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["step"] > 0
+    assert checkpoint.read(folder / "checkpoint.pt")["step"] > 0
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(configure, tmp_path, monkeypatch):
@@ -137,6 +137,6 @@ def test_ctrl_c_ends_a_parallel_sweep_at_checkpoints(tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
-    steps = [torch.load(p, weights_only=True)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
+    steps = [checkpoint.read(p)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
     assert len(steps) == 2
     assert min(steps) > 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from fewlabels import assemble
+from fewlabels import assemble, checkpoint
 from fewlabels.config import build
 from fewlabels.methods.base import Method
 from fewlabels.train import run
@@ -98,7 +98,7 @@ def test_learning_happens(configure):
 def test_the_average_of_the_weights_is_what_is_evaluated(configure, tmp_path):
     result = run(configure(*SHORT, "optim.ema_decay=0.9999"))
     assert result.metrics["test_accuracy"] < 40  # hardly moved from the fresh weights
-    state = torch.load(folder_of(tmp_path) / "checkpoint.pt", weights_only=True)
+    state = checkpoint.read(folder_of(tmp_path) / "checkpoint.pt")
     assert not torch.equal(state["ema"]["fc1.weight"], state["model"]["fc1.weight"])
 
 
@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_last_good_chec
     with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 8; loss (inf|nan), squares"):
         run(cfg)
     folder = folder_of(tmp_path)
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] == 1
+    assert checkpoint.read(folder / "checkpoint.pt")["epoch"] == 1
     record = json.loads((folder / "record.json").read_text())
     assert record["status"] == "failed"
     assert "not finite" in record["error"]
@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint_within_an_epoch(co
     cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=1e-9")
     with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 5;"):
         run(cfg)
-    state = torch.load(folder_of(tmp_path) / "checkpoint.pt", weights_only=True)
+    state = checkpoint.read(folder_of(tmp_path) / "checkpoint.pt")
     assert (state["epoch"], state["step_in_epoch"]) == (1, 0)
     assert all(value.isfinite().all() for value in state["model"].values())
 

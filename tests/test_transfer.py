@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fewlabels import checkpoint
 from fewlabels.train import run
 from fewlabels.types import UserError
 from tests.conftest import random_images, write_image_tar
@@ -19,7 +20,7 @@ def folder_of(root: Path, fingerprint: str) -> Path:
 
 
 def weights(folder: Path, key: str = "model") -> dict[str, torch.Tensor]:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)[key]
+    return checkpoint.read(folder / "checkpoint.pt")[key]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
-    except OSError:
+    except BaseException:
         scratch.unlink(missing_ok=True)  # on a full disk half a file is in the way
         raise
 
