@@ -56,7 +56,7 @@ def state_of(folder: Path) -> tuple[dict, list, dict]:
     record.pop("cost")
     record["config"].pop("output_root")
     record["config"].pop("checkpoint_seconds")
-    for key in ("seconds",):
+    for key in ("seconds", "peak_memory_mib"):
         state.pop(key)
     return state, (folder / "metrics.jsonl").read_text().splitlines(), record
 

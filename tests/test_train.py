@@ -187,19 +187,19 @@ def test_evaluation_every_n_epochs_and_at_the_end(configure):
 
 
 class Exploding(Method):
-    """Goes well for an epoch, then does not."""
+    """Goes well for an epoch and two batches, then does not."""
 
     steps = 0
 
     def step(self, model, batch):
         self.steps += 1
         loss = model(batch.labelled["weak"]).square().mean()
-        return StepOutput(loss * (math.inf if self.steps > 4 else 1), {"squares": loss.detach()})
+        return StepOutput(loss * (math.inf if self.steps > 6 else 1), {"squares": loss.detach()})
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_last_good_checkpoint(configure, tmp_path):
     cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=0")
-    with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 8; loss (inf|nan), squares"):
+    with pytest.raises(UserError, match=r"not finite from batch 3 of epoch 2 on \(loss (inf|nan), squares"):
         run(cfg)
     folder = folder_of(tmp_path)
     assert checkpoint.read(folder / "checkpoint.pt")["epoch"] == 1
@@ -210,10 +210,10 @@ def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_last_good_chec
 
 def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint_within_an_epoch(configure, tmp_path):
     cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=1e-9")
-    with pytest.raises(UserError, match=r"not finite in epoch 2 \(step 5;"):
+    with pytest.raises(UserError, match=r"not finite from batch 3 of epoch 2 on"):
         run(cfg)
     state = checkpoint.read(folder_of(tmp_path) / "checkpoint.pt")
-    assert (state["epoch"], state["step_in_epoch"]) == (1, 0)
+    assert (state["epoch"], state["step_in_epoch"]) == (1, 2)
     assert all(value.isfinite().all() for value in state["model"].values())
 
 

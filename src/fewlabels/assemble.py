@@ -19,9 +19,10 @@ from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, make_split
 from fewlabels.data.views import Views
+from fewlabels.evaluate import Held
 from fewlabels.fingerprint import fingerprint
 from fewlabels.gallery import Gallery
-from fewlabels.loop import Held, Loop, Schedule
+from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.seeding import seed_global

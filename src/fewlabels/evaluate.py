@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,6 +11,16 @@ from torch import Tensor
 from fewlabels.data.loader import Images
 from fewlabels.models.base import Classifier
 from fewlabels.models.inference import predict
+
+
+@dataclass
+class Held:
+    """A held-out set: which images, and the view they are seen in."""
+
+    name: str
+    images: Images
+    index: Tensor
+    view: str = "plain"
 
 
 def evaluate(

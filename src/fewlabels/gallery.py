@@ -5,6 +5,7 @@ Nothing here touches the weights, and no label of a test image is read.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ class Gallery:
             try:
                 with np.load(self.path, allow_pickle=False) as file:
                     old = dict(file)
-            except (OSError, ValueError, EOFError, BadZipFile) as error:
+            except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
                 raise UserError(
                     f"{self.path} is damaged ({error}): remove it, and the figures will lack its epochs"
                 ) from error

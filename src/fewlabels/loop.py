@@ -26,9 +26,9 @@ from torch import Tensor
 
 from fewlabels import checkpoint
 from fewlabels.config import OptimConfig
-from fewlabels.data.loader import Images, Loader
+from fewlabels.data.loader import Loader
 from fewlabels.data.sampler import EpochPlan
-from fewlabels.evaluate import evaluate
+from fewlabels.evaluate import Held, evaluate
 from fewlabels.gallery import Gallery
 from fewlabels.hardware import peak_memory_mib
 from fewlabels.meters import Meters
@@ -42,16 +42,6 @@ from fewlabels.tracking.base import Line, Tracker
 from fewlabels.types import Diverged
 
 STEPS_TO_ESTIMATE = 20
-
-
-@dataclass
-class Held:
-    """A held-out set: which images, and the view they are seen in."""
-
-    name: str
-    images: Images
-    index: Tensor
-    view: str = "plain"
 
 
 @dataclass
@@ -93,7 +83,7 @@ class Loop:
         self.device = loader.images.device
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
-        self.seconds, self.images_seen = 0.0, 0
+        self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
         self._meters = Meters()
         self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
         self._session_start = self._saved_at = time.monotonic()
@@ -113,6 +103,7 @@ class Loop:
         self._save()
 
     def _run_epoch(self) -> None:
+        self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
         plan = self.begin_epoch()
         if self._batches == 0:
             self._first_step, self._images_before = time.monotonic(), self.images_seen
@@ -124,14 +115,17 @@ class Loop:
                 self._print_estimate()
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
                 self._save()
-            try:
-                self.check()
-            except Stopped:
-                self._save()
-                raise
+            self._check()
         if self.cfg.step_every == "epoch":
             self._update(self.epoch, 1.0)
         self._end_epoch()
+
+    def _check(self) -> None:
+        try:
+            self.check()
+        except Stopped:
+            self._save()
+            raise
 
     def begin_epoch(self) -> EpochPlan:
         """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
@@ -203,9 +197,11 @@ class Loop:
         weights = torch.stack([p.detach().isfinite().all() for p in self.model.parameters()])
         if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
-        values = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        largest = sorted(terms.items(), key=lambda term: abs(term[1]) if math.isfinite(term[1]) else math.inf, reverse=True)
+        values = ", ".join(f"{name} {value:g}" for name, value in largest[:3])
+        batch = int(self._meters.finite) // self.cfg.accumulate + 1
         raise Diverged(
-            f"the loss or a weight is not finite in epoch {self.epoch + 1} (step {self.step}; {values}): the last good "
+            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({values}): the last good "
             "checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )
 
@@ -252,10 +248,11 @@ class Loop:
             "method": self.method.state_dict(),
             "gradients": gradients,
             "chosen": self._chosen,
-            "meters": {"sums": self._meters.sums, "counts": self._meters.counts},
+            "meters": vars(self._meters),
             "curve": self.curve,
             "seconds": self.seconds + time.monotonic() - self._session_start,
             "images_seen": self.images_seen,
+            "peak_memory_mib": self._peak_memory(),
             "rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }
@@ -275,20 +272,23 @@ class Loop:
             if state["gradients"] and name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter)
         self._chosen = state["chosen"]
-        sums = {name: value.to(self.device) for name, value in state["meters"]["sums"].items()}
-        self._meters = Meters(sums, state["meters"]["counts"])
+        self._meters = Meters(**state["meters"]).to(self.device)
+        self._peak = state["peak_memory_mib"]
         self.curve = state["curve"]
         self.seconds, self.images_seen = state["seconds"], state["images_seen"]
         torch.set_rng_state(state["rng"])
         if state["cuda_rng"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
 
+    def _peak_memory(self) -> float:
+        return max(self._peak, peak_memory_mib(self.device))
+
     def cost(self) -> dict[str, float]:
-        """Seconds, images and memory of the run, over all its sessions (memory: this one's)."""
+        """Seconds, images and memory of the run, over all its sessions."""
         seconds = self.seconds + time.monotonic() - self._session_start
         return {
             "seconds": seconds,
             "images_seen": self.images_seen,
             "images_per_second": self.images_seen / seconds,
-            "peak_memory_mib": peak_memory_mib(self.device),
+            "peak_memory_mib": self._peak_memory(),
         }

@@ -12,18 +12,28 @@ from fewlabels.types import StepOutput
 
 @dataclass
 class Meters:
-    """Running means of an epoch's terms, summed on the device and read once."""
+    """Running means of an epoch's terms, summed on the device and read once.
+
+    ``finite`` counts the (micro-)batches before the first one whose loss is not finite.
+    """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    finite: Tensor | int = 0
 
     def add(self, output: StepOutput) -> None:
         for name, value in {"loss": output.loss.detach(), **output.terms}.items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
+        self.finite = self.finite + self.sums["loss"].isfinite()  # a sum stays finite as long as each loss was
 
     def read(self) -> dict[str, float]:
         if not self.sums:
             return {}
         values = torch.stack([value.float() for value in self.sums.values()]).tolist()
         return {name: total / self.counts[name] for name, total in zip(self.sums, values, strict=True)}
+
+    def to(self, device: torch.device) -> Meters:
+        """The same on another device: a checkpoint brings them back on the processor."""
+        finite = self.finite if isinstance(self.finite, int) else self.finite.to(device)
+        return Meters({name: value.to(device) for name, value in self.sums.items()}, self.counts, finite)

@@ -88,9 +88,9 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
     finally:
         if loop is not None:
             result.curve, result.metrics, result.cost = loop.curve, record.summarise(loop.curve), loop.cost()
-        record.write(result, info.folder / "record.json")
-        for tracker in started:
+        for tracker in started:  # before the record says "finished": killed in between, the same command comes back to them
             tracker.finish(result)
+        record.write(result, info.folder / "record.json")
 
 
 def _one(cfg: Config) -> None:

@@ -1,5 +1,6 @@
 """Trackers hear of everything, change nothing, and never wait for a network."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import types
 
 import pytest
 
+from fewlabels.loop import Loop
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.expendable import Expendable
@@ -113,16 +115,21 @@ def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, c
     assert "no route to host" in capsys.readouterr().err
 
 
-def test_tensorboard_holds_the_curves(configure, tmp_path):
-    pytest.importorskip("tensorboard")
+def tensorboard_points(folder):
+    """(epoch, test accuracy) as TensorBoard reads them; in a process of its own, which may warn."""
     script = (
         "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"
         "e = E(sys.argv[1]); e.Reload(); print([(s.step, s.value) for s in e.Scalars('test_accuracy')])"
     )
+    out = subprocess.run([sys.executable, "-c", script, str(folder / "tensorboard")], capture_output=True, text=True)
+    return eval(out.stdout)
+
+
+def test_tensorboard_holds_the_curves(configure, tmp_path):
+    pytest.importorskip("tensorboard")
     result = run(configure(*SHORT, "tracking.tensorboard=true"))
     (folder,) = (tmp_path / "out" / "runs").iterdir()
-    out = subprocess.run([sys.executable, "-c", script, str(folder / "tensorboard")], capture_output=True, text=True)
-    points = eval(out.stdout)
+    points = tensorboard_points(folder)
     assert [step for step, _ in points] == [1, 2, 3]
     assert [value for _, value in points] == pytest.approx([line["test_accuracy"] for line in result.curve], abs=1e-3)
 
@@ -142,6 +149,61 @@ class Dying(Tracker):
 
     def finish(self, record):
         self.heard += 1
+
+
+def resumed(configure, monkeypatch, *tracking):
+    """A run that dies in its third epoch, with a checkpoint of its first, and the same command again."""
+    epoch, count = JsonLines.epoch, itertools.count(1)
+
+    def dies(self, line):
+        epoch(self, line)
+        if next(count) == 3:
+            raise KeyboardInterrupt
+
+    save, saves = Loop._save, itertools.count(1)
+    monkeypatch.setattr(Loop, "_save", lambda self: save(self) if next(saves) != 2 else None)
+    monkeypatch.setattr(JsonLines, "epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(configure(*SHORT, "checkpoint_seconds=0", *tracking))
+    monkeypatch.undo()
+    return run(configure(*SHORT, "checkpoint_seconds=0", *tracking))
+
+
+def test_tensorboard_has_every_epoch_once_after_a_kill(configure, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    result = resumed(configure, monkeypatch, "tracking.tensorboard=true")
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    assert tensorboard_points(folder) == [(line["epoch"], pytest.approx(line["test_accuracy"])) for line in result.curve]
+
+
+class Service:
+    """Stands in for a W&B run: it takes a line at its next step, or a later one."""
+
+    def __init__(self):
+        self.step, self.summary, self.told = 0, {}, []
+
+    def log(self, line, step):
+        assert step >= self.step
+        self.step = step + 1
+        self.told.append(step)
+
+    def define_metric(self, *_, **__):
+        pass
+
+    def finish(self, exit_code):
+        assert exit_code == 0
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_wandb_is_told_of_every_epoch_once_after_a_kill(online, configure, monkeypatch):
+    sessions = [Service()] * 2 if online else [Service(), Service()]  # online the second knows what the first was told
+    begun = iter(sessions)
+    wandb = pytest.importorskip("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wandb, "init", lambda **_: next(begun))
+        resumed(configure, monkeypatch, "tracking.wandb=true")
+    assert sessions[0].told == ([1, 2, 3] if online else [1, 2])
+    assert sessions[1].told == [1, 2, 3]
 
 
 def test_a_tracker_that_dies_is_left_behind_and_the_run_goes_on(configure, tmp_path, monkeypatch, capsys):

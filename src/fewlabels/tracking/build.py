@@ -15,7 +15,7 @@ def build_trackers(cfg: TrackingConfig) -> list[Tracker]:
     """metrics.jsonl always; the others on request."""
     trackers: list[Tracker] = [JsonLines()]
     if cfg.bar:
-        trackers.append(Bar())
+        trackers.append(Expendable(Bar()))
     if cfg.wandb:
         trackers.append(Expendable(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode)))
     if cfg.tensorboard:

@@ -1,7 +1,8 @@
-"""A dashboard that dies does not take the run with it."""
+"""A dashboard, or a terminal, that dies does not take the run with it."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 from fewlabels.tracking.base import Line, RunInfo, Tracker
@@ -21,6 +22,9 @@ class Expendable(Tracker):
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         self._try("start", info, curve)
 
+    def step(self, done: int, steps: int, images: int) -> None:
+        self._try("step", done, steps, images)
+
     def epoch(self, line: Line) -> None:
         self._try("epoch", line)
 
@@ -36,5 +40,9 @@ class Expendable(Tracker):
             raise
         except Exception as error:  # a service or a library of somebody else's: any kind
             name = type(self._tracker).__name__
-            print(f"fewlabels: {name} failed ({type(error).__name__}: {error}); the run goes on without it", file=sys.stderr)
             self._tracker = None
+            with contextlib.suppress(OSError):  # the terminal may be what failed
+                print(
+                    f"fewlabels: {name} failed ({type(error).__name__}: {error}); the run goes on without it",
+                    file=sys.stderr,
+                )

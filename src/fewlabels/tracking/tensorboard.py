@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 from fewlabels.tracking.base import Line, RunInfo, Tracker
@@ -9,7 +10,7 @@ from fewlabels.types import RunRecord, UserError
 
 
 class TensorBoard(Tracker):
-    """Scalars by epoch in ``<run>/tensorboard``; on a resume, later points of the killed run are purged."""
+    """Scalars by epoch in ``<run>/tensorboard``, written anew on a resume: a killed run's files may lack or double some."""
 
     def __init__(self) -> None:
         self._writer: Any = None
@@ -19,8 +20,12 @@ class TensorBoard(Tracker):
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError('tracking=tensorboard needs the package: pip install "fewlabels[tensorboard]"') from error
-        purge = len(curve) + 1 if curve else None
-        self._writer = SummaryWriter(str(info.folder / "tensorboard"), purge_step=purge)
+        folder = info.folder / "tensorboard"
+        if folder.exists():
+            shutil.rmtree(folder)
+        self._writer = SummaryWriter(str(folder))
+        for line in curve:
+            self.epoch(line)
 
     def epoch(self, line: Line) -> None:
         for key, value in line.items():

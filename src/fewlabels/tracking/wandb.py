@@ -14,7 +14,7 @@ import numpy as np
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 
-INIT_SECONDS = 30.0
+INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
 
 
 def has_account() -> bool:
@@ -29,7 +29,9 @@ def has_account() -> bool:
 
 
 class WandB(Tracker):
-    """One W&B run a training run; ``epoch`` is the step metric, so that a resumed run's lines fall into place.
+    """One W&B run a training run; ``epoch`` is the step and the step metric, so that a resumed run's lines fall into place.
+
+    Online the service knows the lines that it has, and gets the rest; offline each session's file holds all of them.
 
     Without an account the run is written to ``<run>/wandb`` offline; ``wandb sync`` uploads it later.
 
@@ -48,6 +50,9 @@ class WandB(Tracker):
         if info.table:
             tags += [info.table.split("_")[0], f"{info.row} / {info.column}"]
 
+        limits: dict[str, Any] = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
+        limits = {name: seconds for name, seconds in limits.items() if hasattr(wandb.Settings(), name)}  # by version
+
         def begin(mode: Any) -> Any:
             return wandb.init(
                 project=self._project,
@@ -60,7 +65,7 @@ class WandB(Tracker):
                 group=info.table,
                 tags=[tag[:64] for tag in tags],
                 config=info.config,
-                settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, init_timeout=INIT_SECONDS),
+                settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, **limits),
             )
 
         try:
@@ -70,6 +75,8 @@ class WandB(Tracker):
             self._run = begin("offline")
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric="epoch")
+        for line in curve:
+            self.epoch(line)
 
     def _chosen_mode(self) -> Any:
         if os.environ.get("WANDB_MODE"):
@@ -87,8 +94,9 @@ class WandB(Tracker):
                 return value
             return wandb.Histogram(np_histogram=(np.array(value), np.arange(len(value) + 1)))
 
-        self._run.log({key: shown(value) for key, value in line.items()})
+        if line["epoch"] >= self._run.step:  # the next step that the run has room for
+            self._run.log({key: shown(value) for key, value in line.items()}, step=line["epoch"])
 
     def finish(self, record: RunRecord) -> None:
         self._run.summary.update(record.metrics | {"status": record.status})
-        self._run.finish(exit_code=0 if record.status == "finished" else 1)
+        self._run.finish(exit_code=1 if record.status == "failed" else 0)
