@@ -57,11 +57,11 @@ bench: setup ## Training speed beside its limit and beside a pipeline of one ima
 publish: setup ## Records of finished cells to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)
 
-# The table is printed whether or not a cell failed; the exit code is the sweep's.
+# The table is printed whether or not a cell failed; the exit code is the sweep's. All tables of one call share the budget.
+DEADLINE := $(if $(BUDGET),$(shell date +%s | awk '{ print $$1 + 60 * $(BUDGET) }'))
 $(addprefix table-,$(TABLES)): table-%: setup
-	@FEWLABELS_DATA='$(DATA)' $(BIN)/python -m fewlabels.train table=$* scale=$(SCALE) 'seed=$(SEEDS)' output_root=$(OUT) \
-	  hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(if $(BUDGET),budget_minutes=$(BUDGET)) $(ARGS); status=$$?; \
-	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table $*; exit $$status
+	@exec env $(if $(DEADLINE),FEWLABELS_DEADLINE=$(DEADLINE)) FEWLABELS_DATA='$(DATA)' $(BIN)/python scripts/run_table.py $* $(OUT) \
+	  scale=$(SCALE) 'seed=$(SEEDS)' hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS)
 
 table-bansal_transfer: table-bansal_pretrain
 

@@ -124,8 +124,11 @@ def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
     command.check()  # its shell may close: it goes on
 
 
-def test_ctrl_c_ends_a_parallel_sweep_at_checkpoints(tmp_path):
-    """A terminal sends it to the sweep and to its workers alike."""
+@pytest.mark.parametrize(
+    ("number", "all_of_them"), [(signal.SIGINT, True), (signal.SIGTERM, False)], ids=["Ctrl-C in a terminal", "kill"]
+)
+def test_a_signal_ends_a_parallel_sweep_at_checkpoints(number, all_of_them, tmp_path):
+    """A terminal sends it to the sweep and to its workers alike, other programs to the sweep alone."""
     line = [sys.executable, "-m", "fewlabels.train", *RUN, *QUICK, "batch.steps=20000", f"output_root={tmp_path}"]
     line += ["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "-m"]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
@@ -134,9 +137,9 @@ def test_ctrl_c_ends_a_parallel_sweep_at_checkpoints(tmp_path):
     while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(2)
-    os.killpg(process.pid, signal.SIGINT)
+    (os.killpg if all_of_them else os.kill)(process.pid, number)
     _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
+    assert process.returncode == 128 + number, said
     steps = [checkpoint.read(p)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
     assert len(steps) == 2
     assert min(steps) > 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 BUDGET_SPENT = 75  # the exit code that says "try again later"
@@ -39,26 +41,43 @@ class Stopper:
         self._longest = 0.0
 
     def begin_sweep(self, arguments: list[str]) -> None:
-        """The command line, before its runs: one deadline for all; Ctrl-C is left to the workers, which get it as well."""
+        """The command line, before its runs: one deadline for all, and signals that reach its workers."""
         self._is_command = True
         for argument in arguments:
             key, _, value = argument.partition("=")
-            if key == "budget_minutes" and value.replace(".", "", 1).isdigit():
-                os.environ[DEADLINE] = str(time.time() + 60 * float(value))
+            if key == "budget_minutes":
+                with contextlib.suppress(ValueError):  # what is no number is complained of later
+                    os.environ[DEADLINE] = str(time.time() + 60 * float(value))
             if key == "hydra/launcher" and value == "joblib":
-                signal.signal(signal.SIGINT, self._received)
+                self._take_over(self._pass_on)
 
     def install(self) -> None:
         """Take over both signals (only the main thread may); as a worker, keep an eye on the process of the sweep."""
         self._parent = None if self._is_command else os.getppid()
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._received)
+            self._take_over(self._received)
+
+    def exit_code(self, code: int) -> int:
+        """``code``, or that of the signal which ended the sweep of this process before its time."""
+        return 128 + self._signal if code and self._signal is not None else code
+
+    @staticmethod
+    def _take_over(handler: Callable[[int, FrameType | None], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, handler)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        self._signal = number
+        self._signal = self._signal or number  # a worker may hear of Ctrl-C from the terminal, then from its sweep
         signal.signal(number, signal.SIG_DFL)
-        print("\nfewlabels: stopping at the next step; once more stops at once", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nfewlabels: stopping at the next step; once more stops at once\n")
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """In the process of a parallel sweep, which trains nothing itself: the workers end, and with them the sweep."""
+        self._received(number, frame)
+        for worker in multiprocessing.active_children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.pid or 0, signal.SIGTERM)
 
     def begin(self, budget_minutes: float | None) -> None:
         """A run begins: start the clock of its budget, unless its sweep's is running. Setting it up is no pause."""

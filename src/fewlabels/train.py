@@ -117,7 +117,7 @@ def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
     stopper.begin_sweep(sys.argv[1:])
-    sys.exit(guarded(_hydra_main))
+    sys.exit(stopper.exit_code(guarded(_hydra_main)))
 
 
 if __name__ == "__main__":
