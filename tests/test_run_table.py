@@ -31,7 +31,7 @@ def test_the_cells_then_the_table(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith(("| supervised", "| entropy"))]
     assert len(rows) == 2
-    assert all("(n = 1)" in row for row in rows)
+    assert all("(n = 3)" in row for row in rows)
 
 
 def test_a_sweep_that_ends_early_keeps_its_code_and_the_table_comes_all_the_same(tmp_path):
