@@ -6,6 +6,7 @@ rename, under a lock: two runs never build it twice at once, and a killed build 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.types import UserError
 
 FORMAT = 1  # of an entry: part of its name
+CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
 
 
 class CacheWriter:
@@ -29,14 +31,42 @@ class CacheWriter:
         self.folder = folder
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Raises UserError where the disk has no room: a file that is mapped and grows beyond it would end the process."""
-        needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise UserError(
-                f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
-                f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
-            )
-        return np.lib.format.open_memmap(self.folder / f"{part}_{what}.npy", mode="w+", dtype=dtype, shape=shape)
+        """Raises UserError where the disk has no room.
+
+        The file's blocks are taken at once: a mapped file is sparse, and where the disk is full by the time that a page
+        of it is written, the process is killed without a word.
+        """
+        needed = math.prod(shape) * np.dtype(dtype).itemsize
+        if needed > shutil.disk_usage(self.folder).free:
+            raise self._no_room(part, what, needed)
+        file = self.folder / f"{part}_{what}.npy"
+        try:
+            array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+            _allocate(file)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise self._no_room(part, what, needed) from error
+            raise
+        return array
+
+    def _no_room(self, part: str, what: str, needed: int) -> UserError:
+        free = shutil.disk_usage(self.folder).free
+        return UserError(
+            f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
+            f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
+        )
+
+
+def _allocate(file: Path) -> None:
+    """Take the blocks of a sparse file from the disk, where the platform can."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with file.open("r+b") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno not in CANNOT_ALLOCATE:
+                raise
 
 
 def default_cache_dir() -> Path:
