@@ -20,7 +20,7 @@ def build(writer: CacheWriter) -> tuple[str, ...]:
 
 
 def refuse(number):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
     return fail
@@ -49,3 +49,57 @@ def test_a_disk_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "posix_fallocate", refuse(errno.EIO), raising=False)
     with pytest.raises(UserError, match="cannot write the image cache .*Input/output error"):
         cached(tmp_path, "key", build)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+DAMAGE = {
+    "an empty meta.json": lambda entry: (entry / "meta.json").write_bytes(b""),
+    "half a meta.json": lambda entry: (entry / "meta.json").write_text('{"classes": []}'),
+    "another meta.json": lambda entry: (entry / "meta.json").write_text("[]"),
+    "no meta.json": lambda entry: (entry / "meta.json").unlink(),
+    "images cut short": lambda entry: cut(entry / "train_images.npy"),
+    "labels cut short": lambda entry: cut(entry / "test_labels.npy"),
+    "an empty array": lambda entry: (entry / "test_images.npy").write_bytes(b""),
+    "an array of zeros": lambda entry: (entry / "test_images.npy").write_bytes(bytes(1000)),
+    "no such array": lambda entry: (entry / "train_labels.npy").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_entry_is_built_again_once(tmp_path, damage):
+    digest = cached(tmp_path, "key", build).digest
+    (entry,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    damage(entry)
+    assert cached(tmp_path, "key", build).digest == digest
+    assert cached(tmp_path, "key", None).digest == digest  # the next run finds it whole
+
+
+def test_an_entry_that_may_not_be_read_is_left_alone(tmp_path, monkeypatch):
+    cached(tmp_path, "key", build)
+    monkeypatch.setattr(np, "load", refuse(errno.EACCES))
+    with pytest.raises(UserError, match="image cache .*Permission denied"):
+        cached(tmp_path, "key", None)
+    monkeypatch.undo()
+    assert cached(tmp_path, "key", None).classes == CLASSES
+
+
+def test_an_entry_is_on_the_disk_before_it_is_in_its_place(tmp_path, monkeypatch):
+    order, fsync, rename = [], os.fsync, os.rename
+
+    def synced(descriptor):
+        order.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def renamed(source, target):
+        order.append({path.name: path.stat().st_ino for path in source.iterdir()})
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "rename", renamed)
+    cached(tmp_path, "key", build)
+    *before, files = order
+    assert len(files) == 5
+    assert set(before) == set(files.values())
