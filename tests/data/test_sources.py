@@ -17,7 +17,7 @@ import pytest
 import scipy.io
 from torchvision import datasets as official
 
-from fewlabels.data import cache, folder
+from fewlabels.data import archives, cache
 from fewlabels.data.cache import cached
 from fewlabels.data.folder import Decoding
 from fewlabels.data.images import ImageSet
@@ -234,15 +234,15 @@ def test_an_archive_cannot_exhaust_memory_or_disk(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot read the image train/ant/bomb.png .*decompression bomb"):
         open_folder(path, tmp_path)
     small = zip_of(tmp_path / "small.zip", SMALL)
-    monkeypatch.setattr(folder, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
     with pytest.raises(UserError, match=r"train/ant/0.png in .* bytes: over the limit of"):
         open_folder(small, tmp_path)
     for name in ("small.zip", "small.tar"):
         with tarfile.open(tmp_path / "small.tar", "w") as archive:
             for member in SMALL:
                 archive.addfile(tarfile.TarInfo(member))
-        monkeypatch.setattr(folder, "MAX_MEMBERS", 1)
-        with pytest.raises(UserError, match=f"{name} holds more than 1 files"):
+        monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+        with pytest.raises(UserError, match=f"{name} holds more than 1 files, folders and links"):
             open_folder(tmp_path / name, tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))

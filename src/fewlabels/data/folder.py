@@ -1,19 +1,12 @@
-"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip.
-
-Members of an archive are read into memory and never written to disk, so an archive cannot write outside its place.
-"""
+"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,16 +15,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from fewlabels.data import archives
 from fewlabels.data.cache import CacheWriter
 from fewlabels.data.splits import stable_order
 from fewlabels.types import UserError
 
-ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 PARTS = ("train", "test", "val")  # val/ is the test set where there is no test/
-MAX_MEMBER_BYTES = 256 * 2**20
-MAX_MEMBERS = 20_000_000
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 @dataclass(frozen=True)
@@ -49,10 +39,6 @@ def _is_image(name: str) -> bool:
     return path.suffix.lower() in IMAGES and not path.name.startswith(".")  # "._x.png": what macOS adds to a zip
 
 
-def is_archive(path: Path) -> bool:
-    return path.name.endswith(ARCHIVES)
-
-
 def content_key(path: Path, decoding: Decoding) -> str:
     """Names the cache entry: an archive by its SHA-256, a tree by its files' names, sizes and times."""
     sha = hashlib.sha256()
@@ -60,7 +46,7 @@ def content_key(path: Path, decoding: Decoding) -> str:
         with path.open("rb") as archive:
             sha.update(hashlib.file_digest(archive, "sha256").digest())
     else:
-        for name, file in _tree_files(path):
+        for name, file in archives.tree_files(path):
             stat = file.stat()
             sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
     sha.update(repr(decoding).encode())
@@ -69,10 +55,10 @@ def content_key(path: Path, decoding: Decoding) -> str:
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
-    places, classes = _layout([name for name in _member_names(path) if _is_image(name)], decoding, path)
+    places, classes = _layout([name for name in archives.member_names(path) if _is_image(name)], decoding, path)
     arrays: dict[str, np.ndarray] = {}
     counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
-    for name, image in _decoded(_members(path, places), decoding, path):
+    for name, image in _decoded(archives.members(path, places), decoding, path):
         part, position, _ = places[name]
         if not arrays:
             arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
@@ -128,15 +114,15 @@ def _layout(names: list[str], decoding: Decoding, path: Path) -> tuple[dict[str,
     return places, classes
 
 
-def _decoded(members: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+def _decoded(files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Decode on all cores (Pillow frees the interpreter lock), a bounded number of images ahead."""
 
-    def decode(member: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-        return member[0], _decode(member[1], member[0], decoding, path)
+    def decode(file: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+        return file[0], _decode(file[1], file[0], decoding, path)
 
-    members = iter(members)
+    files = iter(files)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(members, 512)):
+        while chunk := list(islice(files, 512)):
             yield from pool.map(decode, chunk)
 
 
@@ -155,61 +141,3 @@ def _decode(content: bytes, name: str, decoding: Decoding, path: Path) -> np.nda
         image = image.crop((left, top, left + size, top + size))
     array = np.asarray(image)
     return array[:, :, None] if decoding.grey else array
-
-
-def _tree_files(path: Path) -> list[tuple[str, Path]]:
-    files = ((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    return sorted(files)
-
-
-def _member_names(path: Path) -> list[str]:
-    if path.is_dir():
-        return [name for name, _ in _tree_files(path)]
-    names: list[str] = []
-    try:
-        if path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if len(names) > MAX_MEMBERS:
-                        break
-                    if member.isfile():
-                        names.append(member.name)
-    except BROKEN as error:
-        raise UserError(f"cannot read the archive {path}: {error}") from error
-    if len(names) > MAX_MEMBERS:
-        raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files: over the limit")
-    return names
-
-
-def _members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read."""
-    name = ""
-    try:
-        if path.is_dir():
-            for name, file in _tree_files(path):
-                if name in wanted:
-                    yield name, file.read_bytes()
-        elif path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    name = info.filename
-                    if name in wanted:
-                        _check_size(name, info.file_size, path)
-                        yield name, archive.read(info)
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    name = member.name
-                    if name in wanted and member.isfile():
-                        _check_size(name, member.size, path)
-                        yield name, archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (*BROKEN, RuntimeError) as error:  # RuntimeError: an encrypted zip
-        raise UserError(f"cannot read {name} in {path}: {error}") from error
-
-
-def _check_size(name: str, size: int, path: Path) -> None:
-    if size > MAX_MEMBER_BYTES:
-        raise UserError(f"{name} in {path} is {size:,} bytes: over the limit of {MAX_MEMBER_BYTES:,} for one image")

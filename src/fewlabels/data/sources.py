@@ -10,6 +10,7 @@ import numpy as np
 from torchvision import datasets as official
 
 from fewlabels.data import folder
+from fewlabels.data.archives import ARCHIVES, is_archive
 from fewlabels.data.cache import CacheWriter, cached
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.types import UserError
@@ -86,9 +87,9 @@ def _find(name: str, path: Path) -> tuple[str, Path]:
 
 
 def _folder_candidates(name: str, path: Path) -> list[Path]:
-    if path.is_file() and folder.is_archive(path):
+    if path.is_file() and is_archive(path):
         return [path]
-    found = [path / f"{name}{ending}" for ending in folder.ARCHIVES if (path / f"{name}{ending}").is_file()]
+    found = [path / f"{name}{ending}" for ending in ARCHIVES if (path / f"{name}{ending}").is_file()]
     if (path / "train").is_dir():
         found.insert(0, path)
     elif (path / name / "train").is_dir():
@@ -101,7 +102,7 @@ def _find_folder(name: str, path: Path) -> Path:
     if found:
         return found[0]
     if path.is_file():
-        raise UserError(f"{path} is not an image archive ({', '.join(folder.ARCHIVES)}): set dataset.path")
+        raise UserError(f"{path} is not an image archive ({', '.join(ARCHIVES)}): set dataset.path")
     if not path.exists():
         raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
     raise UserError(
