@@ -64,6 +64,7 @@ DAMAGE = {
     "labels cut short": lambda entry: cut(entry / "test_labels.npy"),
     "an empty array": lambda entry: (entry / "test_images.npy").write_bytes(b""),
     "an array of zeros": lambda entry: (entry / "test_images.npy").write_bytes(bytes(1000)),
+    "labels without a class": lambda entry: np.save(entry / "test_labels.npy", np.array([0, 7])),
     "no such array": lambda entry: (entry / "train_labels.npy").unlink(),
 }
 
@@ -103,3 +104,15 @@ def test_an_entry_is_on_the_disk_before_it_is_in_its_place(tmp_path, monkeypatch
     *before, files = order
     assert len(files) == 5
     assert set(before) == set(files.values())
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_labels_without_a_class_are_never_kept(tmp_path, part):
+    def wrong(writer):
+        build(writer)
+        writer.array(part, "labels", (2,), "<i8")[:] = [0, 2]
+        return CLASSES
+
+    with pytest.raises(UserError, match=f"label 2 in the {part}.* set lies outside the 2 classes"):
+        cached(tmp_path, "key", wrong)
+    assert cached(tmp_path, "key", build).classes == CLASSES

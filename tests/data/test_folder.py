@@ -113,3 +113,12 @@ def test_an_archive_that_may_not_be_read_is_named(tmp_path, tar, monkeypatch):
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match="^cannot read .*mine.tar: Permission denied$"):
         open_folder(tar, tmp_path)
+
+
+def test_a_data_root_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(UserError, match="^cannot read .*mine.*: Permission denied$"):
+        open_data("mine", "auto", tmp_path / "mine", tmp_path / "cache")

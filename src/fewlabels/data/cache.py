@@ -24,9 +24,9 @@ from fewlabels.types import UserError
 
 FORMAT = 1  # of an entry: part of its name
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
-# What reading a damaged entry raises: files that are missing, empty, cut short or not what they were. That a file may not
-# be read, or that the disk fails, is no damage to an entry that others may be using.
-DAMAGED = (ValueError, EOFError, KeyError, TypeError, FileNotFoundError)
+# What reading a damaged entry raises: files that are missing, empty, cut short or not what they were; UserError: labels
+# without a class. That a file may not be read, or that the disk fails, is no damage to an entry that others may be using.
+DAMAGED = (ValueError, EOFError, KeyError, TypeError, FileNotFoundError, UserError)
 
 
 class CacheWriter:
@@ -124,8 +124,8 @@ def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ..
         classes = build(writer)
         writer.flush()
         train, test = _read_arrays(scratch)
-        meta = {"classes": list(classes), "digest": digest_of(train, test, classes)}
-        write_text(scratch / "meta.json", json.dumps(meta))
+        data = ImageData(train, test, classes, digest_of(train, test, classes))  # which checks the labels
+        write_text(scratch / "meta.json", json.dumps({"classes": list(data.classes), "digest": data.digest}))
         os.rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
