@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from fewlabels.types import UserError
 
@@ -146,17 +147,21 @@ class _Bounded(io.BufferedReader):
         return content
 
 
+# The zeros that mark the end of a tar, and the end of its file.
+THE_END = (tarfile.EOFHeaderError, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
+
+
 class _Header(tarfile.TarInfo):
     """tarfile takes a damaged header for the end of the archive; here it is an error, for images would be missing."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
-            return super().frombuf(buf, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.HeaderError as error:
-            if buf.strip(b"\0"):  # neither the end of the file nor the zeros that mark the end
-                raise tarfile.TarError(f"no tar archive, or a damaged one ({error})") from error
-            raise
+            if isinstance(error, THE_END):
+                raise
+            raise tarfile.TarError(f"no tar archive, or a damaged one ({error})") from error
 
 
 def _unpacked(path: Path) -> gzip.GzipFile | io.FileIO:
