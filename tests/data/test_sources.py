@@ -11,13 +11,14 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
 import scipy.io
 from torchvision import datasets as official
 
-from fewlabels.data import cache, folder
+from fewlabels.data import archives, cache
 from fewlabels.data.cache import cached
 from fewlabels.data.folder import Decoding
 from fewlabels.data.images import ImageSet
@@ -234,15 +235,15 @@ def test_an_archive_cannot_exhaust_memory_or_disk(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"cannot read the image train/ant/bomb.png .*decompression bomb"):
         open_folder(path, tmp_path)
     small = zip_of(tmp_path / "small.zip", SMALL)
-    monkeypatch.setattr(folder, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
+    monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
     with pytest.raises(UserError, match=r"train/ant/0.png in .* bytes: over the limit of"):
         open_folder(small, tmp_path)
     for name in ("small.zip", "small.tar"):
         with tarfile.open(tmp_path / "small.tar", "w") as archive:
             for member in SMALL:
                 archive.addfile(tarfile.TarInfo(member))
-        monkeypatch.setattr(folder, "MAX_MEMBERS", 1)
-        with pytest.raises(UserError, match=f"{name} holds more than 1 files"):
+        monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+        with pytest.raises(UserError, match=f"{name} holds more than 1 files, folders and links"):
             open_folder(tmp_path / name, tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=10))
@@ -327,17 +328,8 @@ def test_cifar_in_its_official_archive(tmp_path, monkeypatch, hundred):
     assert open_data(name, "auto", tmp_path / "data", tmp_path / "cache").digest == data.digest
 
 
-def test_a_wrong_checksum_is_refused(tmp_path, monkeypatch):
-    make_cifar(tmp_path / "data", monkeypatch, hundred=False)
-    with (tmp_path / "data" / official.CIFAR10.filename).open("ab") as archive:
-        archive.write(b"x")
-    monkeypatch.setattr(official.CIFAR10, "url", "file:///nowhere/cifar.tar.gz")
-    with pytest.raises(UserError, match="cifar10"):
-        open_data("cifar10", "auto", tmp_path / "data", tmp_path / "cache")
-
-
-def test_mnist_in_its_official_files(tmp_path, monkeypatch):
-    raw = tmp_path / "data" / "MNIST" / "raw"
+def make_mnist(root: Path, monkeypatch) -> dict[str, ImageSet]:
+    raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     sets = {"train": random_images(8, 2, size=28, channels=1), "t10k": random_images(4, 2, size=28, channels=1, seed=1)}
     resources = []
@@ -350,13 +342,10 @@ def test_mnist_in_its_official_files(tmp_path, monkeypatch):
             (raw / f"{file}.gz").write_bytes(gzip.compress(content))
             resources.append((f"{file}.gz", md5(raw / f"{file}.gz")))
     monkeypatch.setattr(official.MNIST, "resources", resources)
-    data = open_data("mnist", "auto", tmp_path / "data", tmp_path / "cache", decoding=Decoding(grey=True))
-    assert np.array_equal(data.train.images, sets["train"].images)
-    assert data.test.labels.tolist() == sets["t10k"].labels.tolist()
+    return sets
 
 
-def test_svhn_in_its_official_files(tmp_path, monkeypatch):
-    root = tmp_path / "data"
+def make_svhn(root: Path, monkeypatch) -> None:
     root.mkdir()
     listing = {}
     for part, images in (("train", TRAIN32), ("test", TEST32)):
@@ -364,14 +353,131 @@ def test_svhn_in_its_official_files(tmp_path, monkeypatch):
         scipy.io.savemat(root / f"{part}_32x32.mat", {"X": images.images.transpose(1, 2, 3, 0), "y": labels[:, None]})
         listing[part] = ["file:///nowhere", f"{part}_32x32.mat", md5(root / f"{part}_32x32.mat")]
     monkeypatch.setattr(official.SVHN, "split_list", listing)
-    data = open_data("svhn", "auto", root, tmp_path / "cache")
+
+
+def make_official(name: str, root: Path, monkeypatch) -> list[Path]:
+    """The official archives of ``name`` in ``root``, in miniature."""
+    if name == "mnist":
+        make_mnist(root, monkeypatch)
+    elif name == "svhn":
+        make_svhn(root, monkeypatch)
+    else:
+        make_cifar(root, monkeypatch, name == "cifar100")
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+OFFICIAL = ["cifar10", "cifar100", "svhn", "mnist"]
+
+
+@pytest.fixture
+def fetched(monkeypatch) -> list[str]:
+    """No network; what was asked of it."""
+    asked: list[str] = []
+
+    def refuse(request, *_, **__):
+        asked.append(getattr(request, "full_url", request))
+        raise URLError("no network here")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    return asked
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_a_wrong_checksum_is_named_and_nothing_is_fetched(tmp_path, monkeypatch, name, download, fetched):
+    for number, file in enumerate(make_official(name, tmp_path / "data", monkeypatch)):
+        content = file.read_bytes()
+        file.write_bytes(content + b"x")
+        with pytest.raises(
+            UserError, match=f"{name}: .*{file.name} is there, but its checksum is wrong: remove it or download"
+        ):
+            open_data(name, "auto", tmp_path / "data", tmp_path / f"cache{number}", download=download)
+        assert file.read_bytes() == content + b"x"
+        file.write_bytes(content)
+    assert not fetched
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_without_download_nothing_is_fetched_and_what_is_missing_is_named(tmp_path, monkeypatch, name, fetched):
+    root = tmp_path / "data"
+    for number, file in enumerate(make_official(name, root, monkeypatch)):
+        moved = file.rename(tmp_path / "elsewhere")
+        for source in ("auto", "torchvision"):
+            with pytest.raises(
+                UserError, match=f"{name}: no {file.relative_to(root)} in .*data: put it there.*download=true$"
+            ):
+                open_data(name, source, root, tmp_path / f"cache{number}", download=False)
+        moved.rename(file)
+    assert len(open_data(name, "auto", root, tmp_path / "cache", download=False).train) in (8, 10)
+    assert not fetched
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_a_file_that_cannot_be_downloaded_is_named_in_one_line(tmp_path, monkeypatch, name, fetched):
+    root = tmp_path / "data"
+    first = make_official(name, root, monkeypatch)[0]
+    first.unlink()
+    with pytest.raises(
+        UserError, match=f"^{name}: no .*{first.name} in .*data: put it .*cannot be downloaded .*network here"
+    ) as told:
+        open_data(name, "auto", root, tmp_path / "cache")
+    assert "\n" not in str(told.value)
+    assert fetched
+
+
+def test_unpacked_files_do_without_their_archive(tmp_path, monkeypatch, fetched):
+    root = tmp_path / "data"
+    (archive,) = make_official("cifar10", root, monkeypatch)
+    digest = open_data("cifar10", "auto", root, tmp_path / "cache").digest
+    archive.unlink()
+    assert open_data("cifar10", "auto", root, tmp_path / "another", download=False).digest == digest
+    (root / official.CIFAR10.base_folder / "test_part").write_bytes(b"damaged")
+    with pytest.raises(
+        UserError, match="cifar10: no cifar-10-python.tar.gz in .*, and cifar-10-batches-py/test_part is not whole"
+    ):
+        open_data("cifar10", "auto", root, tmp_path / "a third", download=False)
+    assert not fetched
+
+
+def test_damaged_unpacked_files_of_mnist_are_one_line(tmp_path, monkeypatch):
+    root = tmp_path / "data"
+    make_mnist(root, monkeypatch)
+    open_data("mnist", "auto", root, tmp_path / "cache", decoding=Decoding(grey=True))
+    for content in (b"", b"\0\0\x08\x03", bytes(100)):
+        (root / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(content)
+        with pytest.raises(UserError, match="^mnist in .*data cannot be read: "):
+            open_data("mnist", "auto", root, tmp_path / "another", decoding=Decoding(grey=True))
+
+
+@pytest.mark.parametrize("part", ["TRAIN32", "TEST32"])
+def test_labels_without_a_class_are_refused_in_either_set(tmp_path, monkeypatch, part):
+    images = random_images(10, 2)
+    images.labels[3] = 2
+    monkeypatch.setitem(globals(), part, images)
+    make_cifar(tmp_path / "data", monkeypatch, hundred=False)
+    where = part.removesuffix("32").lower()
+    with pytest.raises(UserError, match=f"label 2 in the {where} set of cifar10 in .*data lies outside the 2 classes"):
+        open_data("cifar10", "auto", tmp_path / "data", tmp_path / "cache")
+    assert not [entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]
+
+
+def test_mnist_in_its_official_files(tmp_path, monkeypatch):
+    sets = make_mnist(tmp_path / "data", monkeypatch)
+    data = open_data("mnist", "auto", tmp_path / "data", tmp_path / "cache", decoding=Decoding(grey=True))
+    assert np.array_equal(data.train.images, sets["train"].images)
+    assert data.test.labels.tolist() == sets["t10k"].labels.tolist()
+
+
+def test_svhn_in_its_official_files(tmp_path, monkeypatch):
+    make_svhn(tmp_path / "data", monkeypatch)
+    data = open_data("svhn", "auto", tmp_path / "data", tmp_path / "cache")
     assert np.array_equal(data.train.images, TRAIN32.images)
     assert np.array_equal(data.test.labels, TEST32.labels)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "mnist"])
+@pytest.mark.parametrize("name", OFFICIAL)
 def test_a_missing_official_archive_is_named_with_its_folder(tmp_path, name):
-    with pytest.raises(UserError, match=rf"{name}: no \S+ in .*data: put it there, set dataset.path"):
+    with pytest.raises(UserError, match=rf"{name}: no \S+.* in .*data: put it there, set dataset.path"):
         open_data(name, "torchvision", tmp_path / "data", tmp_path / "cache", download=False)
 
 

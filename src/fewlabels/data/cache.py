@@ -1,11 +1,13 @@
 """Decoded images on disk, memory-mapped: built once, shared by every run of the machine.
 
-A cache entry is a folder named by the content it was made from. It is built beside its final place and moved there in one
-rename, under a lock: two runs never build it twice at once, and a killed build leaves nothing that looks finished.
+A cache entry is a folder named by the content it was made from. It is built beside its final place, flushed to the disk and
+moved there in one rename, under a lock: two runs never build it twice at once, and a killed build, or a machine that loses
+its power, leaves nothing that looks finished. An entry that is damaged all the same is built again.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -17,9 +19,14 @@ import numpy as np
 from filelock import FileLock
 
 from fewlabels.data.images import ImageData, ImageSet, digest_of
+from fewlabels.files import write_text
 from fewlabels.types import UserError
 
 FORMAT = 1  # of an entry: part of its name
+CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
+# What reading a damaged entry raises: files that are missing, empty, cut short or not what they were; UserError: labels
+# without a class. That a file may not be read, or that the disk fails, is no damage to an entry that others may be using.
+DAMAGED = (ValueError, EOFError, KeyError, TypeError, FileNotFoundError, UserError)
 
 
 class CacheWriter:
@@ -27,16 +34,54 @@ class CacheWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Raises UserError where the disk has no room: a file that is mapped and grows beyond it would end the process."""
-        needed, free = math.prod(shape) * np.dtype(dtype).itemsize, shutil.disk_usage(self.folder).free
-        if needed > free:
-            raise UserError(
-                f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
-                f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
-            )
-        return np.lib.format.open_memmap(self.folder / f"{part}_{what}.npy", mode="w+", dtype=dtype, shape=shape)
+        """Raises UserError where the disk has no room.
+
+        The file's blocks are taken at once: a mapped file is sparse, and where the disk is full by the time that a page
+        of it is written, the process is killed without a word.
+        """
+        needed = math.prod(shape) * np.dtype(dtype).itemsize
+        if needed > shutil.disk_usage(self.folder).free:
+            raise self._no_room(part, what, needed)
+        file = self.folder / f"{part}_{what}.npy"
+        try:
+            array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+            _allocate(file)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise self._no_room(part, what, needed) from error
+            raise
+        self._arrays.append(array)
+        return array
+
+    def flush(self) -> None:
+        """Everything written so far is on the disk when this returns: a rename may reach it before the pages do."""
+        while self._arrays:
+            self._arrays.pop().flush()
+        for file in self.folder.iterdir():
+            with file.open("r+b") as opened:
+                os.fsync(opened.fileno())
+
+    def _no_room(self, part: str, what: str, needed: int) -> UserError:
+        free = shutil.disk_usage(self.folder).free
+        return UserError(
+            f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
+            f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
+        )
+
+
+def _allocate(file: Path) -> None:
+    """Take the blocks of a sparse file from the disk, where the platform can."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with file.open("r+b") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            if error.errno not in CANNOT_ALLOCATE:
+                raise
 
 
 def default_cache_dir() -> Path:
@@ -57,13 +102,17 @@ def cached(root: Path, key: str, build: Callable[[CacheWriter], tuple[str, ...]]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{final.name}.lock"):
-            if not (final / "meta.json").exists():
+            try:
+                return _open(final)
+            except DAMAGED:  # or not there
+                if final.exists():
+                    shutil.rmtree(final)
                 _build(root, final, build)
+                return _open(final)
     except OSError as error:
         raise UserError(
             f"cannot write the image cache {root}: {error.strerror or error}; set cache_dir= or FEWLABELS_CACHE"
         ) from error
-    return _open(final)
 
 
 def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ...]]) -> None:
@@ -71,10 +120,12 @@ def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ..
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed build left; we hold the lock
     scratch.mkdir()
     try:
-        classes = build(CacheWriter(scratch))
+        writer = CacheWriter(scratch)
+        classes = build(writer)
+        writer.flush()
         train, test = _read_arrays(scratch)
-        meta = {"classes": list(classes), "digest": digest_of(train, test, classes)}
-        (scratch / "meta.json").write_text(json.dumps(meta))
+        data = ImageData(train, test, classes, digest_of(train, test, classes))  # which checks the labels
+        write_text(scratch / "meta.json", json.dumps({"classes": list(data.classes), "digest": data.digest}))
         os.rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,37 +1,28 @@
-"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip.
-
-Members of an archive are read into memory and never written to disk, so an archive cannot write outside its place.
-"""
+"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import os
-import tarfile
-import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from fewlabels.data import archives
 from fewlabels.data.cache import CacheWriter
 from fewlabels.data.splits import stable_order
 from fewlabels.types import UserError
 
-ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 PARTS = ("train", "test", "val")  # val/ is the test set where there is no test/
-MAX_MEMBER_BYTES = 256 * 2**20
-MAX_MEMBERS = 20_000_000
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+MAX_PIXELS = 50_000_000  # of one image; Pillow warns of 89 million, and stops at 179 million
+MAX_AHEAD_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True)
@@ -49,30 +40,28 @@ def _is_image(name: str) -> bool:
     return path.suffix.lower() in IMAGES and not path.name.startswith(".")  # "._x.png": what macOS adds to a zip
 
 
-def is_archive(path: Path) -> bool:
-    return path.name.endswith(ARCHIVES)
-
-
 def content_key(path: Path, decoding: Decoding) -> str:
     """Names the cache entry: an archive by its SHA-256, a tree by its files' names, sizes and times."""
     sha = hashlib.sha256()
-    if path.is_file():
-        with path.open("rb") as archive:
-            sha.update(hashlib.file_digest(archive, "sha256").digest())
-    else:
-        for name, file in _tree_files(path):
-            stat = file.stat()
-            sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+    with archives.readable(path):
+        if path.is_file():
+            with path.open("rb") as archive:
+                sha.update(hashlib.file_digest(archive, "sha256").digest())
+        else:
+            for name, file in archives.tree_files(path):
+                stat = file.stat()
+                sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
     sha.update(repr(decoding).encode())
     return f"folder-{sha.hexdigest()[:32]}"
 
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
-    places, classes = _layout([name for name in _member_names(path) if _is_image(name)], decoding, path)
+    places, classes = _layout([name for name in archives.member_names(path) if _is_image(name)], decoding, path)
     arrays: dict[str, np.ndarray] = {}
+    missing = set(places)
     counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
-    for name, image in _decoded(_members(path, places), decoding, path):
+    for name, image in _decoded(archives.members(path, places), decoding, path):
         part, position, _ = places[name]
         if not arrays:
             arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
@@ -83,6 +72,11 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
                 f"image {name} in {path} is {size} pixels where others are {first}: set dataset.image_size to resize all"
             )
         arrays[part][position] = image
+        missing.discard(name)
+    if missing:
+        raise UserError(
+            f"{path} changed while it was read: {len(missing)} images, {min(missing)} among them, were gone: run it again"
+        )
     for part, count in counts.items():
         labels = writer.array(part, "labels", (count,), "<i8")
         for place_part, position, label in places.values():
@@ -128,88 +122,51 @@ def _layout(names: list[str], decoding: Decoding, path: Path) -> tuple[dict[str,
     return places, classes
 
 
-def _decoded(members: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of images ahead."""
+def _decoded(files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded."""
 
-    def decode(member: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-        return member[0], _decode(member[1], member[0], decoding, path)
+    def decode(file: tuple[str, bytes]) -> tuple[str, np.ndarray]:
+        return file[0], _decode(file[1], file[0], decoding, path)
 
-    members = iter(members)
+    files = iter(files)
+    decoded_bytes = MAX_AHEAD_BYTES  # what one image will take: unknown, so the first is decoded alone
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(members, 512)):
-            yield from pool.map(decode, chunk)
+        while chunk := _chunk(files, decoded_bytes):
+            for name, image in pool.map(decode, chunk):
+                decoded_bytes = image.nbytes
+                yield name, image
+
+
+def _chunk(files: Iterator[tuple[str, bytes]], decoded_bytes: int) -> list[tuple[str, bytes]]:
+    chunk: list[tuple[str, bytes]] = []
+    ahead = 0
+    while len(chunk) < 512 and ahead < MAX_AHEAD_BYTES and (file := next(files, None)):
+        chunk.append(file)
+        ahead += max(len(file[1]), decoded_bytes)
+    return chunk
 
 
 def _decode(content: bytes, name: str, decoding: Decoding, path: Path) -> np.ndarray:
     """One image as uint8 ``[H, W, C]``; resized (shorter side, then the centre) where a size is asked for."""
     try:
-        image = Image.open(io.BytesIO(content)).convert("L" if decoding.grey else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        opened = Image.open(io.BytesIO(content))
+        _check_pixels(*opened.size)
+        image = opened.convert("L" if decoding.grey else "RGB")
+        if decoding.size is not None and image.size != (decoding.size, decoding.size):
+            size = decoding.size
+            scale = size / min(image.size)
+            width, height = (max(size, round(side * scale)) for side in image.size)
+            _check_pixels(width, height)  # of a long, narrow image
+            image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+            left, top = (width - size) // 2, (height - size) // 2
+            image = image.crop((left, top, left + size, top + size))
+        array = np.asarray(image)
+    # Of a damaged image Pillow's decoders raise whatever its bytes lead to: struct.error, IndexError, KeyError, TypeError...
+    except Exception as error:
         raise UserError(f"cannot read the image {name} in {path}: {error}") from error
-    if decoding.size is not None and image.size != (decoding.size, decoding.size):
-        size = decoding.size
-        scale = size / min(image.size)
-        width, height = (max(size, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-        left, top = (width - size) // 2, (height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    array = np.asarray(image)
     return array[:, :, None] if decoding.grey else array
 
 
-def _tree_files(path: Path) -> list[tuple[str, Path]]:
-    files = ((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    return sorted(files)
-
-
-def _member_names(path: Path) -> list[str]:
-    if path.is_dir():
-        return [name for name, _ in _tree_files(path)]
-    names: list[str] = []
-    try:
-        if path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if len(names) > MAX_MEMBERS:
-                        break
-                    if member.isfile():
-                        names.append(member.name)
-    except BROKEN as error:
-        raise UserError(f"cannot read the archive {path}: {error}") from error
-    if len(names) > MAX_MEMBERS:
-        raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files: over the limit")
-    return names
-
-
-def _members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read."""
-    name = ""
-    try:
-        if path.is_dir():
-            for name, file in _tree_files(path):
-                if name in wanted:
-                    yield name, file.read_bytes()
-        elif path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    name = info.filename
-                    if name in wanted:
-                        _check_size(name, info.file_size, path)
-                        yield name, archive.read(info)
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    name = member.name
-                    if name in wanted and member.isfile():
-                        _check_size(name, member.size, path)
-                        yield name, archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (*BROKEN, RuntimeError) as error:  # RuntimeError: an encrypted zip
-        raise UserError(f"cannot read {name} in {path}: {error}") from error
-
-
-def _check_size(name: str, size: int, path: Path) -> None:
-    if size > MAX_MEMBER_BYTES:
-        raise UserError(f"{name} in {path} is {size:,} bytes: over the limit of {MAX_MEMBER_BYTES:,} for one image")
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels are over the limit of {MAX_PIXELS:,}: shrink it or leave it out")

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fewlabels.types import UserError
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -28,6 +30,11 @@ class ImageData:
     classes: tuple[str, ...]
     digest: str
 
+    def __post_init__(self) -> None:
+        """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""
+        check_labels(self.train.labels, len(self.classes), "the training set")
+        check_labels(self.test.labels, len(self.classes), "the test set")
+
     @property
     def image_size(self) -> tuple[int, int]:
         return self.train.images.shape[1], self.train.images.shape[2]
@@ -35,6 +42,12 @@ class ImageData:
     @property
     def channels(self) -> int:
         return self.train.images.shape[3]
+
+
+def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
+    outside = labels[(labels < 0) | (labels >= classes)]
+    if len(outside):
+        raise UserError(f"label {outside[0]} in {where} lies outside the {classes} classes")
 
 
 def digest_of(train: ImageSet, test: ImageSet, classes: tuple[str, ...]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 from torchvision import datasets as official
 
 from fewlabels.data import folder
+from fewlabels.data.archives import ARCHIVES, is_archive, readable
 from fewlabels.data.cache import CacheWriter, cached
-from fewlabels.data.images import ImageData, ImageSet, digest_of
+from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
 from fewlabels.types import UserError
 
 DIGITS = tuple(map(str, range(10)))
@@ -41,7 +42,7 @@ def open_data(
         source: one of :data:`SOURCES`; ``auto`` looks into ``path`` for an official archive, then for an
             image folder or an archive of one called ``name``.
         path: the data root, or the image folder or archive itself.
-        download: fetch an official archive that is not there (its checksum is verified).
+        download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
@@ -50,14 +51,15 @@ def open_data(
         raise UserError(f"dataset.source={source} is none of {', '.join(SOURCES)}")
     if source == "digits":
         return _digits()
-    if source == "auto":
-        source, path = _find(name, path)
+    with readable(path):
+        if source == "auto":
+            source, path = _find(name, path)
+        if source == "folder":
+            path = _find_folder(name, path)
+        elif source == "imagenet" and not ((path / "train").is_dir() and (path / "val").is_dir()):
+            raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
     if source == "torchvision":
         return _official(name, path, cache_dir, download)
-    if source == "folder":
-        path = _find_folder(name, path)
-    elif not (path / "train").is_dir() or not (path / "val").is_dir():
-        raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
     key = folder.content_key(path, decoding)
     return cached(cache_dir, key, lambda writer: folder.build(path, decoding, writer))
 
@@ -86,9 +88,9 @@ def _find(name: str, path: Path) -> tuple[str, Path]:
 
 
 def _folder_candidates(name: str, path: Path) -> list[Path]:
-    if path.is_file() and folder.is_archive(path):
+    if path.is_file() and is_archive(path):
         return [path]
-    found = [path / f"{name}{ending}" for ending in folder.ARCHIVES if (path / f"{name}{ending}").is_file()]
+    found = [path / f"{name}{ending}" for ending in ARCHIVES if (path / f"{name}{ending}").is_file()]
     if (path / "train").is_dir():
         found.insert(0, path)
     elif (path / name / "train").is_dir():
@@ -101,7 +103,7 @@ def _find_folder(name: str, path: Path) -> Path:
     if found:
         return found[0]
     if path.is_file():
-        raise UserError(f"{path} is not an image archive ({', '.join(folder.ARCHIVES)}): set dataset.path")
+        raise UserError(f"{path} is not an image archive ({', '.join(ARCHIVES)}): set dataset.path")
     if not path.exists():
         raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
     raise UserError(
@@ -113,19 +115,13 @@ def _official(name: str, root: Path, cache_dir: Path, download: bool) -> ImageDa
     if name not in OFFICIAL_FILES:
         known = ", ".join(OFFICIAL_FILES)
         raise UserError(f"dataset.source=torchvision knows {known}, not {name!r}: use dataset.source=folder")
-    present = any((root / file).exists() for file in OFFICIAL_FILES[name])
-    missing = (
-        f"{name}: no {OFFICIAL_FILES[name][0]} in {root}: put it there, set dataset.path to where it lies"
-        f"{'' if download else ', or dataset.download=true'}"
-    )
-    if not present and not download:
-        raise UserError(missing)
     key = f"{name}-{hashlib.sha256(repr(_checksums(name)).encode()).hexdigest()[:32]}"
 
     def build(writer: CacheWriter) -> tuple[str, ...]:
         classes: tuple[str, ...] = ()
         for part in ("train", "test"):
-            images, labels, classes = _load_official(name, root, part == "train", missing)
+            images, labels, classes = _load_official(name, root, part == "train", download)
+            check_labels(labels, len(classes), f"the {part} set of {name} in {root}")
             writer.array(part, "images", images.shape, "u1")[:] = images
             writer.array(part, "labels", labels.shape, "<i8")[:] = labels
         return classes
@@ -143,9 +139,48 @@ def _checksums(name: str) -> list[object]:
     return [official.SVHN.split_list["train"], official.SVHN.split_list["test"]]
 
 
-def _load_official(name: str, root: Path, train: bool, missing: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def _official_files(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str | None]]]:
+    """The official archives, and what torchvision takes in their place once it has unpacked them; with their MD5 sums."""
+    if name in ("cifar10", "cifar100"):
+        cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
+        unpacked = [(f"{cls.base_folder}/{file}", md5) for file, md5 in (*cls.train_list, *cls.test_list)]
+        return [(cls.filename, cls.tgz_md5)], unpacked
+    if name == "mnist":
+        archives = [(f"MNIST/raw/{file}", md5) for file, md5 in official.MNIST.resources]
+        return archives, [(file.removesuffix(".gz"), None) for file, _ in archives]
+    return [tuple(official.SVHN.split_list[part][1:]) for part in ("train", "test")], []
+
+
+def _lacking(name: str, root: Path) -> str:
+    """What torchvision would have to fetch, in words; "" where it has all. UserError for an archive that is damaged."""
+    archives, unpacked = _official_files(name)
+    with readable(root):
+        bad = [file for file, md5 in unpacked if not _is_whole(root / file, md5)]
+        if unpacked and not bad:
+            return ""
+        for file, md5 in archives:
+            if (root / file).is_file() and not _is_whole(root / file, md5):
+                raise UserError(f"{name}: {root / file} is there, but its checksum is wrong: remove it or download it again")
+        absent = ", ".join(file for file, _ in archives if not (root / file).is_file())
+        some = len(bad) < len(unpacked)  # else they were never there
+        return f"no {absent} in {root}{f', and {bad[0]} is not whole' if some else ''}" if absent else ""
+
+
+def _is_whole(path: Path, md5: str | None) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return md5 is None or hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
+
+
+def _load_official(name: str, root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Images ``[N, H, W, C]`` uint8, labels ``[N]`` and class names, through torchvision."""
-    # torchvision extracts an archive that it finds, and verifies its MD5, only when it is asked to download.
+    lacking = _lacking(name, root)
+    missing = f"{name}: {lacking}: put it there, set dataset.path to where it lies"
+    if lacking and not download:
+        raise UserError(f"{missing}, or dataset.download=true")
+    # torchvision unpacks an archive that it finds, and verifies its MD5, only when it is asked to download. It fetches
+    # nothing where nothing is lacking.
     try:
         if name == "svhn":  # "extra" is not used: Balestriero et al. take the 73,257 training images
             svhn = official.SVHN(str(root), split="train" if train else "test", download=True)
@@ -156,7 +191,9 @@ def _load_official(name: str, root: Path, train: bool, missing: str) -> tuple[np
         cls = official.CIFAR10 if name == "cifar10" else official.CIFAR100
         cifar = cls(str(root), train=train, download=True)
         return cifar.data, np.asarray(cifar.targets, dtype=np.int64), tuple(cifar.classes)
-    except (URLError, TimeoutError, ConnectionError) as error:
-        raise UserError(f"{missing}; it cannot be downloaded ({getattr(error, 'reason', error)})") from error
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        raise UserError(f"{name} in {root} cannot be read, or its checksum is wrong: {error}") from error
+    # MNIST's unpacked files have no checksum: of damaged ones torchvision raises AssertionError and KeyError as well.
+    except (OSError, HTTPException, RuntimeError, EOFError, ValueError, AssertionError, LookupError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        if lacking:
+            raise UserError(f"{missing}; it cannot be downloaded ({reason})") from error
+        raise UserError(f"{name} in {root} cannot be read: {reason or type(error).__name__}") from error
