@@ -6,7 +6,7 @@ from fewlabels.report.__main__ import build_report
 from fewlabels.report.claims import judge
 from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
-from fewlabels.report.reported import Beats, BestAmong, CurveFlattens, Derived, Trend
+from fewlabels.report.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
 from fewlabels.report.tables import grid, html_table, markdown
 from tests.report.helpers import finished, write_tables
 
@@ -141,6 +141,18 @@ def test_a_curve_flattens_when_its_last_epoch_by_its_first_falls_from_row_to_row
     assert seeds.lines == ["last / first epoch of kmeans, x: a 3.00 ± 1.41 (n = 2) → b 1.00 (n = 1): seen"]
     assert judged(claim, runs, "proxy").verdict == "not yet tried"
     assert judged(claim, [curve("a", 1.0), curve("b", 0.0, 1.0), curve("c", None, None)]).verdict == "not yet tried"
+
+
+def test_a_curve_turns_where_it_ends_above_its_beginning_in_some_rows_and_below_it_in_others():
+    claim = CurveTurns("it turns", "kmeans", ["a"], ["b", "c"], "x")
+    runs = [curve("a", 1.0, 0.5, 2.0), curve("b", 2.0, 3.0, 1.0), curve("c", 1.0, 2.0)]
+    assert judged(claim, runs).verdict == "seen in 2 of 3"
+    assert judged(claim, runs).lines == [
+        "last / first epoch of kmeans, x: a 2.00 (n = 1): seen",
+        "last / first epoch of kmeans, x: b 0.5000 (n = 1): seen",
+        "last / first epoch of kmeans, x: c 2.00 (n = 1): not seen",
+    ]
+    assert judged(claim, runs[:1]).verdict == "seen (2 of 3 not yet tried)"
 
 
 CONF = """

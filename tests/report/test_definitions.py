@@ -82,6 +82,7 @@ BEATS = {"says": "s", "kind": "beats", "metric": "test_error", "pairs": [["a", "
 TREND = {"says": "s", "kind": "trend", "metric": "test_error", "rows": ["a", "b"], "direction": "rises"}
 BEST = {"says": "s", "kind": "best_among", "metric": "test_error", "rows": ["a"]}
 FLAT = {"says": "s", "kind": "curve_flattens", "term": "t", "rows": ["a", "b"], "column": "x"}
+TURN = {"says": "s", "kind": "curve_turns", "term": "t", "rises": ["a"], "falls": ["b"], "column": "x"}
 SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value": 1.0}
 
 
@@ -152,6 +153,8 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
         ({"claims": [BEST | {"rows": ["a", "b", "c"]}]}, "names every row of the table: none is left to compete"),
         ({"claims": [FLAT | {"column": "z"}]}, r"table.claims\[0\].column: there is no column 'z'"),
         ({"claims": [FLAT | {"rows": ["a"]}]}, r"table.claims\[0\].rows must hold at least 2"),
+        ({"claims": [TURN | {"column": "z"}]}, r"table.claims\[0\].column: there is no column 'z'"),
+        ({"claims": [TURN | {"falls": ["zz"]}]}, r"table.claims\[0\].rises and falls: there is no row 'zz'"),
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(changes, message, tmp_path):

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.definitions import TableDefinition
-from fewlabels.report.reported import Beats, BestAmong, Claim, CurveFlattens, Trend, lower_is_better
+from fewlabels.report.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, Trend, lower_is_better
 
 SEEN, NOT_SEEN, WITHIN, UNTRIED = "seen", "not seen", "within the spread", "not yet tried"
 
@@ -67,6 +67,11 @@ def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -
     if isinstance(claim, CurveFlattens):
         growths = {row: _growth(claim, table, results, scale, row) for row in claim.rows}
         return _steps(growths, True, f"last / first epoch of {claim.term}, {claim.column}: ")
+    if isinstance(claim, CurveTurns):
+        ones = Cell([1.0])
+        growths = {row: _growth(claim, table, results, scale, row) for row in (*claim.rises, *claim.falls)}
+        where = f"last / first epoch of {claim.term}, {claim.column}: "
+        return [_better(cell, ones, row in claim.falls, f"{where}{row} {cell}") for row, cell in growths.items()]
     cases = []
     for column in claim.columns or table.columns:
         cells = {row: results.cell(table, scale, row, column, claim.metric) for row in table.all_rows}
@@ -118,7 +123,7 @@ def _best_among(claim: BestAmong, cells: dict[str, Cell], where: str) -> Case:
     return replace(case, figures=f"{figures}, {missing} rows {UNTRIED}", partial=True) if missing else case
 
 
-def _growth(claim: CurveFlattens, table: TableDefinition, results: Results, scale: str, row: str) -> Cell:
+def _growth(claim: CurveFlattens | CurveTurns, table: TableDefinition, results: Results, scale: str, row: str) -> Cell:
     """The term's mean over the last epoch by its mean over the first, a value a run."""
     values = []
     for run in results.agreeing(table.id, scale, row, claim.column):

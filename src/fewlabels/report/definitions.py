@@ -16,6 +16,7 @@ from fewlabels.report.reported import (
     BestAmong,
     Claim,
     CurveFlattens,
+    CurveTurns,
     Derived,
     Quoted,
     TableDefinition,
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Claim]] = {
     "trend": Trend,
     "best_among": BestAmong,
     "curve_flattens": CurveFlattens,
+    "curve_turns": CurveTurns,
 }
 # Every metric that a record may hold.
 METRICS = set(record.summarise([{"test_accuracy": 0.0, "validation_accuracy": 0.0, "map_area": 0.0}]))
@@ -158,6 +160,10 @@ def _check_reported(entry: Any, table: TableDefinition, where: str) -> None:
 
 
 def _check_claim(claim: Claim, table: TableDefinition, where: str) -> None:
+    if isinstance(claim, CurveTurns):
+        _check(claim.column, table.columns, f"{where}.column", "column")
+        _check_all([*claim.rises, *claim.falls], table.rows, f"{where}.rises and falls", "row", least=1)
+        return
     if isinstance(claim, CurveFlattens):
         _check(claim.column, table.columns, f"{where}.column", "column")
         _check_all(claim.rows, table.rows, f"{where}.rows", "row")

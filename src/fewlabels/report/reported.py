@@ -122,7 +122,18 @@ class CurveFlattens:
     column: str
 
 
-Claim = Beats | Trend | BestAmong | CurveFlattens
+@dataclass(frozen=True)
+class CurveTurns:
+    """A loss term ends above its first epoch in the rows ``rises``, and below it in the rows ``falls``."""
+
+    says: str
+    term: str
+    rises: list[str]
+    falls: list[str]
+    column: str
+
+
+Claim = Beats | Trend | BestAmong | CurveFlattens | CurveTurns
 
 
 @dataclass(frozen=True)
