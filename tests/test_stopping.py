@@ -116,6 +116,8 @@ def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
     monkeypatch.setattr(stopping.signal, "signal", lambda *_: None)
     command.begin_sweep(["hydra/launcher=joblib", "hydra.launcher.n_jobs=1"])  # one job at a time runs here
     command.install()
+    assert os.environ["FEWLABELS_SWEEP"] == str(os.getpid())
+    monkeypatch.setenv("FEWLABELS_SWEEP", str(os.getppid()))
     worker.install()
     worker.check()
     monkeypatch.setattr(os, "getppid", lambda: -1)
@@ -143,3 +145,27 @@ def test_a_signal_ends_a_parallel_sweep_at_checkpoints(number, all_of_them, tmp_
     steps = [checkpoint.read(p)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
     assert len(steps) == 2
     assert min(steps) > 0
+
+
+def test_the_workers_of_a_killed_sweep_save_and_end(tmp_path):
+    line = [sys.executable, "-m", "fewlabels.train", *RUN, *QUICK, "batch.steps=20000", f"output_root={tmp_path}"]
+    line += ["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "-m"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(line, env=environment, stderr=said, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(2)
+    process.kill()
+    process.wait()
+    while running(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not running(process.pid)
+    assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2, (tmp_path / "said").read_text()
+
+
+def running(session):
+    """Training processes of a session; loky's own helpers go when they please."""
+    found = subprocess.run(["ps", "-ww", "-o", "args=", "-s", str(session)], capture_output=True, text=True).stdout
+    return [line for line in found.splitlines() if "popen_loky_posix" in line]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+SWEEP = "FEWLABELS_SWEEP"  # the process of a parallel sweep, for its workers
 BUDGET_SPENT = 75  # the exit code that says "try again later"
 DEADLINE = "FEWLABELS_DEADLINE"  # seconds since 1970; shared by the runs of a sweep, which its workers inherit
 
@@ -50,10 +51,11 @@ class Stopper:
                     os.environ[DEADLINE] = str(time.time() + 60 * float(value))
             if key == "hydra/launcher" and value == "joblib":
                 self._take_over(self._pass_on)
+                os.environ[SWEEP] = str(os.getpid())
 
     def install(self) -> None:
         """Take over both signals (only the main thread may); as a worker, keep an eye on the process of the sweep."""
-        self._parent = None if self._is_command else os.getppid()
+        self._parent = None if self._is_command or SWEEP not in os.environ else int(os.environ[SWEEP])
         if threading.current_thread() is threading.main_thread():
             self._take_over(self._received)
 
@@ -96,8 +98,13 @@ class Stopper:
         deadline = os.environ.get(DEADLINE)
         if deadline is not None and time.time() + 1.5 * self._longest >= float(deadline):
             raise Stopped("the time budget is spent", BUDGET_SPENT)
-        if self._parent not in (None, os.getppid()):
+        if self.orphaned:
             raise Stopped("the sweep that started this run is gone", BUDGET_SPENT)
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether this is a worker whose sweep is gone: nobody is left to send it home."""
+        return self._parent not in (None, os.getppid())
 
 
 stopper = Stopper()

@@ -7,6 +7,7 @@ python -m fewlabels.train search=tpe method=entropy 'search.space={method.alpha:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -103,6 +104,8 @@ def _one(cfg: Config) -> None:
         else:
             run(cfg)
     except (UserError, Stopped) as error:
+        if stopper.orphaned:
+            os._exit(complain(error))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra says which cell it was, goes on with the others, and fails at the end
         raise SystemExit(complain(error)) from None
