@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from fewlabels.data.images import ImageData, ImageSet, digest_of
+from fewlabels.paths import expanded
 from fewlabels.types import UserError
 
 FORMAT = 1  # of an entry: part of its name
@@ -42,7 +43,7 @@ class CacheWriter:
 def default_cache_dir() -> Path:
     """``$FEWLABELS_CACHE``, else the user's cache folder."""
     if os.environ.get("FEWLABELS_CACHE"):
-        return Path(os.environ["FEWLABELS_CACHE"])
+        return expanded(os.environ["FEWLABELS_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fewlabels"
 
