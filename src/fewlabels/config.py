@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
@@ -244,7 +245,9 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         if key == "_target_":
             continue
         if key not in allowed:
-            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed)}")
+            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+            hint = f"; did you mean {group}.{near[0]}?" if near else ""
+            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
         _check_type(f"{group}.{key}", value, allowed[key].default)
     return cls
 
