@@ -44,7 +44,7 @@ def run(cfg: Config) -> RunRecord:
     try:
         info.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(info.folder / ".lock", timeout=0):
-            if path.exists() and (old := record.read(path)).status == "finished":
+            if (old := record.finished(path)) is not None:
                 print(f"{info.folder}: finished already, {record.headline(old.metrics)}", file=sys.stderr)
                 record.add_decisions(old, info.config["decisions"], path)
                 return old
