@@ -20,8 +20,7 @@ PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
 def publish(root: Path, tables: list[str]) -> list[Path]:
     """The folders written below ``root/published``."""
     written = []
-    for path in sorted(root.glob("*/*/record.json")):
-        found = record.read(path)
+    for path, found in record.read_all(sorted(root.glob("*/*/record.json"))):
         if path.parts[len(root.parts)] == "published" or found.status != "finished" or found.table is None:
             continue
         if tables and found.table not in tables:
@@ -29,7 +28,7 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         found.config |= {
             key: value for key, value in PLACES.items() if key in found.config and found.config[key] is not None
         }
-        found.config["dataset"]["path"] = "data"
+        found.config["dataset"] = {**found.config.get("dataset", {}), "path": "data"}
         found.config["tracking"] = {}
         target = root / "published" / found.table / path.parent.name
         target.mkdir(parents=True, exist_ok=True)

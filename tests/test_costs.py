@@ -54,6 +54,18 @@ def test_the_listing_measures_once_and_counts_what_is_done(tmp_path, monkeypatch
     assert costs.listing(tmp_path, ["proxy"], "demo") == text
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": [1]}', '{"a": [1, "x"]}', "\xff"])
+def test_damaged_costs_are_measured_again(content, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "costs.json"
+    path.write_text(content, "latin-1")
+    monkeypatch.setattr(costs, "_measure", lambda cfg: (1.0, 1.0))
+    assert "the rest would take" in costs.listing(tmp_path, ["proxy"], "demo")
+    assert capsys.readouterr().err.startswith(f"fewlabels: {path} is damaged (")
+    assert len(json.loads(path.read_text())) == 5
+    costs.listing(tmp_path, ["proxy"], "demo")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (600, "10 min"), (9000, "2.5 h"), (1e6, "12 d")])
 def test_seconds_for_people(seconds, said):
     assert costs.human(seconds) == f"about {said}"

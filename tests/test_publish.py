@@ -41,3 +41,11 @@ def test_finished_cells_alone_and_no_places(tmp_path):
     assert "somewhere" not in (root / "published" / "demo" / "one" / "record.json").read_text()
     assert len(publish.publish(root, [])) == 3  # again: what is published already is no run of its own
     assert len(Results(read_records(root)).of_table("demo")) == 2
+
+
+def test_a_bad_record_hides_no_other(tmp_path, capsys):
+    root = tmp_path / "outputs"
+    (leave(root, "a", "demo") / "record.json").write_text("{")
+    leave(root, "b", "demo")
+    assert [p.name for p in publish.publish(root, [])] == ["b"]
+    assert capsys.readouterr().err.startswith(f"fewlabels: left out: cannot read the record {root / 'demo' / 'a'}")

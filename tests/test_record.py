@@ -6,6 +6,9 @@ import math
 import pytest
 
 from fewlabels import record
+from fewlabels.report.collect import read_records
+from fewlabels.train import run
+from fewlabels.transfer import find_start
 from fewlabels.types import RunRecord, UserError
 
 
@@ -56,8 +59,43 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"schema": 99}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "config": []}', "\xff"])
 def test_files_that_are_no_records_are_refused(tmp_path, content):
-    (tmp_path / "record.json").write_text(content)
+    (tmp_path / "record.json").write_text(content, "latin-1")
     with pytest.raises(UserError, match="record"):
         record.read(tmp_path / "record.json")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"schema": 1, "sta', b"\xff"])
+def test_a_run_whose_record_is_damaged_says_how_to_go_on(content, configure, tmp_path):
+    whole = run(configure("debug=tiny"))
+    (path,) = (tmp_path / "out" / "runs").glob("*/record.json")
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read the record .*: remove it; the checkpoint beside it goes on$"):
+        run(configure("debug=tiny"))
+    path.unlink()
+    again = run(configure("debug=tiny"))
+    assert (again.metrics, again.curve) == (whole.metrics, whole.curve)
+    path.write_bytes(content)
+    path.with_name("checkpoint.pt").unlink()
+    with pytest.raises(UserError, match=r"remove it; there is no checkpoint beside it, and the run starts again$"):
+        run(configure("debug=tiny"))
+    path.write_text('{"schema": 2}')  # of a later version: not to be removed
+    with pytest.raises(UserError, match=r"is no record of schema 1$"):
+        run(configure("debug=tiny"))
+
+
+def test_a_bad_record_hides_no_other(configure, tmp_path, capsys):
+    folder = tmp_path / "out" / "demo"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    (folder / "a" / "record.json").touch()
+    good = RunRecord(status="finished", table="demo", row="r", column="c", fingerprint="good")
+    record.write(good, folder / "b" / "record.json")
+    said = f"fewlabels: left out: cannot read the record {folder / 'a' / 'record.json'}: it is empty\n"
+    assert [found.fingerprint for found in read_records(tmp_path / "out")] == ["good"]
+    assert capsys.readouterr().err == said
+    start = find_start(configure("init_from={table: demo, row: r, column: c}"))
+    assert start is not None
+    assert start.record.fingerprint == "good"
+    assert capsys.readouterr().err == said

@@ -13,6 +13,7 @@ import torch
 
 from fewlabels import checkpoint
 from fewlabels import loop as loop_module
+from fewlabels.paths import conf_dir
 from fewlabels.train import run
 
 METHODS = {
@@ -74,6 +75,11 @@ def assert_same(a: object, b: object, path: str = "") -> None:
             assert_same(x, y, f"{path}[{i}]")
     else:
         assert a == b, path
+
+
+def test_every_method_is_killed():
+    killed = {option for name in METHODS for option in overrides(name) if option.startswith("method=")}
+    assert killed == {f"method={file.stem}" for file in (conf_dir() / "method").glob("*.yaml")}
 
 
 @pytest.mark.parametrize("name", [*METHODS, "fixmatch@bf16"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from fewlabels.gallery import Gallery
 from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.paths import expanded
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
 from fewlabels.tracking.base import RunInfo
@@ -37,8 +37,8 @@ def open_images(cfg: Config) -> ImageData:
     dataset = cfg.dataset
     drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
     decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
-    cache = Path(cfg.cache_dir).expanduser() if cfg.cache_dir else default_cache_dir()
-    path = Path(dataset.path).expanduser()
+    cache = expanded(cfg.cache_dir) if cfg.cache_dir else default_cache_dir()
+    path = expanded(dataset.path)
     data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
     if len(dataset.mean) != data.channels:
         raise UserError(
@@ -88,7 +88,7 @@ def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, star
     name = f"{method}-{model.name}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
     table = cfg.table["id"] if cfg.table else None
     row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
-    folder = Path(cfg.output_root).expanduser() / (table or "runs") / name
+    folder = expanded(cfg.output_root) / (table or "runs") / name
     return RunInfo(name, folder, resolved(cfg), table, row, column, identity, _epochs(cfg))
 
 

@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from fewlabels.config import Config, SearchConfig
 from fewlabels.paths import conf_dir
@@ -20,6 +22,7 @@ from fewlabels.stopping import Stopped
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1
+MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
 def guarded(function: Callable[[], Any]) -> int:
@@ -30,28 +33,37 @@ def guarded(function: Callable[[], Any]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # so that Hydra hands its errors to us
     try:
         function()
-    except (UserError, Stopped, HydraException, OmegaConfBaseException) as error:
-        return complain(error)
     except KeyboardInterrupt:
         print("fewlabels: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     except AssertionError as error:
         if "Unexpected type for root" in str(error):  # OmegaConf's words for a key below search, which is null
             return complain(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
-        traceback.print_exc()
-        return BUG
-    except Exception:
-        traceback.print_exc()
-        return BUG
+        return complain(error)
+    except Exception as error:
+        if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which need not be installed
+            return complain(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))
+        return complain(error)
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
 
 
-def complain(error: BaseException) -> int:
-    """Say what is wrong in one line; returns the exit code."""
-    print(f"fewlabels: {explain(error)}", file=sys.stderr)
-    return error.code if isinstance(error, Stopped) else USER_MISTAKE
+def complain(error: BaseException, where: str = "") -> int:
+    """Say what is wrong: in one line, where it is no bug; returns the exit code. ``where`` names the cell of a sweep."""
+    code = exit_code(error)
+    trace = "".join(traceback.format_exception(error)) if code == BUG else ""
+    if not trace or where:
+        trace += f"fewlabels: {where}{explain(error)}\n"
+    print(trace, end="", file=sys.stderr, flush=True)  # at once: other workers write there too
+    return code
+
+
+def exit_code(error: BaseException) -> int:
+    """A stopped run's own; else whether it is for the user to mend, as what the disk refuses is, or for us."""
+    if isinstance(error, Stopped):
+        return error.code
+    return USER_MISTAKE if isinstance(error, MISTAKES) else BUG
 
 
 def explain(error: BaseException) -> str:
@@ -63,23 +75,46 @@ def explain(error: BaseException) -> str:
             return str(cause)
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's for a file that is not there is both
+        place = f" {error.filename}" if error.filename else ""
+        return f"cannot read or write{place}: {error.strerror or error}; look at output_root, cache_dir and dataset.path"
+    if exit_code(error) == BUG:
+        return " ".join(f"{type(error).__name__}: {error}".split())
     text = "\n".join(causes)
-    if match := re.search(r"(?:Could not find|In '[^']*': Could not find|Could not load) '([\w/]+)/([^'/]+)'", text):
+    return _in_file(text) + (_translated(text) or " ".join(causes[0].split()) or type(error).__name__)
+
+
+def _translated(text: str) -> str | None:
+    """What Hydra and OmegaConf say of a name or a value, in our words."""
+    if match := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^'/]+)'", text):
         group, option = match.groups()
-        return f"{group}={option}: there is no such {group}{_nearest(option, _options(group))}"
+        there = set(re.findall(r"^\t([\w-]+)$", text, re.MULTILINE)) or _options(group)
+        return f"{group}={option}: there is no such {group}{_nearest(option, there)}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match.group(1).removeprefix("+").split("@")[0])
+    if match := re.search(r"Key '[^']*' not in '\w+'.*?full_key: ([\w.]+)", text, re.DOTALL):
+        return unknown_key(match.group(1))
+    if match := re.search(r"Interpolation key '([^']+)' not found(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
+        return f"{match[2] or 'a key'} looks another one up: {unknown_key(match[1])}"
     if match := re.search(r"Value '(.*?)' .*?could not be converted to (\w+)(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
         value, kind, full_key = match.groups()
         return f"{full_key or 'a key'}={value}: not a valid {kind.lower()}"
+    if match := re.search(r"LexerNoViableAltException: ([\w.]+)=(~\S*)", text):
+        return f"{match[0].split()[1]}: Hydra takes ~ in quotes of its own alone: '{match[1]}=\"{match[2]}\"'"
     if match := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{match.group(1)} must be given: add {match.group(1)}=..."
-    return " ".join(causes[0].split()) or type(error).__name__
+    return None
+
+
+def _in_file(text: str) -> str:
+    """The file of conf/ that is at fault, where Hydra names one; of config.yaml and of the command line it says the same."""
+    match = re.search(r"^In '(?!hydra/)([\w/-]+)': ", text, re.MULTILINE)
+    return f"{match[1]}.yaml: " if match and (match[1] != "config" or "raised while composing" in text) else ""
 
 
 def unknown_key(key: str) -> str:
     """That the configuration has no such key, with the nearest that there is."""
-    known = _keys() | _groups()
+    known = _keys() | _groups() if key.split(".")[0] != "hydra" else set(_walk(OmegaConf.structured(HydraConf), "hydra."))
     if key in known:  # some method or model has it
         return f"{key}: the chosen {key.split('.')[0]} has no such key"
     return f"{key}: there is no such key{_nearest(key, known)}"
@@ -102,17 +137,17 @@ def _groups() -> set[str]:
 
 def _keys() -> set[str]:
     """Every key of the schema, and every key of any method or model."""
-
-    def walk(node: Any, prefix: str) -> Iterable[str]:
-        for key in node:
-            yield f"{prefix}{key}"
-            child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
-            if isinstance(child, DictConfig):
-                yield from walk(child, f"{prefix}{key}.")
-
-    keys = set(walk(OmegaConf.structured(Config), "")) | set(walk(OmegaConf.structured(SearchConfig), "search."))
+    keys = set(_walk(OmegaConf.structured(Config), "")) | set(_walk(OmegaConf.structured(SearchConfig), "search."))
     for group in ("method", "model"):
         for option in _options(group):
             node = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
-            keys |= set(walk(node, "" if group in node else f"{group}."))
+            keys |= set(_walk(node, "" if group in node else f"{group}."))
     return keys
+
+
+def _walk(node: Any, prefix: str) -> Iterable[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
+        if isinstance(child, DictConfig):
+            yield from _walk(child, f"{prefix}{key}.")

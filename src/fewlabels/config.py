@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.utils import get_class
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from fewlabels.paths import conf_dir
+from fewlabels.paths import conf_dir, expanded
 from fewlabels.types import UserError
 
 
@@ -172,7 +173,7 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
     # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
     OmegaConf.register_new_resolver("choose", _choose, replace=True)
-    OmegaConf.register_new_resolver("fewlabels_folder", lambda table: table["id"] if table else "runs", replace=True)
+    OmegaConf.register_new_resolver("fewlabels_folder", _folder, replace=True)
     OmegaConf.register_new_resolver("int", int, replace=True)
     OmegaConf.register_new_resolver("float", float, replace=True)
     # ${network:large_cnn,{width: 0.25}}: an option of conf/model, for a table whose rows are networks.
@@ -186,6 +187,13 @@ def _choose(value: Any, options: DictConfig) -> Any:
             chosen = options[key]
             return OmegaConf.create(chosen) if isinstance(chosen, dict | list) else chosen
     raise UserError(f"{value!r} is none of {', '.join(map(str, options))}")
+
+
+def _folder(root: str, table: Any) -> str:
+    """Where the runs of a sweep lie. Hydra makes this folder, so that ``~`` has to be put in before it sees it."""
+    if table and (not isinstance(table, DictConfig) or not table.get("id")):
+        raise UserError("table.id must be given: the name of the table's file")
+    return str(expanded(root) / (table["id"] if table else "runs"))
 
 
 def _network(name: str, changes: DictConfig | None = None) -> Any:
@@ -237,7 +245,9 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         if key == "_target_":
             continue
         if key not in allowed:
-            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed)}")
+            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
+            hint = f"; did you mean {group}.{near[0]}?" if near else ""
+            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
         _check_type(f"{group}.{key}", value, allowed[key].default)
     return cls
 

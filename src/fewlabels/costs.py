@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from fewlabels import hardware
-from fewlabels.cli import complain
+from fewlabels.cli import MISTAKES, complain
 from fewlabels.config import Config, build, resolved
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.files import write_text
@@ -29,7 +29,7 @@ from fewlabels.report.definitions import load_definitions
 from fewlabels.tables import cells
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.trial import made_up, trial_loop
-from fewlabels.types import RunRecord, UserError
+from fewlabels.types import RunRecord
 
 # Training images, test images, side.
 SIZES = {
@@ -175,7 +175,7 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> str:
     """Every table with its cells: what is done at which scale, and what the rest would take here, one run at a time."""
     results = Results(read_records(root) if root.is_dir() else [])
     path = root / "costs.json"
-    costs: Costs = {key: (pair[0], pair[1]) for key, pair in json.loads(path.read_text()).items()} if path.exists() else {}
+    costs = _measured_before(path)
     lines = []
     for table in load_definitions(conf_dir()).values():
         if only not in (None, table.id):
@@ -204,6 +204,17 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> str:
     return "\n".join(lines)
 
 
+def _measured_before(path: Path) -> Costs:
+    """What the file holds; nothing, after a line that says so, where it is damaged: it can all be measured again."""
+    if not path.exists():
+        return {}
+    try:
+        return {key: (float(step), float(prediction)) for key, (step, prediction) in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        print(f"fewlabels: {path} is damaged ({error}): its costs are measured again", file=sys.stderr)
+        return {}
+
+
 def human(seconds: float) -> str:
     """``40 s``, ``12 min``, ``3.5 h``, ``14 d``."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -223,7 +234,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         print(listing(arguments.root, arguments.scale or ["paper", "proxy"], arguments.table))
-    except (UserError, OSError) as error:
+    except MISTAKES as error:
         sys.exit(complain(error))
 
 

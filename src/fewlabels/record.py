@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -17,15 +19,50 @@ def write(record: RunRecord, path: Path) -> None:
     write_text(path, json.dumps(_finite(record.to_dict()), indent=1) + "\n")
 
 
+class Damaged(UserError):
+    """A file that cannot be read as a record of any schema."""
+
+
 def read(path: Path) -> RunRecord:
     """Raises UserError where the file is no record of a schema that we know."""
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the record {path}: {error}") from error
+    except OSError as error:
+        raise Damaged(f"cannot read the record {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise Damaged(f"cannot read the record {path}: {error if path.stat().st_size else 'it is empty'}") from error
     if not isinstance(values, dict) or values.get("schema") != RECORD_SCHEMA:
         raise UserError(f"{path} is no record of schema {RECORD_SCHEMA}")
+    for key, default in RunRecord().to_dict().items():
+        if isinstance(default, dict | list) and not isinstance(values.get(key, default), type(default)):
+            raise UserError(f"{path} is no record: {key} is {type(values[key]).__name__}")
     return RunRecord.from_dict(values)
+
+
+def read_all(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
+    """Each record with its path. What is no record is named and left out: one bad file must not hide the others."""
+    for path in paths:
+        try:
+            yield path, read(path)
+        except UserError as error:
+            print(f"fewlabels: left out: {error}", file=sys.stderr)
+
+
+def finished(path: Path) -> RunRecord | None:
+    """What a run folder's record says where the run has finished; None where there is more to do.
+
+    Raises:
+        UserError: it cannot be read. It is not written over unasked: it may be the only trace of a run's result.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = read(path)
+    except Damaged as error:
+        beside = path.with_name("checkpoint.pt").exists()
+        rest = "the checkpoint beside it goes on" if beside else "there is no checkpoint beside it, and the run starts again"
+        raise UserError(f"{error}: remove it; {rest}") from error
+    return found if found.status == "finished" else None
 
 
 def summarise(curve: list[dict[str, float]]) -> dict[str, float]:

@@ -7,19 +7,16 @@ python -m fewlabels.train search=tpe method=entropy 'search.space={method.alpha:
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
 import hydra
 from filelock import FileLock, Timeout
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fewlabels import hardware, record
+from fewlabels import hardware, outcomes, record
 from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
-from fewlabels.cli import complain, guarded
+from fewlabels.cli import guarded
 from fewlabels.config import Config, build, check, register
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
@@ -47,7 +44,7 @@ def run(cfg: Config) -> RunRecord:
     try:
         info.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(info.folder / ".lock", timeout=0):
-            if path.exists() and (old := record.read(path)).status == "finished":
+            if (old := record.finished(path)) is not None:
                 print(f"{info.folder}: finished already, {record.headline(old.metrics)}", file=sys.stderr)
                 record.add_decisions(old, info.config["decisions"], path)
                 return old
@@ -98,17 +95,11 @@ def _one(cfg: Config) -> None:
     """One run of a command, in the process of a sweep or in a worker of its own."""
     register()
     stopper.install()
-    try:
+    with outcomes.cell():
         if cfg.search:
             run_search(cfg, run)
         else:
             run(cfg)
-    except (UserError, Stopped) as error:
-        if stopper.orphaned:
-            os._exit(complain(error))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra says which cell it was, goes on with the others, and fails at the end
-        raise SystemExit(complain(error)) from None
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
@@ -120,7 +111,7 @@ def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
     stopper.begin_sweep(sys.argv[1:])
-    sys.exit(stopper.exit_code(guarded(_hydra_main)))
+    sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import Tensor
 from fewlabels import checkpoint, record
 from fewlabels.config import Config
 from fewlabels.models.base import Classifier
+from fewlabels.paths import expanded
 from fewlabels.types import RunRecord, UserError
 
 CELL = ("table", "row", "column")
@@ -29,7 +30,7 @@ def find_start(cfg: Config) -> Start | None:
     if cfg.init_from is None:
         return None
     if isinstance(cfg.init_from, str):
-        folder = Path(cfg.init_from).expanduser()
+        folder = expanded(cfg.init_from)
         path = folder / "record.json"
         if not path.exists():
             raise UserError(f"init_from={cfg.init_from} is not the folder of a run: it has no record.json")
@@ -37,8 +38,8 @@ def find_start(cfg: Config) -> Start | None:
     if not isinstance(cfg.init_from, Mapping) or set(cfg.init_from) != set(CELL):
         raise UserError(f"init_from is the folder of a run, or {{{', '.join(CELL)}}}, not {cfg.init_from}")
     table, row, column = (str(cfg.init_from[key]) for key in CELL)
-    root = Path(cfg.output_root).expanduser() / table
-    found = [Start(path.parent, record.read(path)) for path in sorted(root.glob("*/record.json"))]
+    root = expanded(cfg.output_root) / table
+    found = [Start(path.parent, read) for path, read in record.read_all(sorted(root.glob("*/record.json")))]
     wanted = ("finished", row, column, cfg.scale.name, cfg.seed)
     finished = [
         s for s in found if (s.record.status, s.record.row, s.record.column, s.record.scale, s.record.seed) == wanted

@@ -486,3 +486,9 @@ def test_unknown_sources_are_refused(tmp_path):
         open_data("mine", "web", tmp_path, tmp_path)
     with pytest.raises(UserError, match="torchvision knows cifar10"):
         open_data("mine", "torchvision", tmp_path, tmp_path)
+
+
+def test_the_cache_may_lie_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("FEWLABELS_CACHE", "~/images")
+    assert cache.default_cache_dir() == tmp_path / "images"

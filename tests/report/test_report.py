@@ -5,9 +5,11 @@ import io
 import re
 
 import pytest
+from filelock import FileLock, Timeout
 
 from fewlabels import record
 from fewlabels.paths import conf_dir
+from fewlabels.report import __main__ as report
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
@@ -125,7 +127,7 @@ def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_p
     assert "left out: cannot read the record" in capsys.readouterr().err
     names = {p.relative_to(tmp_path / "report").as_posix() for p in (tmp_path / "report").rglob("*") if p.is_file()}
     figures = {f"figures/srikanth_1-paper-{name}.svg" for name in ("accuracy", "panels")}
-    assert names == {"index.html", "tables.md", "tables.csv", "tables.tex", *figures}
+    assert names == {".lock", "index.html", "tables.md", "tables.csv", "tables.tex", *figures}
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("<svg") == 2
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched
@@ -182,3 +184,20 @@ def test_mistakes_are_named(tmp_path):
 def test_an_empty_folder_gives_empty_tables(tmp_path):
     assert read_records(tmp_path) == []
     assert "| 0 | 45.51 |  |  |" in build_report(tmp_path, tmp_path / "r", "srikanth_1")
+
+
+def test_reports_into_one_folder_wait_for_each_other(tmp_path, monkeypatch):
+    """make -j writes several; else one could move away the half-written file of another, or leave older results last."""
+    seen = []
+
+    def held_by_another(*_):
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "r" / ".lock", timeout=0).acquire()
+        seen.append(1)
+        return [] if len(seen) == 1 else ""
+
+    monkeypatch.setattr(report, "read_records", held_by_another)  # the first thing that is read
+    monkeypatch.setattr(report, "page", held_by_another)  # the last that is written
+    build_report(tmp_path, tmp_path / "r")
+    assert len(seen) == 2
+    FileLock(tmp_path / "r" / ".lock", timeout=0).acquire()

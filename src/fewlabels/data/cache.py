@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.files import write_text
+from fewlabels.paths import expanded
 from fewlabels.types import UserError
 
 FORMAT = 1  # of an entry: part of its name
@@ -87,7 +88,7 @@ def _allocate(file: Path) -> None:
 def default_cache_dir() -> Path:
     """``$FEWLABELS_CACHE``, else the user's cache folder."""
     if os.environ.get("FEWLABELS_CACHE"):
-        return Path(os.environ["FEWLABELS_CACHE"])
+        return expanded(os.environ["FEWLABELS_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "fewlabels"
 

@@ -6,12 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from filelock import FileLock
+
 from fewlabels.files import write_text
-from fewlabels.paths import conf_dir
+from fewlabels.paths import conf_dir, expanded
 from fewlabels.report.audit import audit
 from fewlabels.report.claims import markdown_section
 from fewlabels.report.collect import Results, read_records
-from fewlabels.report.definitions import load_definitions
+from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.figures import check, draw_figures
 from fewlabels.report.page import page
 from fewlabels.report.tables import grid, latex, markdown, tidy_csv
@@ -26,8 +28,12 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     if only is not None and only not in definitions:
         raise UserError(f"there is no table {only}: {', '.join(definitions)}")
     check(definitions)
-    results = Results(read_records(root))
     to.mkdir(parents=True, exist_ok=True)
+    with FileLock(to / ".lock"):  # make -j writes several reports into one folder; the last has read the latest records
+        return _written(definitions, Results(read_records(root)), to, only)
+
+
+def _written(definitions: dict[str, TableDefinition], results: Results, to: Path, only: str | None) -> str:
     sections = []
     for table in definitions.values():
         parts = []
@@ -46,7 +52,7 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
-    parser.add_argument("--to", type=Path, help="where the report goes; default: ROOT/report")
+    parser.add_argument("--to", help="where the report goes; default: ROOT/report")
     parser.add_argument("--table", help="print this table")
     parser.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
     arguments = parser.parse_args()
@@ -56,7 +62,7 @@ def main() -> None:
         if arguments.audit:
             print(audit(load_definitions(conf_dir()).values()))
             return
-        to = arguments.to or arguments.root / "report"
+        to = expanded(arguments.to) if arguments.to else arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)
     except (UserError, OSError) as error:
         print(f"fewlabels: {error}", file=sys.stderr)

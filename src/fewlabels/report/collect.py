@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from fewlabels import record
 from fewlabels.report.definitions import TableDefinition
-from fewlabels.types import RunRecord, UserError
+from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
 APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
@@ -73,12 +72,7 @@ def read_records(root: Path) -> list[FoundRecord]:
     """Every record below ``root``. The same run found twice counts once, a fresh one before a published one; files that are
     no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
-    for path in sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p)):
-        try:
-            found = record.read(path)
-        except UserError as error:
-            print(f"fewlabels: left out: {error}", file=sys.stderr)
-            continue
+    for path, found in record.read_all(sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p))):
         if found.config.get("evaluate_test") is False:  # a search's trial: it never saw the test set
             continue
         key = (found.table, found.fingerprint)

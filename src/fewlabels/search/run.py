@@ -21,6 +21,7 @@ from fewlabels.assemble import draw_split, open_images
 from fewlabels.config import Config, SearchConfig
 from fewlabels.files import write_text
 from fewlabels.fingerprint import fingerprint
+from fewlabels.paths import expanded
 from fewlabels.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
@@ -44,7 +45,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
     identity = fingerprint(cfg, data.digest, _identity(search, axes))
     name = f"{cfg.method['_target_'].split('.')[-2]}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
-    folder = Path(cfg.output_root).expanduser() / "search" / name
+    folder = expanded(cfg.output_root) / "search" / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) as lock:
