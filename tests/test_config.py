@@ -15,7 +15,7 @@ GROUPS = {
 }
 GOLDEN = {
     "attention_fixmatch": "e69866f1",
-    "entropy": "d1788161",
+    "entropy": "5bb47293",
     "fixmatch": "70f67b5a",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
