@@ -10,7 +10,7 @@ import fewlabels
 PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a module may import those of its own floor and of the floors below.
 FLOORS = [
-    ["types", "seeding", "files", "paths", "stopping"],
+    ["types", "seeding", "device", "files", "paths", "stopping"],
     ["losses", "models", "data", "record"],
     ["methods"],
     ["config"],

@@ -51,7 +51,7 @@ class Gallery:
         """Add this epoch's pictures to the file, where it is one of their moments. The same epoch again changes nothing."""
         if epoch not in self._moments or type(method).pictures is Method.pictures:
             return
-        random = generator(self.seed, "pictures", device=self.images.device)
+        random = generator(self.seed, "pictures")
         names = tuple(dict.fromkeys(("plain", *method.unlabelled_views)))
         views = self.images.views.make_all(names, self.images.gather(self._shown), random)
         with _watching(model):

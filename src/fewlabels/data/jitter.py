@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.geometry import reflected
+from fewlabels.device import constant, sent
 
 
 def _each(values: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
     turned = turned - turned.floor()
     drop = torch.where(grey, 0.0, high * (chroma / torch.where(grey, 1.0, high)))
     # Each channel of the new colour, from the distance of the hue to it on the circle.
-    offset = torch.tensor([5.0, 3.0, 1.0], device=images.device).view(1, 3, 1, 1)
+    offset = constant((5.0, 3.0, 1.0), images.device).view(1, 3, 1, 1)
     k = (offset + 6 * turned.unsqueeze(1)).fmod_(6)
     wave = torch.minimum(k, 4 - k).clamp_(0, 1)
     value = high.unsqueeze(1)
@@ -65,9 +66,12 @@ def blur3(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def apply_where(images: Tensor, chosen: Tensor, op: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> Tensor:
-    """``op(images, value)`` on the images ``chosen`` ``[B]`` (bool), the others as they are."""
+    """``op(images, value)`` on the images ``chosen`` ``[B]`` (bool), the others as they are; both are on the host."""
     index = chosen.nonzero().squeeze(1)
-    return images.index_copy(0, index, op(images[index], value[index])) if len(index) else images
+    if len(index) == 0:
+        return images
+    there = sent(index, images.device)
+    return images.index_copy(0, there, op(images[there], sent(value[index], images.device)))
 
 
 def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
@@ -78,10 +82,12 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
 
     Args:
         images: ``[B, C, H, W]``.
-        order: ``[B, 4]`` int64, a permutation of 0 .. 3 (brightness, contrast, saturation, hue) for each image.
-        factors: ``[B, 4]``: three factors about 1 and a hue shift in turns.
+        order: ``[B, 4]`` int64, a permutation of 0 .. 3 (brightness, contrast, saturation, hue) for each image; on the host.
+        factors: ``[B, 4]``: three factors about 1 and a hue shift in turns; on the host.
     """
-    for place in range(4):
+    turns = [sent((order[:, place] == 3).nonzero().squeeze(1), images.device) for place in range(4)]
+    order, factors = sent(order, images.device), sent(factors, images.device)
+    for place, turned in enumerate(turns):
         step = order[:, place]
         factor = _each(factors.gather(1, step.unsqueeze(1)))
         grey = luminance(images)
@@ -90,6 +96,5 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         blended = torch.addcmul((1 - factor) * other, factor, images).clamp_(0, 1)
         if images.shape[1] == 1:
             blended = torch.where(_each(step >= 2), images, blended)
-        turned = (step == 3).nonzero().squeeze(1)
         images = blended.index_copy_(0, turned, hue(images[turned], factors[turned, 3]))
     return images

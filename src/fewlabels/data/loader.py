@@ -14,6 +14,7 @@ from fewlabels.data.images import ImageSet
 from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
 from fewlabels.data.splits import Split
 from fewlabels.data.views import Views
+from fewlabels.device import sent
 from fewlabels.seeding import generator
 from fewlabels.types import Batch
 
@@ -51,11 +52,11 @@ class Images:
 
     def gather(self, index: Tensor) -> Tensor:
         """uint8 ``[B, H, W, C]`` on the device."""
-        return self.pixels[index.to(self.pixels.device)].to(self.device)
+        return sent(self.pixels[sent(index, self.pixels.device)], self.device)
 
     def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
         """One view of each of these images, in order, in large batches."""
-        random = generator(*seed, device=self.device)
+        random = generator(*seed)
         pixels = self.pixels.shape[1] * self.pixels.shape[2]
         for part in index.split(min(PREDICT_BATCH, max(1, PREDICT_PIXELS // pixels))):
             yield self.views.make(view, self.gather(part), random)
@@ -113,10 +114,10 @@ class Loader:
     def batch(self, epoch: int, step: int) -> Batch:
         """Batch ``step`` of ``epoch``: a function of these and the seed alone."""
         labelled, unlabelled = self._indices(epoch, step)
-        random = generator(self.seed, "views", epoch, step, device=self.images.device)
+        random = generator(self.seed, "views", epoch, step)
         return Batch(
             self._views((self.labelled_view,), labelled, random),
-            self.images.labels[labelled.to(self.images.device)],
+            self.images.labels[sent(labelled, self.images.device)],
             self._views(self.unlabelled_views, unlabelled, random),
             labelled,
             unlabelled,
@@ -130,7 +131,7 @@ class Loader:
     def _no_views(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Views of no image, which have their shapes all the same: an empty stream is an empty batch."""
         one = self.images.gather(torch.zeros(1, dtype=torch.int64))
-        views = self.images.views.make_all(names, one, generator("no image", device=self.images.device))
+        views = self.images.views.make_all(names, one, generator("no image"))
         return {name: view[:0] for name, view in views.items()}
 
     def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.geometry import affine
+from fewlabels.device import constant, sent
 
 BINS = 31  # torchvision divides each operation's range in 31 steps
 
@@ -21,7 +22,7 @@ def gray(images: Tensor) -> Tensor:
     """Luminance, channels kept: ``[..., 3]`` -> ``[..., 1]``, same type; one channel stays as it is."""
     if images.shape[-1] == 1:
         return images
-    weight = torch.tensor([0.2989, 0.587, 0.114], device=images.device)
+    weight = constant((0.2989, 0.587, 0.114), images.device)
     luminance = (images.float() @ weight).unsqueeze(-1)
     return luminance.to(images.dtype)
 
@@ -95,7 +96,7 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def _matrix(rows: list[list[Tensor | float]], like: Tensor) -> Tensor:
-    entries = [[torch.as_tensor(v, device=like.device, dtype=like.dtype).expand_as(like) for v in row] for row in rows]
+    entries = [[v if isinstance(v, Tensor) else torch.full_like(like, v) for v in row] for row in rows]
     return torch.stack([torch.stack(row, dim=-1) for row in entries], dim=1)
 
 
@@ -154,17 +155,19 @@ def operations(magnitude: int, height: int, width: int) -> list[Callable[[Tensor
 
 
 def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.Generator) -> Tensor:
-    """``num_ops`` random operations in a row on each image, at one magnitude, with random signs."""
+    """``num_ops`` random operations in a row on each image, at one magnitude, with random signs.
+
+    The generator is of the host, which so knows how many images drew each operation without asking the device.
+    """
     batch, height, width, _ = images.shape
     ops = operations(magnitude, height, width)
     for _ in range(num_ops):
-        choice = torch.randint(len(ops), (batch,), generator=generator, device=images.device)
-        coin = torch.randint(2, (batch,), generator=generator, device=images.device)
-        sign = coin.float() * 2 - 1
+        choice = torch.randint(len(ops), (batch,), generator=generator)
+        coin = torch.randint(2, (batch,), generator=generator)
+        counts = torch.bincount(choice, minlength=len(ops)).tolist()
+        order, sign = sent(choice.argsort(), images.device), sent(coin.float() * 2 - 1, images.device)
         output = images.clone()
-        # Sorting once and cutting at the counts needs one transfer to the host where fourteen masks need fourteen.
-        order = choice.argsort()
-        for op, chosen in zip(ops, order.split(torch.bincount(choice, minlength=len(ops)).tolist()), strict=True):
+        for op, chosen in zip(ops, order.split(counts), strict=True):
             if len(chosen):
                 output[chosen] = op(images[chosen], sign[chosen])
         images = output
@@ -176,8 +179,8 @@ def cutout(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     batch, height, width, _ = images.shape
     side_y, side_x = int(height * share), int(width * share)
     device = images.device
-    top = torch.randint(height, (batch, 1), generator=generator, device=device) - side_y // 2
-    left = torch.randint(width, (batch, 1), generator=generator, device=device) - side_x // 2
+    top = sent(torch.randint(height, (batch, 1), generator=generator) - side_y // 2, device)
+    left = sent(torch.randint(width, (batch, 1), generator=generator) - side_x // 2, device)
     y, x = torch.arange(height, device=device), torch.arange(width, device=device)
     inside = ((y >= top) & (y < top + side_y))[:, :, None] & ((x >= left) & (x < left + side_x))[:, None, :]
     return images.masked_fill(inside[..., None], 127)

@@ -17,19 +17,20 @@ from torch import Tensor
 from fewlabels.data import jitter as colour
 from fewlabels.data.geometry import crop_and_flip
 from fewlabels.data.randaugment import cutout, rand_augment
+from fewlabels.device import constant, sent
 from fewlabels.types import UserError
 
 VIEWS = ("plain", "flip", "weak", "strong")
 
 
 class Draws:
-    """Random parameters for a batch: one an image, or one that all images share (``shared``)."""
+    """Random parameters for a batch, on the host: one an image, or one that all images share (``shared``)."""
 
     def __init__(self, count: int, generator: torch.Generator, shared: bool) -> None:
         self.count, self.generator, self.drawn = count, generator, 1 if shared else count
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        values = torch.rand(self.drawn, *shape, generator=self.generator, device=self.generator.device)
+        values = torch.rand(self.drawn, *shape, generator=self.generator)
         return (low + (high - low) * values).expand(self.count, *shape)
 
     def chance(self, probability: float) -> Tensor:
@@ -37,8 +38,7 @@ class Draws:
 
     def integers(self, low: int, high: int) -> Tensor:
         """From low to high, both included."""
-        shape, device = (self.drawn,), self.generator.device
-        return torch.randint(low, high + 1, shape, generator=self.generator, device=device).expand(self.count)
+        return torch.randint(low, high + 1, (self.drawn,), generator=self.generator).expand(self.count)
 
     def orders(self, length: int) -> Tensor:
         """A random permutation of 0 .. length - 1 each: ``[count, length]``."""
@@ -88,11 +88,11 @@ class Views:
             raise UserError(f"views.magnitude={self.magnitude} must lie in 0 .. 30")
 
     def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Several views of each image; the generator lives on the images' device."""
+        """Several views of each image. The generator is of the host: the same draws on every device, and no wait for one."""
         images = self._scaled(images)
         if self.notebook and self.flip and names != ("plain",):
             chosen = Draws(len(images), generator, shared=False).chance(0.5)
-            images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
+            images = torch.where(sent(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
         return {name: self._make(name, images, generator) for name in names}
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -111,7 +111,9 @@ class Views:
             return self._normalise(self._window(images, self._none(images)))
         own = Draws(len(images), generator, shared=False)
         if name == "flip":
-            return self._normalise(self._window(images, own.chance(0.5) if self.flip else self._none(images)))
+            return self._normalise(
+                self._window(images, sent(own.chance(0.5), images.device) if self.flip else self._none(images))
+            )
         if name not in VIEWS:
             raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
         if self.notebook:
@@ -147,9 +149,9 @@ class Views:
 
     def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
         size = self._size(images)
-        flip = draws.chance(0.5) if self.flip else self._none(images)
-        top = draws.integers(-self.padding, images.shape[1] - size[0] + self.padding)
-        left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
+        flip = sent(draws.chance(0.5), images.device) if self.flip else self._none(images)
+        top = sent(draws.integers(-self.padding, images.shape[1] - size[0] + self.padding), images.device)
+        left = sent(draws.integers(-self.padding, images.shape[2] - size[1] + self.padding), images.device)
         return crop_and_flip(images, flip, top, left, size, reflect)
 
     def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
@@ -157,14 +159,13 @@ class Views:
         images = images.contiguous()
         factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
         images = colour.jitter(images, draws.orders(4), factors)
-        grey = draws.chance(0.2)
+        grey = sent(draws.chance(0.2), images.device)
         images = torch.where(grey.view(-1, 1, 1, 1), colour.luminance(images), images)
         images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
         if scale and self.per_image:
             images = _centred(images)
         elif scale:
-            device = images.device
-            mean, std = torch.tensor(self.mean, device=device), torch.tensor(self.std, device=device)
+            mean, std = constant(self.mean, images.device), constant(self.std, images.device)
             images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
         return images.contiguous(memory_format=torch.channels_last)
 
@@ -177,7 +178,7 @@ class Views:
         batch, height, width, channels = images.shape
         if self.per_image:
             return _centred(images.permute(0, 3, 1, 2).float())
-        mean, std = torch.tensor(self.mean, device=images.device), torch.tensor(self.std, device=images.device)
+        mean, std = constant(self.mean, images.device), constant(self.std, images.device)
         scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
         rows = torch.addcmul(shift, images.reshape(batch, height, width * channels).float(), scale)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)

@@ -35,6 +35,7 @@ def virtual_adversarial_direction(
         x: ``[B, ...]``.
         xi: length of the finite difference, in units of ``x``.
         iterations: of the power iteration; 0 gives a random direction.
+        generator: of the first direction, which is drawn on its device.
         clean_logits: ``model(x)``, where it is known already.
 
     Returns:
@@ -43,7 +44,8 @@ def virtual_adversarial_direction(
     if clean_logits is None:
         with torch.no_grad():
             clean_logits = model(x)
-    direction = _unit(torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype))
+    where = x.device if generator is None else generator.device
+    direction = _unit(torch.randn(x.shape, generator=generator, device=where, dtype=x.dtype).to(x.device))
     with torch.enable_grad():
         for _ in range(iterations):
             direction.requires_grad_()

@@ -1,0 +1,25 @@
+"""Small tensors on their way to the device, without a wait for it.
+
+What a step decides is drawn on the host, in steps ahead of the device: the host never asks the device for a number, and a
+copy from page-locked memory is queued like a kernel. On the processor all of this is the tensor itself.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """``values`` of the host on ``device``; the host goes on at once."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)
+
+
+@cache
+def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """``values`` as float32 on ``device``, made once: not to be written to."""
+    return torch.tensor(values, device=device)
