@@ -6,11 +6,9 @@ from typing import Any, final
 
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 from torch import Generator, Tensor
 
-from fewlabels import losses
+from fewlabels import kmeans, losses
 from fewlabels.methods.base import EpochStart, Method, probability
 from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput, UserError
@@ -33,7 +31,7 @@ class KMeansFixMatch(Method):
             ``batch.order=in_turn`` and ``views.notebook=true``, which the method's YAML sets.
         threshold: tau of FixMatch.
         w_labeled, w_augment, w_kmeans: weights of the three terms.
-        clusters, n_init: of scikit-learn's K-means.
+        clusters, n_init: of K-means, and how often it begins anew (:mod:`fewlabels.kmeans`).
     """
 
     labelled_view = "flip"
@@ -68,11 +66,8 @@ class KMeansFixMatch(Method):
         if self._num_unlabelled == 0:
             return None
         _, z = start.unlabelled.predict(start.model)
-        kmeans = KMeans(min(self.clusters, len(z)), n_init=self.n_init, random_state=start.seed % 2**32)
-        with threadpool_limits(1):  # several threads add in an order of their own: not the same bits twice
-            kmeans.fit(z.cpu().numpy())
-        self._centroids = torch.from_numpy(kmeans.cluster_centers_).to(z)
-        self._inertia = kmeans.inertia_ / len(z)
+        self._centroids, inertia = kmeans.fit(z, self.clusters, self.n_init, start.seed)
+        self._inertia = inertia / len(z)
         return None
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
