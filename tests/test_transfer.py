@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fewlabels import checkpoint
+from fewlabels.stopping import Stopped, Stopper
 from fewlabels.train import run
 from fewlabels.types import UserError
 from tests.conftest import random_images, write_image_tar
@@ -89,6 +90,28 @@ def test_the_fingerprint_follows_what_lies_there_not_where(configure, tmp_path, 
     two = run(configure(*SHORT, *WRN, f"init_from={moved}", f"output_root={tmp_path / 'b'}"))
     none = run(configure(*SHORT, *WRN, f"output_root={tmp_path / 'c'}"))
     assert one.fingerprint == two.fingerprint != none.fingerprint
+
+
+def test_a_run_that_has_begun_needs_no_more_of_its_source_than_the_record(configure, tmp_path, source, monkeypatch):
+    """So its folder and the published records go on elsewhere."""
+
+    def stop_at_the_second_epoch(self):
+        if checks.pop():
+            raise Stopped("a test", 1)
+
+    def place(name):
+        return configure(*SHORT, *WRN, f"init_from={source}", f"output_root={tmp_path / name}")
+
+    whole = run(place("whole"))
+    with monkeypatch.context() as patch:
+        checks = [True, *[False] * 4]
+        patch.setattr(Stopper, "check", stop_at_the_second_epoch)
+        with pytest.raises(Stopped):
+            run(place("pieces"))
+    (source / "checkpoint.pt").unlink()
+    pieces = run(place("pieces"))
+    assert pieces.curve == whole.curve
+    assert len(pieces.curve) == 2
 
 
 def test_what_cannot_be_started_from(configure, tmp_path, source, other_data):

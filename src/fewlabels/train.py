@@ -53,7 +53,7 @@ def run(cfg: Config) -> RunRecord:
             record.write(result, path)
             split.save(info.folder / "split.npz")
             write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
-            if start is not None:
+            if start is not None and not (info.folder / "checkpoint.pt").exists():  # else it has begun, and has its own
                 load_weights(model, start, cfg.dataset.name)
             model = hardware.place(model, device, cfg.hardware)
             _train(
