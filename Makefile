@@ -32,7 +32,7 @@ demo: setup ## Five methods on scikit-learn's digits, then the table and the pag
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table demo
 
 test: setup ## All tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup ## Formatting, lints and types
 	$(BIN)/ruff format --check src tests scripts
@@ -54,8 +54,9 @@ kills: setup ## Kill every method a dozen times, and a sweep of 200 runs at ever
 bench: setup ## Training speed beside its limit and beside a pipeline of one image at a time
 	$(BIN)/python -m fewlabels.bench --to outputs/published/bench $(ARGS)
 
-publish: setup ## Records of finished cells to outputs/published/, which git keeps
+publish: setup ## Records of finished cells and a report of them to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)
+	$(BIN)/python -m fewlabels.report $(OUT)/published --to $(OUT)/published/report
 
 # The table is printed whether or not a cell failed; the exit code is the sweep's. All tables of one call share the budget.
 DEADLINE := $(if $(BUDGET),$(shell date +%s | awk '{ print $$1 + 60 * $(BUDGET) }'))
