@@ -32,8 +32,6 @@ def test_the_results_of_srikanth_s_tables(table):
     found = Results(read_records(ROOT / "outputs" / "published")).of_table(table)
     for row, (_, *cells) in printed(HEADS[table]).items():
         for variant, cell in zip(VARIANTS, cells, strict=True):
-            values = [
-                r.metrics["test_accuracy"] for r in found if (r.row, r.column, r.scale) == (row, variant, "paper")
-            ]
+            values = [r.metrics["test_accuracy"] for r in found if (r.row, r.column, r.scale) == (row, variant, "paper")]
             number = re.match(r"[\d.]*", cell).group()
             assert number == (f"{mean(values):.2f}" if values else "")
