@@ -10,7 +10,8 @@ import torch
 from fewlabels.assemble import draw_split
 from fewlabels.data import loader as module
 from fewlabels.data.loader import Batching, Images, Loader
-from fewlabels.data.views import Views
+from fewlabels.data.views import Draws, Views
+from fewlabels.device import pinned
 from fewlabels.meters import Meters
 from fewlabels.seeding import generator
 from fewlabels.trial import made_up
@@ -72,3 +73,15 @@ def test_losses_and_meters_are_worked_out_without_a_look_at_the_device(name, con
     assert set(meters.sums) == {"loss", *output.terms}
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         meters.read()  # here the host waits
+
+
+def test_what_is_pinned_can_be(monkeypatch):
+    """One draw that a whole batch shares is one number in memory."""
+
+    def pin_memory(values):
+        return torch.empty_strided(values.shape, values.stride(), dtype=values.dtype).copy_(values)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    shared = Draws(5, torch.Generator().manual_seed(0), shared=True)
+    for values in (shared.integers(-4, 4), shared.uniform(0, 1), shared.chance(0.5), shared.orders(4)):
+        assert torch.equal(pinned(values), values)

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from fewlabels import hardware
@@ -115,6 +116,8 @@ class _Clock(Tracker):
         self._last = time.perf_counter()
 
     def _lap(self) -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         return seconds
 

@@ -14,9 +14,14 @@ from torch import Tensor
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """``values`` of the host on ``device``; the host goes on at once."""
-    if device.type == "cuda" and values.device.type == "cpu":
-        values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    if device.type != "cuda":
+        return values.to(device)
+    return (pinned(values) if values.device.type == "cpu" else values).to(device, non_blocking=True)
+
+
+def pinned(values: Tensor) -> Tensor:
+    """A copy in page-locked memory. torch keeps the strides, and cannot copy into what expands one number to many."""
+    return values.contiguous().pin_memory()
 
 
 @cache

@@ -39,12 +39,18 @@ def setup(cfg: HardwareConfig) -> torch.device:
             raise UserError("hardware.device=cuda, and torch sees no GPU: use hardware.device=cpu")
         if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"hardware.device={cfg.device}: torch sees {torch.cuda.device_count()} GPUs, counted from 0")
+    if device.type == "cuda":
+        torch.cuda.init()  # else there are no statistics to reset below
+        device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+        torch.cuda.set_device(device)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     _keep_freed_memory()
     if cfg.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before it promises the same bits
     torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
+    # Else torch fills every new tensor, to show what reads before it writes.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not cfg.deterministic
     torch.backends.cudnn.deterministic = cfg.deterministic
     torch.backends.cudnn.allow_tf32 = cfg.precision != "fp32"  # full precision is full

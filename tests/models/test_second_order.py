@@ -1,4 +1,4 @@
-"""Batch norm's second derivatives against torch's own, and numerically."""
+"""Second derivatives of batch norm and convolution against torch's own, and numerically."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.models.second_order import BatchNorm2d
+from fewlabels.models.second_order import BatchNorm2d, Conv2d
 
 
 def layer(kind, channels=3):
@@ -77,3 +77,56 @@ def test_half_precision_stays_near():
     error = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
     assert 0 < error < 0.02
     assert copy.deepcopy(norm)(x.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (3, 2), (3, 0), (1, 0)], ids=["same", "full", "valid", "1 x 1"])
+def test_the_gradient_of_an_input_gradient_is_the_numerical_one(size, padding):
+    convolution = Conv2d(2, 3, size, padding).double()
+
+    def rebuilt(x, weight):
+        """As network inversion has it: the gradient of 1/2 ||y||^2, and y itself."""
+        y = torch.func.functional_call(convolution, {"weight": weight}, (x,))
+        (gradient,) = torch.autograd.grad(0.5 * y.sigmoid().square().sum(), x, create_graph=True)
+        return gradient, y
+
+    inputs = [t.detach().requires_grad_() for t in (images(2, 2, 4, 4), convolution.weight)]
+    assert torch.autograd.gradcheck(rebuilt, inputs)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_reconstruction_loss_has_the_gradients_that_torch_s_convolution_gives(channels_last):
+    results = []
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    for kind in (Conv2d, lambda *a, **k: nn.Conv2d(*a, **k, bias=False)):
+        torch.manual_seed(3)
+        net = nn.Sequential(
+            kind(2, 3, 3, padding=1), nn.Sigmoid(), kind(3, 4, 3, padding=2), nn.Flatten(), nn.Linear(256, 4)
+        )
+        net, x = net.double().to(memory_format=layout), images(5, 2, 6, 6).contiguous(memory_format=layout).requires_grad_()
+        hidden = net[1](net[0](x))
+        logits = net[2:](hidden)
+        rebuilt = torch.autograd.grad(0.5 * logits.square().sum(), (x, hidden), create_graph=True)
+        loss = (x - rebuilt[0]).square().mean() + (hidden - rebuilt[1]).square().mean() + logits.logsumexp(1).mean()
+        loss.backward()
+        results.append([loss.detach(), x.grad, *(p.grad for p in net.parameters())])
+        assert all(p.grad.stride() == p.stride() for p in net.parameters())
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_weight_s_gradient_that_would_be_differentiated_is_refused():
+    convolution = Conv2d(2, 3, 3)
+    y = convolution(images(2, 2, 4, 4).float()).square().sum()
+    with pytest.raises(RuntimeError, match="not have been used in the graph"):
+        torch.autograd.grad(y, convolution.weight, create_graph=True)
+
+
+def test_autocast_reaches_the_convolution():
+    convolution, x = Conv2d(8, 8, 3, 1), images(4, 8, 8, 8).float().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = convolution(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), nn.functional.conv2d(x, convolution.weight, padding=1), rtol=0.02, atol=0.02)
+    (gradient,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+    gradient.square().sum().backward()
+    assert convolution.weight.grad.dtype == x.grad.dtype == torch.float32

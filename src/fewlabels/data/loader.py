@@ -52,7 +52,7 @@ class Images:
 
     def gather(self, index: Tensor) -> Tensor:
         """uint8 ``[B, H, W, C]`` on the device."""
-        return sent(self.pixels[sent(index, self.pixels.device)], self.device)
+        return sent(self.pixels.index_select(0, sent(index, self.pixels.device)), self.device)
 
     def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
         """One view of each of these images, in order, in large batches."""
@@ -80,6 +80,7 @@ class Loader:
         everything = torch.from_numpy(split.unlabelled) if unlabelled_views else torch.empty(0, dtype=torch.int64)
         self.all_unlabelled = Stream(everything, seed, "unlabelled")
         self.unlabelled = self.all_unlabelled
+        self._no_views = lru_cache(maxsize=2)(self._make_no_views)  # the loader's own: a class's would outlive the run
         self.plan = self.plan_epoch()
 
     def plan_epoch(self, unlabelled: Tensor | None = None) -> EpochPlan:
@@ -127,8 +128,7 @@ class Loader:
     def _views(self, names: tuple[str, ...], index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
         return self.images.views.make_all(names, self.images.gather(index), random) if len(index) else self._no_views(names)
 
-    @lru_cache(maxsize=2)  # noqa: B019, a loader lives as long as its run
-    def _no_views(self, names: tuple[str, ...]) -> dict[str, Tensor]:
+    def _make_no_views(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         """Views of no image, which have their shapes all the same: an empty stream is an empty batch."""
         one = self.images.gather(torch.zeros(1, dtype=torch.int64))
         views = self.images.views.make_all(names, one, generator("no image"))

@@ -165,12 +165,11 @@ def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.
         choice = torch.randint(len(ops), (batch,), generator=generator)
         coin = torch.randint(2, (batch,), generator=generator)
         counts = torch.bincount(choice, minlength=len(ops)).tolist()
-        order, sign = sent(choice.argsort(), images.device), sent(coin.float() * 2 - 1, images.device)
-        output = images.clone()
-        for op, chosen in zip(ops, order.split(counts), strict=True):
-            if len(chosen):
-                output[chosen] = op(images[chosen], sign[chosen])
-        images = output
+        order = choice.argsort()
+        signs = sent((coin.float() * 2 - 1)[order], images.device).split(counts)
+        groups = images.index_select(0, sent(order, images.device)).split(counts)
+        done = [op(group, sign) for op, group, sign in zip(ops, groups, signs, strict=True) if len(group)]
+        images = torch.cat(done).index_select(0, sent(order.argsort(), images.device))
     return images
 
 

@@ -108,12 +108,10 @@ class Views:
 
     def _make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
         if name == "plain" or (name == "flip" and self.notebook):
-            return self._normalise(self._window(images, self._none(images)))
+            return self._normalise(self._window(images))
         own = Draws(len(images), generator, shared=False)
         if name == "flip":
-            return self._normalise(
-                self._window(images, sent(own.chance(0.5), images.device) if self.flip else self._none(images))
-            )
+            return self._normalise(self._window(images, sent(own.chance(0.5), images.device) if self.flip else None))
         if name not in VIEWS:
             raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
         if self.notebook:
@@ -127,7 +125,7 @@ class Views:
         return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
 
     def _notebook(self, name: str, images: Tensor, shared: Draws) -> Tensor:
-        x = self._normalise(self._window(images, self._none(images))).permute(0, 2, 3, 1)
+        x = self._normalise(self._window(images)).permute(0, 2, 3, 1)
         x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
         return self._jitter(x, shared, scale=False) if name == "strong" else x
 
@@ -138,14 +136,12 @@ class Views:
     def _size(self, images: Tensor) -> tuple[int, int]:
         return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
 
-    def _window(self, images: Tensor, flip: Tensor) -> Tensor:
-        """The centre, mirrored where ``flip``."""
+    def _window(self, images: Tensor, flip: Tensor | None = None) -> Tensor:
+        """The centre, mirrored where ``flip`` ``[B]``."""
         size = self._size(images)
-        if size == tuple(images.shape[1:3]):
-            return torch.where(flip.view(-1, 1, 1, 1), images.flip(2), images)
-        top = torch.full_like(flip, (images.shape[1] - size[0]) // 2, dtype=torch.long)
-        left = torch.full_like(flip, (images.shape[2] - size[1]) // 2, dtype=torch.long)
-        return crop_and_flip(images, flip, top, left, size)
+        top, left = (images.shape[1] - size[0]) // 2, (images.shape[2] - size[1]) // 2
+        centre = images[:, top : top + size[0], left : left + size[1]]
+        return centre if flip is None else torch.where(flip.view(-1, 1, 1, 1), centre.flip(2), centre)
 
     def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
         size = self._size(images)

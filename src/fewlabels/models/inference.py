@@ -16,7 +16,14 @@ def predict(model: Classifier, batches: Iterable[Tensor]) -> tuple[Tensor, Tenso
     model.eval()
     try:
         with torch.no_grad():
-            outputs = [model.activations(images) for images in batches]
+            outputs = [_kept(model, images) for images in batches]
     finally:
         model.train(training)
-    return torch.cat([out.logits for out in outputs]), torch.cat([out.embedding for out in outputs])
+    logits, embeddings = zip(*outputs, strict=True)
+    return torch.cat(logits), torch.cat(embeddings)
+
+
+def _kept(model: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Without the features, which for a whole set are gigabytes."""
+    out = model.activations(images)
+    return out.logits, out.embedding

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.second_order import BatchNorm2d
+from fewlabels.models.second_order import BatchNorm2d, Conv2d
 from fewlabels.types import UserError
 
 NONLINEARITIES = ("leaky_relu", "sigmoid")
@@ -32,7 +32,7 @@ def _activation(name: str) -> nn.Module:
 
 
 def _convolution(inputs: int, filters: int, size: int, padding: int, nonlinearity: str, dropout: float) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, filters, size, padding=padding, bias=False)
+    convolution = Conv2d(inputs, filters, size, padding)
     return [convolution, BatchNorm2d(filters), _activation(nonlinearity), nn.Dropout(dropout)]
 
 
@@ -90,7 +90,7 @@ class _Block(nn.Module):
 
     def __init__(self, inputs: int, filters: int, nonlinearity: str, dropout: float, pool: nn.Module) -> None:
         super().__init__()
-        self.linear = nn.Conv2d(inputs, filters, 1, bias=False)
+        self.linear = Conv2d(inputs, filters, 1)
         self.convolution = nn.Sequential(*_convolution(inputs, filters, 3, 1, nonlinearity, dropout))
         self.pool = pool
 
