@@ -64,7 +64,7 @@ class _Views(Dataset[tuple[dict[str, Tensor], int, int]]):
 
 
 class PerImageLoader:
-    """Makes batches of the sizes that ``like`` makes; each stream has a worker process a core. They live for a ``with`` block.
+    """Makes batches of the sizes that ``like`` makes, by a worker process a core and stream; they live for a ``with`` block.
 
     What the workers had made before the block's first batch is thrown away, so that it measures a pipeline that runs.
     """
