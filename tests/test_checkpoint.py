@@ -1,5 +1,6 @@
 """Checkpoints are whole, of this run, or refused."""
 
+import os
 import random
 import subprocess
 import sys
@@ -126,3 +127,17 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, fail)
     assert path.read_text() == "old"
+
+
+def test_another_format_is_refused_by_its_number(tmp_path):
+    torch.save({"format": checkpoint.FORMAT + 1, "fingerprint": "me", "checksum": 0}, tmp_path / "c.pt")
+    with pytest.raises(UserError):
+        checkpoint.load(tmp_path / "c.pt", "me")
+
+
+def test_a_file_takes_its_place_when_all_of_it_is_on_the_disk(tmp_path, monkeypatch):
+    seen, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: seen.append(os.fstat(number).st_size))
+    monkeypatch.setattr(os, "replace", lambda *names: seen.append("replaced") or replace(*names))
+    write_atomically(tmp_path / "file", lambda file: file.write(b"ten bytes!"))
+    assert seen == [10, "replaced"]

@@ -72,3 +72,15 @@ def test_a_damaged_file_is_named(configure, tmp_path):
     gallery.path = path
     with pytest.raises(UserError, match=r"pictures.npz is damaged .*remove it"):
         gallery._write({"maps@1": np.zeros(1)})
+
+
+def test_pictures_are_taken_in_evaluation_mode_and_without_a_gradient(configure, monkeypatch):
+    modes = []
+
+    def pictures(self, model, views, generator):
+        modes.append((model.training, torch.is_grad_enabled()))
+        return {}
+
+    monkeypatch.setattr("fewlabels.methods.vat.VAT.pictures", pictures)
+    run(configure(*SHORT, "method=vat", "method.warmup_epochs=7"))
+    assert set(modes) == {(False, False)}

@@ -63,3 +63,16 @@ def test_the_environment_names_versions_and_no_path():
     text = str(hardware.environment(CPU, HardwareConfig()))
     assert torch.__version__ in text
     assert "/" not in text
+
+
+def test_what_is_asked_for_is_set():
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        for wanted in (True, False):
+            hardware.setup(HardwareConfig(deterministic=wanted, threads=1))
+            assert torch.are_deterministic_algorithms_enabled() == wanted
+            assert torch.get_num_threads() == 1
+            torch.set_num_threads(2)
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)

@@ -10,6 +10,7 @@ import time
 import pytest
 from filelock import FileLock
 
+from fewlabels import assemble
 from fewlabels import loop as loop_module
 from fewlabels.report.collect import read_records
 from fewlabels.search import study as study_module
@@ -82,8 +83,12 @@ def test_the_test_set_is_seen_by_the_chosen_setting_s_run_alone(configure, tmp_p
         return evaluate(model, images, index, view, seed)
 
     monkeypatch.setattr(loop_module, "evaluate", count)
+    galleries = []
+    gallery = assemble.Gallery
+    monkeypatch.setattr(assemble, "Gallery", lambda *a: galleries.append(a) or gallery(*a))
     result = run_search(configure(*SEARCH, *SHORT), run)
     assert seen == [("validation", 1297)] * 12 + [("test", 500)] * 2  # 3 trials of 2 folds of 2 epochs, then 2 epochs
+    assert len(galleries) == 1  # it looks at test images
     trials = records(tmp_path / "out" / "search")
     assert len(trials) == 6
     for trial in trials:

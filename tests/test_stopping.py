@@ -1,5 +1,6 @@
 """Signals and time budgets: a run ends at its next step, with a checkpoint, and goes on to the same bits."""
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from fewlabels import checkpoint, stopping
+from fewlabels.loop import Loop
 from fewlabels.stopping import BUDGET_SPENT, Stopped, Stopper
 from fewlabels.train import run
 
@@ -31,7 +33,7 @@ def weights(root):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_at_a_checkpoint(number, code, tmp_path):
-    long = "batch.steps=4000"
+    long = "batch.steps=40000"
     process = command(tmp_path, long)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/*/split.npz")) and time.monotonic() < deadline:
@@ -98,7 +100,7 @@ def test_the_budget_is_the_sweep_s_and_leaves_room_for_the_longest_pause(monkeyp
     monkeypatch.delenv(stopping.DEADLINE)  # now it is put back, whatever begin() sets
     first = Stopper()
     first.begin(1.0)
-    now[0] += 5  # setting up
+    now[0] += 20  # setting up, which is no pause
     first.check()
     now[0] += 5
     first.check()
@@ -106,9 +108,9 @@ def test_the_budget_is_the_sweep_s_and_leaves_room_for_the_longest_pause(monkeyp
     second = Stopper()
     second.begin(1.0)  # the second run of the sweep: the clock is running
     assert os.environ[stopping.DEADLINE] == "1060.0"
-    now[0] = 1044
+    now[0] = 1046
     with pytest.raises(Stopped, match="the time budget is spent"):
-        first.check()  # 34 seconds since the last check: the next pause may not fit
+        first.check()  # 21 seconds since the last check: the next pause may not fit
 
 
 def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
@@ -136,11 +138,12 @@ def test_a_signal_ends_a_parallel_sweep_at_checkpoints(number, all_of_them, tmp_
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(2)
-    (os.killpg if all_of_them else os.kill)(process.pid, number)
-    _, said = process.communicate(timeout=120)
+    with ended(process):
+        while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(2)
+        (os.killpg if all_of_them else os.kill)(process.pid, number)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + number, said
     steps = [checkpoint.read(p)["step"] for p in tmp_path.glob("runs/*/checkpoint.pt")]
     assert len(steps) == 2
@@ -153,19 +156,68 @@ def test_the_workers_of_a_killed_sweep_save_and_end(tmp_path):
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(line, env=environment, stderr=said, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(2)
-    process.kill()
-    process.wait()
-    while running(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not running(process.pid)
+    deadline = time.monotonic() + 180
+    with ended(process):
+        while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(2)
+        process.kill()
+        process.wait()
+        while running(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not running(process.pid)
     assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2, (tmp_path / "said").read_text()
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Whatever the test finds, no process of the sweep's session outlives it."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def running(session):
     """Training processes of a session; loky's own helpers go when they please."""
     found = subprocess.run(["ps", "-ww", "-o", "args=", "-s", str(session)], capture_output=True, text=True).stdout
     return [line for line in found.splitlines() if "popen_loky_posix" in line]
+
+
+def test_a_second_signal_ends_at_once_and_the_first_gives_the_code(monkeypatch):
+    handlers = []
+    monkeypatch.setattr(stopping.signal, "signal", lambda *pair: handlers.append(pair))
+    one = Stopper()
+    assert one.exit_code(2) == 2
+    one._received(signal.SIGINT, None)
+    assert handlers == [(signal.SIGINT, signal.SIG_DFL)]
+    one._received(signal.SIGTERM, None)
+    assert one.exit_code(143) == 130
+    assert one.exit_code(0) == 0  # all was done before it came
+
+
+@pytest.mark.parametrize("alone", [True, False], ids=["a run", "a sweep"])
+def test_a_budget_starts_with_the_command_or_with_its_first_run(configure, monkeypatch, alone):
+    monkeypatch.setenv(stopping.DEADLINE, "")
+    monkeypatch.delenv(stopping.DEADLINE)
+    if alone:
+        with pytest.raises(Stopped) as stop:
+            run(configure(*RUN, "budget_minutes=1e-9"))
+        assert stop.value.code == BUDGET_SPENT
+    else:
+        Stopper().begin_sweep(["method=fixmatch", "budget_minutes=1"])
+        assert float(os.environ[stopping.DEADLINE]) == pytest.approx(time.time() + 60, abs=5)
+
+
+def test_a_run_that_must_end_does_not_look_at_the_whole_set_first(configure, monkeypatch):
+    def stop(self):
+        if self._last is not None:  # but not while it is being set up
+            raise Stopped("a test", 1)
+        self._last = 0.0
+
+    monkeypatch.setattr(Stopper, "check", stop)
+    monkeypatch.setattr(Stopper, "begin", lambda self, minutes: setattr(self, "_last", 0.0))
+    monkeypatch.setattr(Loop, "begin_epoch", lambda self: pytest.fail("an epoch began"))
+    with pytest.raises(Stopped):
+        run(configure(*RUN, "method=pseudo_label"))

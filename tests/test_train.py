@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock
 
 from fewlabels import assemble, checkpoint
+from fewlabels import loop as loop_module
 from fewlabels.config import build
 from fewlabels.methods.base import Method
 from fewlabels.train import run
@@ -46,6 +47,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     } <= set(written["metrics"])
     assert {"seconds", "images_seen", "images_per_second", "peak_memory_mib"} == set(written["cost"])
     assert written["cost"]["images_seen"] == 3 * 4 * 32
+    assert written["cost"]["peak_memory_mib"] > 10
     assert written["environment"]["torch"] == torch.__version__
     assert "fixmatch.strong" in written["decisions"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -190,16 +192,44 @@ class Exploding(Method):
     """Goes well for an epoch and two batches, then does not."""
 
     steps = 0
+    good = 6
 
     def step(self, model, batch):
         self.steps += 1
         loss = model(batch.labelled["weak"]).square().mean()
-        return StepOutput(loss * (math.inf if self.steps > 6 else 1), {"squares": loss.detach()})
+        terms = {"small": torch.tensor(1.0), "huge": torch.tensor(-1e9)}
+        return StepOutput(loss * (math.inf if self.steps > self.good else 1), terms)
+
+
+class ExplodingInParts(Exploding):
+    """The same with two micro-batches a batch."""
+
+    good = 12
+
+
+class Poisoned(Method):
+    """Its loss is fine, and one weight is not."""
+
+    def step(self, model, batch):
+        loss = model(batch.labelled["weak"])[:, 1:].square().mean()  # the first logit is not looked at
+        with torch.no_grad():
+            model.last_layer().bias[0] = math.nan
+        return StepOutput(loss)
+
+
+class PoisonedAtTheEnd(Exploding):
+    """The last loss of the run is not finite, and its gradient is."""
+
+    good = 12
+
+    def step(self, model, batch):
+        output = super().step(model, batch)
+        return StepOutput(output.loss + (math.inf if self.steps == self.good else 0), output.terms)
 
 
 def test_a_loss_that_is_not_finite_ends_in_one_line_and_keeps_the_last_good_checkpoint(configure, tmp_path):
     cfg = configure(*SHORT, "method._target_=tests.test_train.Exploding", "checkpoint_seconds=0")
-    with pytest.raises(UserError, match=r"not finite from batch 3 of epoch 2 on \(loss (inf|nan), squares"):
+    with pytest.raises(UserError, match=r"not finite from batch 3 of epoch 2 on \(loss (inf|nan), huge -1e\+09, small 1\)"):
         run(cfg)
     folder = folder_of(tmp_path)
     assert checkpoint.read(folder / "checkpoint.pt")["epoch"] == 1
@@ -215,6 +245,37 @@ def test_a_loss_that_is_not_finite_never_reaches_a_checkpoint_within_an_epoch(co
     state = checkpoint.read(folder_of(tmp_path) / "checkpoint.pt")
     assert (state["epoch"], state["step_in_epoch"]) == (1, 2)
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_the_batch_is_named_and_not_its_part(configure):
+    cfg = configure(*SHORT, "method._target_=tests.test_train.ExplodingInParts", "optim.accumulate=2")
+    with pytest.raises(UserError, match=r"not finite from batch 3 of epoch 2 on"):
+        run(cfg)
+
+
+def test_a_weight_that_is_not_finite_ends_the_run_as_well(configure, tmp_path):
+    with pytest.raises(UserError, match=r"the loss or a weight is not finite"):
+        run(configure(*SHORT, "method._target_=tests.test_train.Poisoned"))
+    assert not (folder_of(tmp_path) / "checkpoint.pt").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_where_the_weights_still_are(configure):
+    with pytest.raises(UserError, match=r"not finite from batch 4 of epoch 3 on"):
+        run(configure(*SHORT, "method._target_=tests.test_train.PoisonedAtTheEnd"))
+
+
+def test_the_seed_reaches_the_weights_the_method_s_epochs_and_the_evaluations(configure, tmp_path, monkeypatch):
+    data = assemble.open_images(configure())
+    first, second = (assemble.build_model(configure(f"seed={seed}"), data) for seed in (0, 1))
+    assert not torch.equal(first.conv1.weight, second.conv1.weight)
+    seeds, evaluations, evaluate = [], [], loop_module.evaluate
+    start = loop_module.Loop._epoch_start
+    monkeypatch.setattr(loop_module.Loop, "_epoch_start", lambda self: seeds.append(start(self).seed) or start(self))
+    monkeypatch.setattr(loop_module, "evaluate", lambda *a: evaluations.append(a[-1]) or evaluate(*a))
+    for seed in (0, 1):
+        run(configure(*SHORT, f"seed={seed}"))
+    assert len(set(seeds)) == len(seeds) == 6
+    assert len(set(evaluations)) == len(evaluations) == 6
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")

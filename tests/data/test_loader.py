@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from fewlabels.data import loader as loader_module
 from fewlabels.data.images import ImageSet
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.splits import Split
 from fewlabels.data.views import Views
+from fewlabels.seeding import derive, generator
 
 GOLDEN = ([5, 0], [22, 34, 29, 39, 27, 46])  # the same on every machine
 
@@ -103,3 +105,34 @@ def test_a_batch_is_a_function_of_seed_epoch_and_step(threads):
     finally:
         torch.set_num_threads(before)
     assert (batch.labelled_index.tolist(), batch.unlabelled_index.tolist()) == GOLDEN
+
+
+def test_every_batch_draws_of_its_own_from_the_seed_the_epoch_and_the_step(monkeypatch):
+    drawn = []
+
+    def record(*parts, device="cpu"):
+        drawn.append(parts)
+        return generator(*parts, device=device)
+
+    monkeypatch.setattr(loader_module, "generator", record)
+    places = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    methods = []
+    for seed, epoch_number, step in places:
+        source = loader(6, 30)
+        source.seed = seed
+        methods.append(source.batch(epoch_number, step).generator.initial_seed())
+    assert len(set(methods)) == len(places)
+    assert len({derive(*parts) for parts in drawn if parts[1] == "views"}) == len(places)
+
+
+def test_views_do_not_depend_on_the_number_of_threads():
+    views = Views(mean=(0.5,) * 3, std=(0.5,) * 3)
+    pixels = torch.randint(0, 256, (40, 32, 32, 3), dtype=torch.uint8, generator=generator("pixels"))
+    threads, made = torch.get_num_threads(), []
+    try:
+        for number in (1, 2):
+            torch.set_num_threads(number)
+            made.append(views.make_all(("weak", "strong"), pixels, generator("views")))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])

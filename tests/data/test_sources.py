@@ -156,15 +156,24 @@ def test_an_archive_without_a_test_set_is_refused(tmp_path, tree):
         open_folder(tree, tmp_path)
 
 
-def test_archive_members_are_never_written_to_disk(tmp_path):
-    path = tmp_path / "mine.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for part in ("train", "test"):
-            archive.writestr(f"{part}/ant/0.png", png(TRAIN.images[0]))
-        archive.writestr("../../train/ant/evil.png", png(TRAIN.images[0]))
-    data = open_folder(path, tmp_path)
-    assert len(data.train) == 2
-    assert not list(tmp_path.parent.rglob("evil.png"))
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_archive_members_are_never_written_to_disk(tmp_path, monkeypatch, kind):
+    work = tmp_path / "a" / "b" / "c"
+    work.mkdir(parents=True)
+    monkeypatch.chdir(work)
+    outside = ["../../train/ant/evil.png", f"{tmp_path}/train/ant/evil.png"]
+    names = [*SMALL, *outside]
+    path = work / f"mine.{kind}"
+    if kind == "zip":
+        zip_of(path, dict.fromkeys(names, IMAGE))
+    else:
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.size = len(IMAGE)
+                archive.addfile(member, io.BytesIO(IMAGE))
+    open_folder(path, work)
+    assert not [place for place in tmp_path.rglob("*") if place.suffix == ".png"]
 
 
 def zip_of(path, members):
@@ -238,6 +247,13 @@ def test_an_archive_cannot_exhaust_memory_or_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", len(IMAGE) - 1)
     with pytest.raises(UserError, match=r"train/ant/0.png in .* bytes: over the limit of"):
         open_folder(small, tmp_path)
+    with tarfile.open(tmp_path / "large.tar", "w") as archive:
+        for member, content in SMALL.items():
+            info = tarfile.TarInfo(member)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    with pytest.raises(UserError, match=r"0.png in .*large.tar .* bytes: over the limit of"):
+        open_folder(tmp_path / "large.tar", tmp_path)
     for name in ("small.zip", "small.tar"):
         with tarfile.open(tmp_path / "small.tar", "w") as archive:
             for member in SMALL:

@@ -68,6 +68,14 @@ def whole(batch):
     return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index], 64)
 
 
+def test_frozen_statistics_are_frozen_for_a_block_alone():
+    network = WideResNet(4, (16, 16), 3, depth=10, width=1)
+    method, batch = VAT(iterations=1, warmup_epochs=0), make_batch()
+    for _ in range(2):
+        method.step(network, batch)
+    assert network.blocks[0].bn1.num_batches_tracked == 2  # of the labelled passes, in the second step as in the first
+
+
 def median_confidence(network, batch):
     """A threshold that some images pass and some do not."""
     return network(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()

@@ -200,3 +200,14 @@ def test_predict_is_the_model_in_evaluation_mode_and_puts_it_back():
 def test_impossible_networks_are_refused(make, message):
     with pytest.raises(UserError, match=message):
         make()
+
+
+def test_a_prediction_that_fails_puts_the_mode_back():
+    def batches():
+        yield torch.randn(2, 3, 32, 32)
+        raise OSError("the images are gone")
+
+    model = WideResNet(**SHAPE, depth=10, width=1).train()
+    with pytest.raises(OSError, match="gone"):
+        predict(model, batches())
+    assert model.training

@@ -104,6 +104,7 @@ def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, c
 
     def init(**options):
         modes.append(options["mode"])
+        assert (options["id"], options["resume"]) == (info.fingerprint[:16], "allow")  # else a resumed run is another one
         if options["mode"] == "online":
             raise wandb.errors.CommError("no route to host")
         return types.SimpleNamespace(define_metric=lambda *a, **k: None)
@@ -226,3 +227,38 @@ def test_a_wrong_setting_of_a_tracker_is_still_the_user_s_to_mend(info):
 
     with pytest.raises(UserError, match="needs a package"):
         Expendable(Wrong()).start(info, [])
+
+
+def test_a_terminal_that_dies_does_not_take_the_run_with_it(configure, monkeypatch):
+    monkeypatch.setattr("fewlabels.tracking.build.Bar", Dying)
+    assert run(configure(*SHORT, "tracking.bar=true")).status == "finished"
+
+
+def test_nor_does_one_that_cannot_even_be_told_so(info, monkeypatch):
+    def write(text):
+        raise BrokenPipeError("nobody reads this")
+
+    tracker = Expendable(Dying())
+    tracker.start(info, [])
+    monkeypatch.setattr(sys.stderr, "write", write)
+    tracker.epoch({"epoch": 1})
+    tracker.epoch({"epoch": 2})  # silence
+
+
+def test_the_record_says_finished_when_the_trackers_have_all_of_it(configure, tmp_path, monkeypatch):
+    """A run killed in between is not finished, and comes back to them."""
+    seen = []
+
+    class Late(Tracker):
+        def start(self, info, curve):
+            self.path = info.folder / "record.json"
+
+        def epoch(self, line):
+            pass
+
+        def finish(self, record):
+            seen.append(json.loads(self.path.read_text())["status"])
+
+    monkeypatch.setattr("fewlabels.tracking.build.JsonLines", Late)
+    run(configure(*SHORT))
+    assert seen == ["running"]
