@@ -35,7 +35,8 @@ figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px;
 
 
 def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]]]]], results: Results) -> str:
-    """All tables, each with a part a scale: its grid and its figures."""
+    """All tables, each with a part a scale: its grid and its figures. One that reports nothing and was not run is left out."""
+    sections = [(table, parts) for table, parts in sections if parts]
     links = "".join(f'<a href="#{html.escape(t.id)}">{html.escape(t.id)}</a>' for t, _ in sections)
     body = "".join(_section(table, parts, results) for table, parts in sections)
     judged = [judgement for _, parts in sections for _, grid, _ in parts for judgement in grid.claims]
@@ -79,7 +80,7 @@ def _cost(runs: list[RunRecord]) -> str:
     devices = sorted({f"{r.environment.get('device')}, {r.environment.get('precision')}" for r in runs})
     commits = sorted({str(r.environment.get("commit"))[:8] for r in runs if r.environment.get("commit")})
     at = f", commit {', '.join(commits)}" if commits else ""
-    return f"{len(runs)} runs, {hours:.2f} h on {'; '.join(devices)}{at}"
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {hours:.2f} h on {'; '.join(devices)}{at}"
 
 
 def _runs(runs: list[RunRecord]) -> str:
