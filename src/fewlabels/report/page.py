@@ -35,7 +35,7 @@ figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px;
 
 
 def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]]]]], results: Results) -> str:
-    """All tables, each with a part a scale: its grid and its figures. One that reports nothing and was not run is left out."""
+    """All tables, a part a scale: its grid and its figures. One that reports nothing and was not run is left out."""
     sections = [(table, parts) for table, parts in sections if parts]
     links = "".join(f'<a href="#{html.escape(t.id)}">{html.escape(t.id)}</a>' for t, _ in sections)
     body = "".join(_section(table, parts, results) for table, parts in sections)
