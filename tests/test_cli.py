@@ -162,6 +162,14 @@ def test_a_sweep_out_of_time_says_so_though_a_cell_failed_before(tmp_path):
     ]
 
 
+def test_a_full_temporary_folder_costs_the_list_of_failures_alone(monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outcomes.tempfile, "TemporaryDirectory", full)
+    assert outcomes.followed(lambda: 3, []) == 3
+
+
 @pytest.mark.parametrize(
     ("ends", "code"),
     [

@@ -145,3 +145,15 @@ def test_sigkill_and_the_same_command_again(tmp_path):
     (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))
     for a, b in zip(state_of(one), state_of(other), strict=True):
         assert_same(a, b)
+
+
+def test_the_cost_is_that_of_all_sessions(configure, tmp_path):
+    result = run(configure(*overrides("supervised"), "epochs=2"))
+    (path,) = tmp_path.rglob("checkpoint.pt")
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    state = checkpoint.read(path) | {"epoch": 1, "seconds": 1000.0, "peak_memory_mib": 1e9}
+    checkpoint.save(path, state, result.fingerprint)
+    (folder / "record.json").unlink()
+    cost = run(configure(*overrides("supervised"), "epochs=2")).cost
+    assert 1000 < cost["seconds"] < 1100
+    assert cost["peak_memory_mib"] == 1e9

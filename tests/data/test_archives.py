@@ -176,3 +176,10 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match="^cannot read .*train/ant: Permission denied$"):
         archives.member_names(tmp_path)
+
+
+def test_a_link_is_no_image_whatever_it_is_called(tmp_path):
+    """Files alone are listed; here a link comes after a file, under its name."""
+    link = entry(NAMES[0], type=tarfile.SYMTYPE, linkname="elsewhere")
+    path = tar_of(tmp_path, entry(NAMES[0], b"image"), link, entry(NAMES[1], b"image"))
+    assert list(archives.members(path, NAMES)) == [(NAMES[0], b"image"), (NAMES[1], b"image")]

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from fewlabels.data import cache
 from fewlabels.data.cache import CacheWriter, cached
 from fewlabels.types import UserError
 
@@ -116,3 +117,16 @@ def test_labels_without_a_class_are_never_kept(tmp_path, part):
     with pytest.raises(UserError, match=f"label 2 in the {part}.* set lies outside the 2 classes"):
         cached(tmp_path, "key", wrong)
     assert cached(tmp_path, "key", build).classes == CLASSES
+
+
+def test_an_entry_of_another_form_is_not_read(tmp_path, monkeypatch):
+    built = []
+
+    def count(writer):
+        built.append(1)
+        return build(writer)
+
+    for form in (1, 1, 2):
+        monkeypatch.setattr(cache, "FORMAT", form)
+        cached(tmp_path, "key", count)
+    assert len(built) == 2
