@@ -32,7 +32,7 @@ demo: setup ## Five methods on scikit-learn's digits, then the table and the pag
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table demo
 
 test: setup ## All tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 lint: setup ## Formatting, lints and types
 	$(BIN)/ruff format --check src tests scripts
@@ -54,7 +54,7 @@ kills: setup ## Kill every method a dozen times, and a sweep of 200 runs at ever
 bench: setup ## Training speed beside its limit and beside a pipeline of one image at a time
 	$(BIN)/python -m fewlabels.bench --to outputs/published/bench $(ARGS)
 
-publish: setup ## Records of finished cells and a report of them to outputs/published/, which git keeps
+publish: setup ## Records of finished cells and their tables to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)
 	$(BIN)/python -m fewlabels.report $(OUT)/published --to $(OUT)/published/report
 

@@ -1,4 +1,4 @@
-"""Copy the records of finished runs, and their pictures, to outputs/published/, which git keeps.
+"""Copy the records of finished runs, and pictures that figures show, to outputs/published/, which git keeps.
 
 python scripts/publish.py outputs [table ...]
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fewlabels import record
 
+SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
 PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
 
 
@@ -33,7 +34,8 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         target = root / "published" / found.table / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         record.write(found, target / "record.json")
-        if (pictures := path.with_name("pictures.npz")).exists():
+        drawn = SHOW_PICTURES & {figure["kind"] for figure in (found.config.get("table") or {}).get("figures", [])}
+        if drawn and (pictures := path.with_name("pictures.npz")).exists():
             shutil.copyfile(pictures, target / "pictures.npz")
         written.append(target)
     return written

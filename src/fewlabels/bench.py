@@ -31,6 +31,7 @@ from torch.utils.flop_counter import flop_registry
 from fewlabels import hardware
 from fewlabels.cli import complain
 from fewlabels.config import Config
+from fewlabels.device import wait
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.per_image import PerImageLoader
@@ -159,19 +160,14 @@ def _steps_a_second(loop: Loop, step: Step, seconds: float) -> float:
     """Over at least ``seconds`` and three steps, after two that do not count."""
     for number in range(2):
         step(number)
-    _wait(loop)
+    wait()
     start, count = time.perf_counter(), 0
     while count < 3 or time.perf_counter() - start < seconds:
         for _ in range(STRIDE if loop.device.type == "cuda" else 1):
             step(count)
             count += 1
-        _wait(loop)
+        wait()
     return count / (time.perf_counter() - start)
-
-
-def _wait(loop: Loop) -> None:
-    if loop.device.type == "cuda":
-        torch.cuda.synchronize(loop.device)
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -185,8 +181,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
         while len(times) < tries or time.perf_counter() - begun < CLOCK_UP_SECONDS:
             start = time.perf_counter()
             torch.mm(a, b, out=result)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait()
             times.append(time.perf_counter() - start)
         return min(times)
 

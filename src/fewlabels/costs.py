@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from fewlabels import hardware
 from fewlabels.cli import MISTAKES, complain
 from fewlabels.config import Config, build, resolved
 from fewlabels.data.sampler import plan_epoch
+from fewlabels.device import wait
 from fewlabels.files import write_text
 from fewlabels.methods.base import Method
 from fewlabels.paths import conf_dir
@@ -116,8 +116,7 @@ class _Clock(Tracker):
         self._last = time.perf_counter()
 
     def _lap(self) -> float:
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        wait()
         seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         return seconds
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def sent(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """``values`` of the host on ``device``; the host goes on at once."""
     if device.type != "cuda":
         return values.to(device)
@@ -22,6 +22,12 @@ def sent(values: Tensor, device: torch.device) -> Tensor:
 def pinned(values: Tensor) -> Tensor:
     """A copy in page-locked memory. torch keeps the strides, and cannot copy into what expands one number to many."""
     return values.contiguous().pin_memory()
+
+
+def wait() -> None:
+    """Until the device has done all that is queued: before a look at the clock."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 @cache

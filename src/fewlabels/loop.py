@@ -28,6 +28,7 @@ from fewlabels import checkpoint
 from fewlabels.config import OptimConfig
 from fewlabels.data.loader import Loader
 from fewlabels.data.sampler import EpochPlan
+from fewlabels.device import wait
 from fewlabels.evaluate import Held, evaluate
 from fewlabels.gallery import Gallery
 from fewlabels.hardware import peak_memory_mib
@@ -224,8 +225,7 @@ class Loop:
 
     def _print_estimate(self) -> None:
         """From the first steps and the look at the unlabelled set before them; evaluations come on top."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait()
         an_image = (time.monotonic() - self._first_step) / (self.images_seen - self._images_before)
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60

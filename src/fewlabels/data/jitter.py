@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.geometry import reflected
-from fewlabels.device import constant, sent
+from fewlabels.device import constant, to_device
 
 
 def _each(values: Tensor) -> Tensor:
@@ -66,12 +66,12 @@ def blur3(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def apply_where(images: Tensor, chosen: Tensor, op: Callable[[Tensor, Tensor], Tensor], value: Tensor) -> Tensor:
-    """``op(images, value)`` on the images ``chosen`` ``[B]`` (bool), the others as they are; both are on the host."""
+    """``op(images, value)`` on the images ``chosen`` ``[B]`` (bool), the others as they are. ``chosen`` is of the host."""
     index = chosen.nonzero().squeeze(1)
     if len(index) == 0:
         return images
-    there = sent(index, images.device)
-    return images.index_copy(0, there, op(images[there], sent(value[index], images.device)))
+    there = to_device(index, images.device)
+    return images.index_copy(0, there, op(images[there], to_device(value[index], images.device)))
 
 
 def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
@@ -85,8 +85,8 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         order: ``[B, 4]`` int64, a permutation of 0 .. 3 (brightness, contrast, saturation, hue) for each image; on the host.
         factors: ``[B, 4]``: three factors about 1 and a hue shift in turns; on the host.
     """
-    turns = [sent((order[:, place] == 3).nonzero().squeeze(1), images.device) for place in range(4)]
-    order, factors = sent(order, images.device), sent(factors, images.device)
+    turns = [to_device((order[:, place] == 3).nonzero().squeeze(1), images.device) for place in range(4)]
+    order, factors = to_device(order, images.device), to_device(factors, images.device)
     for place, turned in enumerate(turns):
         step = order[:, place]
         factor = _each(factors.gather(1, step.unsqueeze(1)))

@@ -14,7 +14,7 @@ from fewlabels.data.images import ImageSet
 from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
 from fewlabels.data.splits import Split
 from fewlabels.data.views import Views
-from fewlabels.device import sent
+from fewlabels.device import to_device
 from fewlabels.seeding import generator
 from fewlabels.types import Batch
 
@@ -52,7 +52,7 @@ class Images:
 
     def gather(self, index: Tensor) -> Tensor:
         """uint8 ``[B, H, W, C]`` on the device."""
-        return sent(self.pixels.index_select(0, sent(index, self.pixels.device)), self.device)
+        return to_device(self.pixels.index_select(0, to_device(index, self.pixels.device)), self.device)
 
     def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
         """One view of each of these images, in order, in large batches."""
@@ -118,7 +118,7 @@ class Loader:
         random = generator(self.seed, "views", epoch, step)
         return Batch(
             self._views((self.labelled_view,), labelled, random),
-            self.images.labels[sent(labelled, self.images.device)],
+            self.images.labels[to_device(labelled, self.images.device)],
             self._views(self.unlabelled_views, unlabelled, random),
             labelled,
             unlabelled,

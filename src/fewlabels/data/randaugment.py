@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.geometry import affine
-from fewlabels.device import constant, sent
+from fewlabels.device import constant, to_device
 
 BINS = 31  # torchvision divides each operation's range in 31 steps
 
@@ -166,10 +166,10 @@ def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.
         coin = torch.randint(2, (batch,), generator=generator)
         counts = torch.bincount(choice, minlength=len(ops)).tolist()
         order = choice.argsort()
-        signs = sent((coin.float() * 2 - 1)[order], images.device).split(counts)
-        groups = images.index_select(0, sent(order, images.device)).split(counts)
+        signs = to_device((coin.float() * 2 - 1)[order], images.device).split(counts)
+        groups = images.index_select(0, to_device(order, images.device)).split(counts)
         done = [op(group, sign) for op, group, sign in zip(ops, groups, signs, strict=True) if len(group)]
-        images = torch.cat(done).index_select(0, sent(order.argsort(), images.device))
+        images = torch.cat(done).index_select(0, to_device(order.argsort(), images.device))
     return images
 
 
@@ -178,8 +178,8 @@ def cutout(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     batch, height, width, _ = images.shape
     side_y, side_x = int(height * share), int(width * share)
     device = images.device
-    top = sent(torch.randint(height, (batch, 1), generator=generator) - side_y // 2, device)
-    left = sent(torch.randint(width, (batch, 1), generator=generator) - side_x // 2, device)
+    top = to_device(torch.randint(height, (batch, 1), generator=generator) - side_y // 2, device)
+    left = to_device(torch.randint(width, (batch, 1), generator=generator) - side_x // 2, device)
     y, x = torch.arange(height, device=device), torch.arange(width, device=device)
     inside = ((y >= top) & (y < top + side_y))[:, :, None] & ((x >= left) & (x < left + side_x))[:, None, :]
     return images.masked_fill(inside[..., None], 127)

@@ -17,7 +17,7 @@ from torch import Tensor
 from fewlabels.data import jitter as colour
 from fewlabels.data.geometry import crop_and_flip
 from fewlabels.data.randaugment import cutout, rand_augment
-from fewlabels.device import constant, sent
+from fewlabels.device import constant, to_device
 from fewlabels.types import UserError
 
 VIEWS = ("plain", "flip", "weak", "strong")
@@ -92,7 +92,7 @@ class Views:
         images = self._scaled(images)
         if self.notebook and self.flip and names != ("plain",):
             chosen = Draws(len(images), generator, shared=False).chance(0.5)
-            images = torch.where(sent(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
+            images = torch.where(to_device(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
         return {name: self._make(name, images, generator) for name in names}
 
     def _scaled(self, images: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class Views:
             return self._normalise(self._window(images))
         own = Draws(len(images), generator, shared=False)
         if name == "flip":
-            return self._normalise(self._window(images, sent(own.chance(0.5), images.device) if self.flip else None))
+            return self._normalise(self._window(images, to_device(own.chance(0.5), images.device) if self.flip else None))
         if name not in VIEWS:
             raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
         if self.notebook:
@@ -145,9 +145,9 @@ class Views:
 
     def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
         size = self._size(images)
-        flip = sent(draws.chance(0.5), images.device) if self.flip else self._none(images)
-        top = sent(draws.integers(-self.padding, images.shape[1] - size[0] + self.padding), images.device)
-        left = sent(draws.integers(-self.padding, images.shape[2] - size[1] + self.padding), images.device)
+        flip = to_device(draws.chance(0.5), images.device) if self.flip else self._none(images)
+        top = to_device(draws.integers(-self.padding, images.shape[1] - size[0] + self.padding), images.device)
+        left = to_device(draws.integers(-self.padding, images.shape[2] - size[1] + self.padding), images.device)
         return crop_and_flip(images, flip, top, left, size, reflect)
 
     def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
@@ -155,7 +155,7 @@ class Views:
         images = images.contiguous()
         factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
         images = colour.jitter(images, draws.orders(4), factors)
-        grey = sent(draws.chance(0.2), images.device)
+        grey = to_device(draws.chance(0.2), images.device)
         images = torch.where(grey.view(-1, 1, 1, 1), colour.luminance(images), images)
         images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
         if scale and self.per_image:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewlabels.device import sent
+from fewlabels.device import to_device
 from fewlabels.methods.base import EpochStart, Method, probability
 from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput, UserError
@@ -73,7 +73,7 @@ class PseudoLabel(Method):
         images, labels = batch.labelled["weak"], batch.labels
         if batch.num_unlabelled:
             assert self._labels is not None
-            given = sent(self._labels[batch.unlabelled_index], labels.device)
+            given = to_device(self._labels[batch.unlabelled_index], labels.device)
             images, labels = torch.cat([images, batch.unlabelled["weak"]]), torch.cat([labels, given])
         each = F.cross_entropy(model(images), labels, reduction="none")
         detached = each.detach()
