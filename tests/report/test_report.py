@@ -186,6 +186,14 @@ def test_an_empty_folder_gives_empty_tables(tmp_path):
     assert "| 0 | 45.51 |  |  |" in build_report(tmp_path, tmp_path / "r", "srikanth_1")
 
 
+def test_a_table_that_reports_nothing_has_no_heading_until_it_is_run(tmp_path):
+    (tmp_path / "none").mkdir()
+    build_report(tmp_path / "none", tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert 'id="srikanth_1"' in text
+    assert "demo" not in text
+
+
 def test_reports_into_one_folder_wait_for_each_other(tmp_path, monkeypatch):
     """make -j writes several; else one could move away the half-written file of another, or leave older results last."""
     seen = []
