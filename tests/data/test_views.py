@@ -8,7 +8,7 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from fewlabels.data import jitter
 from fewlabels.data.geometry import crop_and_flip
-from fewlabels.data.randaugment import cutout, operations, rand_augment
+from fewlabels.data.randaugment import apply, cutout, rand_augment
 from fewlabels.data.views import Draws, Views
 from fewlabels.types import UserError
 
@@ -29,6 +29,11 @@ def planar(x):
     return x.permute(0, 3, 1, 2)
 
 
+def only(number, count=20):
+    """``count`` images that all drew the same operation."""
+    return [count if each == number else 0 for each in range(14)]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("magnitude", [0, 10, 30])
 @pytest.mark.parametrize("number", range(14), ids=NAMES)
@@ -39,19 +44,29 @@ def test_each_operation_of_randaugment_is_torchvision_s(images, number, magnitud
     for sign in (1.0, -1.0):
         value = level * sign if signed else level
         expected = torch.stack([_apply_op(x, NAMES[number], value, InterpolationMode.NEAREST, None) for x in planar(images)])
-        ours = operations(magnitude, 32, 32)[number](images, torch.full((20,), sign))
+        ours = apply(images, only(number), torch.full((20,), sign), magnitude)
         difference = (planar(ours).int() - expected.int()).abs()
         # All but equal: a luminance added up in another order may truncate to the level beside.
         assert difference.max() <= 1
         assert (difference > 0).float().mean() < 1e-3
 
 
-def test_signs_are_one_an_image(images):
+@pytest.mark.parametrize("number", [1, 3, 5, 6, 9])
+def test_signs_are_one_an_image(images, number):
     sign = torch.tensor([1.0, -1.0]).repeat(10)
-    mixed = operations(20, 32, 32)[3](images, sign)
+    mixed = apply(images, only(number), sign, 20)
     for s in (1.0, -1.0):
-        alone = operations(20, 32, 32)[3](images, torch.full((20,), s))
+        alone = apply(images, only(number), torch.full((20,), s), 20)
         assert torch.equal(mixed[sign == s], alone[sign == s])
+
+
+def test_each_image_goes_through_the_operation_it_drew():
+    x = torch.randint(0, 256, (21, 12, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    counts = [1, 2, 1, 3, 1, 2, 1, 2, 0, 3, 1, 1, 2, 1]
+    sign = torch.tensor([1.0, -1.0, -1.0]).repeat(7)
+    groups = zip(x.split(counts), sign.split(counts), strict=True)
+    expected = [apply(part, only(number, len(part)), signs, 15) for number, (part, signs) in enumerate(groups)]
+    assert torch.equal(apply(x, counts, sign, 15), torch.cat(expected))
 
 
 @pytest.mark.parametrize("reflect", [True, False])

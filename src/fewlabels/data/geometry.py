@@ -7,7 +7,10 @@ interpolated. Images are ``[B, H, W, C]``.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from fewlabels.device import to_device
 
 
 def crop_and_flip(
@@ -17,30 +20,32 @@ def crop_and_flip(
 
     Args:
         images: ``[B, H, W, C]``, any type.
-        flip: ``[B]`` bool.
+        flip: ``[B]`` bool. This and what follows lie on the host, which works out rows and columns.
         top, left: ``[B]`` int64, in pixels of the image; negative is padding.
         size: height and width of the crop.
         reflect: pad by mirroring at the border; else with zeros.
     """
     height, width = images.shape[1:3]
-    device = images.device
-    rows = top[:, None] + torch.arange(size[0], device=device)
-    columns = left[:, None] + torch.arange(size[1], device=device)
+    rows, columns = top[:, None] + torch.arange(size[0]), left[:, None] + torch.arange(size[1])
     columns = torch.where(flip[:, None], columns.flip(1), columns)
     if reflect:
         rows, columns = reflected(rows, height), reflected(columns, width)
-    return _pick(images, rows[:, :, None], columns[:, None, :])
+    sent = to_device(torch.cat([rows.clamp(-1, height), columns.clamp(-1, width)], dim=1), images.device)
+    return _pixels(images, sent[:, : size[0], None], sent[:, None, size[0] :])
 
 
-def _pick(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixel (rows, columns) of each image; zero outside. Both broadcast to ``[B, h, w]`` int64."""
+def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Pixel (row, column) of each image, from -1 to H or W, where a black border of one pixel lies.
+
+    ``rows`` and ``columns`` broadcast to ``[B, h, w]``. One flat list of all images' pixels is far faster than fancy
+    indexing, and half of what it reads are indices: 32 bits where they do. A test for what lies outside would take longer.
+    """
+    images = F.pad(images, (0, 0, 1, 1, 1, 1))
     batch, height, width, channels = images.shape
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    first = torch.arange(batch, device=images.device).view(-1, 1, 1) * (height * width)
-    # One flat list of pixels, with a black one at its end for what lies outside: far faster than fancy indexing.
-    index = torch.where(inside, first + rows * width + columns, batch * height * width)
-    pixels = torch.cat([images.reshape(-1, channels), images.new_zeros(1, channels)])
-    return pixels.index_select(0, index.view(-1)).view(*index.shape, channels)
+    kind = torch.int32 if batch * height * width < 2**31 else torch.int64
+    first = torch.arange(batch, dtype=kind, device=images.device).view(-1, 1, 1) * (height * width) + (width + 1)
+    index = first + rows.to(kind) * width + columns.to(kind)
+    return images.reshape(-1, channels).index_select(0, index.view(-1)).view(*index.shape, channels)
 
 
 def reflected(index: Tensor, size: int) -> Tensor:
@@ -54,14 +59,15 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
 
     Args:
         images: ``[B, H, W, C]``, any type.
-        matrix: ``[B, 2, 3]`` float; takes an output pixel (x, y, 1), measured from the centre of the image, to the
-            input pixel it is read from.
+        matrix: ``[B, 2, 3]`` float, on the host; takes an output pixel (x, y, 1), measured from the centre of the image,
+            to the input pixel it is read from.
     """
     height, width = images.shape[1:3]
     device = images.device
+    matrix = to_device(matrix, device)
     x = torch.arange(width, device=device, dtype=matrix.dtype) - (width - 1) / 2
     y = torch.arange(height, device=device, dtype=matrix.dtype) - (height - 1) / 2
     m = matrix[:, :, :, None, None]
     source_x = m[:, 0, 0] * x + m[:, 0, 1] * y[:, None] + m[:, 0, 2] + (width - 1) / 2
     source_y = m[:, 1, 0] * x + m[:, 1, 1] * y[:, None] + m[:, 1, 2] + (height - 1) / 2
-    return _pick(images, source_y.round().long(), source_x.round().long())
+    return _pixels(images, source_y.round().clamp(-1, height), source_x.round().clamp(-1, width))

@@ -129,10 +129,6 @@ class Views:
         x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
         return self._jitter(x, shared, scale=False) if name == "strong" else x
 
-    @staticmethod
-    def _none(images: Tensor) -> Tensor:
-        return torch.zeros(len(images), dtype=torch.bool, device=images.device)
-
     def _size(self, images: Tensor) -> tuple[int, int]:
         return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
 
@@ -145,9 +141,9 @@ class Views:
 
     def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
         size = self._size(images)
-        flip = to_device(draws.chance(0.5), images.device) if self.flip else self._none(images)
-        top = to_device(draws.integers(-self.padding, images.shape[1] - size[0] + self.padding), images.device)
-        left = to_device(draws.integers(-self.padding, images.shape[2] - size[1] + self.padding), images.device)
+        flip = draws.chance(0.5) if self.flip else torch.zeros(len(images), dtype=torch.bool)
+        top = draws.integers(-self.padding, images.shape[1] - size[0] + self.padding)
+        left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
         return crop_and_flip(images, flip, top, left, size, reflect)
 
     def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
