@@ -88,6 +88,7 @@ def test_the_fingerprint_ignores_places_and_trackers(configure):
         "dataset.path=elsewhere",
         "tracking=wandb",
         "hardware=cpu",
+        "hardware.compile=false",
         "checkpoint_seconds=5",
     ):
         assert identity(configure(override)) == base
@@ -109,7 +110,7 @@ def test_the_fingerprint_knows_a_precision_that_was_asked_for(configure):
 def test_the_fingerprint_follows_what_changes_the_result(configure):
     changes = ["seed=1", "epochs=31", "eval_every=2", "scale=smoke", "batch.size=32", "views.padding=2", "optim.lr=0.01"]
     changes += ["dataset.num_labels=100", "dataset.split_seed=7", "model=wide_resnet_28_2", "optim=fixmatch"]
-    changes += ["method=fixmatch", "method=entropy"]
+    changes += ["method=fixmatch", "method=entropy", "hardware.compile=true"]
     identities = [identity(configure(change)) for change in changes]
     assert len({*identities, identity(configure())}) == len(changes) + 1
     assert len({fingerprint(configure(), *digests) for digests in (("a", "b"), ("a", "c"), ("d", "b"))}) == 3

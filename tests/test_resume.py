@@ -23,6 +23,9 @@ METHODS = {
     "pseudo_label_accumulate": [
         "method=pseudo_label", "method.update=accumulate", "method.threshold=0.12", "method.warmup_epochs=1",
     ],
+    "fixmatch_compiled": [
+        "method=fixmatch", "batch.size=32", "method.threshold=0.1", "hardware.compile=true",
+    ],
     "fixmatch": ["optim=fixmatch", "batch.size=64", "method.threshold=0.1"],
     "vat": ["batch.size=32", "method.warmup_epochs=1", "method.iterations=1"],
     "attention_fixmatch": [

@@ -153,21 +153,22 @@ def test_one_step_an_epoch_sums_the_gradient_of_all_batches(configure):
 
 
 class Slow(Method):
-    """Takes two minutes for its look at the unlabelled set, and half a minute for a batch."""
+    """Takes two minutes for its look at the unlabelled set, and half a minute for a batch, but five for the first."""
 
-    now = 0.0
+    now, step_seconds = 0.0, 300
 
     def begin_epoch(self, start):
         Slow.now += 120
 
     def step(self, model, batch):
-        Slow.now += 30
+        Slow.now += Slow.step_seconds
+        Slow.step_seconds = 30
         return StepOutput(model(batch.labelled["weak"]).square().mean())
 
 
 def test_a_long_run_says_at_its_start_how_long(configure, monkeypatch, capsys):
     monkeypatch.setattr("fewlabels.loop.time", types.SimpleNamespace(monotonic=lambda: Slow.now))
-    monkeypatch.setattr("fewlabels.loop.STEPS_TO_ESTIMATE", 2)
+    monkeypatch.setattr("fewlabels.loop.STEPS_TO_ESTIMATE", 3)
     run(configure(*SHORT, "method._target_=tests.test_train.Slow", "checkpoint_seconds=1e9"))
     assert "estimate: about 12 min for 3 epochs" in capsys.readouterr().err  # 3 x (2 + 4 x 0.5)
 

@@ -24,6 +24,7 @@ from fewlabels.gallery import Gallery
 from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.models.compiled import compile_training
 from fewlabels.paths import expanded
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
@@ -124,6 +125,10 @@ def build_loop(
     cfg: Config, info: RunInfo, data: ImageData, split: Split, model: Classifier, method: Method, device: torch.device
 ) -> Loop:
     """The training loop, resumed from the run's checkpoint where there is one."""
+    if cfg.hardware.compile:
+        if method.second_order:
+            raise UserError("hardware.compile=true: torch does not differentiate compiled code twice, as this method does")
+        compile_training(model)
     options = {key: value for key, value in info.config["views"].items() if key != "test"}
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
     views = Views(mean=mean, std=std, **options)

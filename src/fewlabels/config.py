@@ -97,6 +97,7 @@ class HardwareConfig:
     channels_last: bool = True
     threads: int | None = None
     deterministic: bool = True
+    compile: bool = False
 
 
 @dataclass

@@ -47,6 +47,8 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
     settings = _canonical(_unlike(values, defaults))
     if cfg.hardware.precision != "auto":
         settings["precision"] = cfg.hardware.precision
+    if cfg.hardware.compile:  # other roundings
+        settings["compile"] = True
     if start is not None:
         settings["init_from"] = start
     content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
@@ -56,7 +58,9 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
 def changes_result(key: str) -> bool:
     """Whether a run's result, and so its fingerprint, may depend on the key."""
     top, _, rest = key.partition(".")
-    return key == "hardware.precision" or (top not in _PLACES and not (top == "dataset" and rest in _DATASET_PLACES))
+    return key in ("hardware.precision", "hardware.compile") or (
+        top not in _PLACES and not (top == "dataset" and rest in _DATASET_PLACES)
+    )
 
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -126,6 +126,7 @@ def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
         "precision": precision(device, cfg),
+        "compile": cfg.compile,
         **_commit(),
     }
 

@@ -106,12 +106,13 @@ class Loop:
     def _run_epoch(self) -> None:
         self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
         plan = self.begin_epoch()
-        if self._batches == 0:
-            self._first_step, self._images_before = time.monotonic(), self.images_seen
         while self.step_in_epoch < plan.steps:
             self.train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
             self._batches += 1
+            if self._batches == 1:  # which took longer: memory, compiled code
+                wait()
+                self._first_step, self._images_before = time.monotonic(), self.images_seen
             if self.schedule.estimate and self._batches == STEPS_TO_ESTIMATE:
                 self._print_estimate()
             if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:

@@ -60,6 +60,7 @@ class Method(ABC):
     labelled_view: str = "weak"
     unlabelled_views: tuple[str, ...] = ()
     looks_at_all: bool = False  # whether begin_epoch predicts the whole unlabelled set
+    second_order: bool = False  # whether the loss holds gradients: it is then differentiated twice
 
     @abstractmethod
     def step(self, model: Classifier, batch: Batch) -> StepOutput:

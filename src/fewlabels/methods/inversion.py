@@ -32,6 +32,7 @@ class Inversion(Method):
 
     labelled_view = "plain"
     unlabelled_views = ("plain",)
+    second_order = True
 
     def __init__(self, reconstruction: str = "lambda", a: float | None = None, b: float | None = None) -> None:
         if reconstruction not in RECONSTRUCTIONS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -25,12 +26,13 @@ class Classifier(nn.Module, ABC):
 
     ``name`` stands in the run directory's name. ``compute_dtype`` is what convolutions and matrix products
     run in (bfloat16 through autocast); weights, logits and embeddings stay in their own precision. ``memory_format`` is the
-    layout that the images are brought to.
+    layout that the images are brought to. ``compiled`` takes the place of :meth:`compute` in training, where it is set.
     """
 
     name: str
     compute_dtype: torch.dtype | None = None
     memory_format: torch.memory_format = torch.preserve_format
+    compiled: Callable[[Classifier, Tensor], Activations] | None = None
 
     @abstractmethod
     def compute(self, images: Tensor) -> Activations:
@@ -41,10 +43,15 @@ class Classifier(nn.Module, ABC):
         if self.memory_format != torch.preserve_format:
             images = images.contiguous(memory_format=self.memory_format)
         if self.compute_dtype is None:
-            return self.compute(images)
+            return self._compute(images)
         with torch.autocast(images.device.type, dtype=self.compute_dtype):
-            out = self.compute(images)
+            out = self._compute(images)
         return out._replace(logits=out.logits.float(), embedding=out.embedding.float())
+
+    def _compute(self, images: Tensor) -> Activations:
+        if self.compiled is not None and self.training and torch.is_grad_enabled():
+            return self.compiled(self, images)
+        return self.compute(images)
 
     @abstractmethod
     def last_layer(self) -> nn.Module:

@@ -1,0 +1,103 @@
+"""A network that trains through torch.compile: the same numbers, in training alone, and one line where it cannot be."""
+
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch._inductor import config
+from torch._inductor.utils import fresh_cache
+
+from fewlabels.models import compiled
+from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.compiled import compile_training
+from fewlabels.models.wide_resnet import WideResNet
+from fewlabels.train import run
+from fewlabels.types import UserError
+from tests.models.test_models import MODELS
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+
+
+def network() -> WideResNet:
+    torch.manual_seed(0)
+    return WideResNet(4, (8, 8), 3, depth=10, width=1)
+
+
+@pytest.fixture
+def images(generator):
+    return torch.randn(6, 3, 8, 8, generator=generator)
+
+
+def test_losses_gradients_and_statistics_are_those_of_the_network_itself(images):
+    plain, fast = network(), network()
+    compile_training(fast)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    for _ in range(2):
+        for model in (plain, fast):
+            F.cross_entropy(model(images), labels).backward()
+    for (name, one), other in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5, msg=name)
+    for name, one in plain.named_buffers():
+        torch.testing.assert_close(fast.get_buffer(name), one, rtol=1e-4, atol=1e-6)
+
+
+class Counted(Classifier):
+    """Counts the calls of the network as it is."""
+
+    name, calls = "counted", 0
+
+    def compute(self, images):
+        self.calls += 1
+        return Activations(images.flatten(1), images, images.flatten(1))
+
+    def last_layer(self):
+        return self
+
+
+def test_only_training_is_compiled(images):
+    model, trained = Counted(), []
+    model.compiled = lambda model, images: trained.append(len(images)) or model.compute(images)
+    model(images)
+    assert trained == [6]
+    with torch.no_grad():
+        model(images)
+    model.eval()(images)
+    assert trained == [6]
+    assert model.calls == 3
+
+
+def test_what_is_differentiated_twice_is_not_compiled(configure):
+    with pytest.raises(UserError, match="hardware.compile=true: torch does not differentiate compiled code twice"):
+        run(configure("method=inversion", "hardware.compile=true", "epochs=1"))
+
+
+def test_without_a_compiler_one_line(images):
+    model = network()
+    compile_training(model)
+    says = r"torch cannot compile wide_resnet_10_1 \(.*no-such-compiler.*\): use hardware.compile=false"
+    with fresh_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(UserError, match=says):
+        model(images)
+
+
+def test_too_many_shapes_of_batches_are_told(images, monkeypatch):
+    monkeypatch.setattr(compiled, "SHAPES", 1)
+    model = network()
+    compile_training(model)
+    model(images)
+    with pytest.raises(UserError, match="more than 1 shapes of batches"):
+        model(images[:5])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_network_is_captured_whole(name):
+    """Without the compiler behind it, which takes long."""
+    torch.compiler.reset()
+    model = MODELS[name][0]().train()
+    images = torch.randn(2, 3, 32, 32)
+    seen = []
+    for compute in (model.compute, torch.compile(model.compute, backend="eager", fullgraph=True, dynamic=False)):
+        torch.manual_seed(1)  # of dropout
+        seen.append(compute(images))
+    for one, other in zip(*seen, strict=True):
+        assert (one is other is None) or torch.equal(one, other)
