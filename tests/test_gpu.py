@@ -1,0 +1,63 @@
+"""What only a GPU can show; left out where there is none. (The other tests run on it as well, where there is one.)"""
+
+import pytest
+import torch
+
+from fewlabels.data.views import Views
+from fewlabels.trial import made_up, trial_loop
+from tests.conftest import random_images
+from tests.methods.test_methods import METHODS, make_batch, model, prepared
+from tests.test_no_wait import VIEWS
+from tests.test_resume import METHODS as VARIANTS
+from tests.test_resume import overrides
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def forbid_waiting():
+    """Call it, and from then on whoever waits for the GPU fails."""
+    yield lambda: torch.cuda.set_sync_debug_mode("error")
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("options", VIEWS.values(), ids=VIEWS)
+def test_views_are_those_of_the_processor(options):
+    pixels = torch.from_numpy(random_images(200, 4, size=32).images)
+    views = Views((0.5,) * 3, (0.25,) * 3, **options)
+    names = ("plain", "flip", "weak", "strong")
+    here = views.make_all(names, pixels, torch.Generator().manual_seed(0))
+    there = views.make_all(names, pixels.to(GPU), torch.Generator().manual_seed(0))
+    for name in names:
+        # A sum in another order may be cut off to the grey level beside.
+        differ = (there[name].cpu() - here[name]).abs() > 1e-3
+        assert differ.float().mean() < 1e-3, name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_losses_are_those_of_the_processor(name, configure):
+    batch, network = make_batch(), model(name)
+    method = prepared(name, configure, batch, network)
+    torch.backends.cudnn.allow_tf32 = False
+    expected = method.step(network, batch)
+    moved = make_batch()
+    for views in (moved.labelled, moved.unlabelled):
+        views.update({view: images.to(GPU) for view, images in views.items()})
+    moved = type(moved)(moved.labelled, moved.labels.to(GPU), moved.unlabelled, moved.labelled_index, moved.unlabelled_index)
+    found = method.step(model(name).to(GPU), moved)
+    assert found.terms.keys() == expected.terms.keys()
+    for term, value in expected.terms.items():
+        if term != "virtual_adversarial":  # whose first direction is drawn on the device
+            torch.testing.assert_close(found.terms[term].cpu(), value, rtol=1e-3, atol=1e-4, msg=term)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_step_of_training_never_waits(name, precision, configure, tmp_path, forbid_waiting):
+    cfg = configure(*overrides(name), f"hardware.precision={precision}", "hardware.device=cuda:0")
+    loop = trial_loop(cfg, made_up(cfg, 8, 400, 20, classes=10), tmp_path)
+    plan = loop.begin_epoch()
+    loop.train_batch(0, plan.steps)  # which may allocate, compile and choose
+    forbid_waiting()
+    loop.train_batch(min(1, plan.steps - 1), plan.steps)
