@@ -137,6 +137,22 @@ def test_a_tar_that_leads_back_to_its_start_ends(tmp_path):
         archives.member_names(path)
 
 
+def test_no_byte_of_a_tar_is_read_twice():
+    tar = archives._Bounded(io.BytesIO(bytes(range(10))))
+    assert tar.read(4) == bytes(range(4))
+    tar.seek(6)
+    with pytest.raises(tarfile.TarError, match="its members overlap"):
+        tar.seek(5)
+
+
+def test_a_member_is_whole_or_an_error():
+    member = tarfile.TarInfo("a.png")
+    member.size, member.offset_data = 4, 2
+    assert archives._Bounded(io.BytesIO(bytes(range(6)))).content(member) == bytes(range(2, 6))
+    with pytest.raises(tarfile.TarError, match="unexpected end of data"):
+        archives._Bounded(io.BytesIO(bytes(range(5)))).content(member)
+
+
 def test_a_sparse_file_is_no_image(tmp_path):
     header = checked(entry(NAMES[0], type=tarfile.GNUTYPE_SPARSE)[:483] + b"00000777777\0" + bytes(17))
     with pytest.raises(UserError, match="cannot read train/ant/0.png in .*mine.tar: it is stored as a sparse file"):
