@@ -99,6 +99,12 @@ def test_jitter_is_torchvision_s_with_each_image_s_own_order(signed):
     torch.testing.assert_close(jitter.jitter(x, order, factors), torch.stack(expected), rtol=0, atol=2e-5)
 
 
+def test_a_colour_whose_brightest_channel_is_zero_has_a_hue():
+    """torchvision divides by it. The notebook's values lie in [-1, 1]."""
+    pixel = torch.tensor([-0.5, 0.0, -0.25]).view(1, 3, 1, 1)
+    assert jitter.hue(pixel, torch.tensor([0.25])).isfinite().all()
+
+
 def test_jitter_of_grey_images_leaves_saturation_and_hue_alone():
     x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(3))
     order = torch.tensor([[2, 3, 2, 3]]).expand(8, 4)  # saturation and hue only

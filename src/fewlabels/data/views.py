@@ -151,8 +151,7 @@ class Views:
         images = images.contiguous()
         factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
         images = colour.jitter(images, draws.orders(4), factors)
-        grey = to_device(draws.chance(0.2), images.device)
-        images = torch.where(grey.view(-1, 1, 1, 1), colour.luminance(images), images)
+        images = colour.apply_where(images, draws.chance(0.2), colour.greyed)
         images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
         if scale and self.per_image:
             images = _centred(images)
