@@ -1,0 +1,156 @@
+"""What the papers print and say of their training, typed from their texts, against the files of conf/table/."""
+
+import pytest
+
+from fewlabels.paths import conf_dir
+from fewlabels.report.definitions import load_definitions
+from fewlabels.tables import cells
+
+CIFAR = ["cifar10_250", "cifar10_4000", "cifar100_2500", "cifar100_10000"]
+# Table -> columns, then the rows as printed; "-" where a cell is empty.
+PRINTED = {
+    "alshami_1": (
+        CIFAR,
+        """
+        0.95: 66.682 | 30.042 | 80.583 | 63.644
+        0.75: 68.908 | 26.534 | 81.916 | 62.475
+        0.6:  73.936 | 25.113 | 80.654 | 61.36
+        """,
+    ),
+    "alshami_2": (CIFAR, "VAT: 68.362 | 27.557 | 83.454 | 60.683"),
+    "alshami_3": (
+        CIFAR,
+        """
+        0.95: 73.47 | 24.43 | 87.58 | 63.43
+        0.75: 90.01 | 26.93 | 87.68 | 65.51
+        0.6:  75.31 | 36.03 | 89.79 | 70.23
+        """,
+    ),
+    "balestriero_1": (
+        ["mnist_50"],
+        """
+        Resnet2-32max, Gamma: 99.14
+        Improved GAN: 97.79 ± 1.36
+        """,
+    ),
+    "balestriero_2": (
+        ["svhn_500", "svhn_1000"],
+        """
+        Large CNN, lambda: 10.17 | 7.20
+        Deep Resnet, lambda: 11.08 | 8.28
+        Wide Resnet, lambda: 9.82 ± 1.5 | 7.14 ± 0.3
+        Large CNN, Gamma: 11.67 | 9.51
+        Wide Resnet, Gamma: 12.36 | 10.17
+        Deep Resnet, Gamma: 8.95 | 11.27
+        Sigmoid Wide Resnet, lambda: 20.35 ± 6.2 | 7.78 ± 0.2
+        mean, lambda: 10.35 ± 0.53 | 7.54 ± 0.52
+        mean, Gamma: 10.99 ± 1.80 | 10.32 ± 0.89
+        Improved GAN: 18.44 ± 4.8 | 8.11 ± 1.3
+        Auxiliary Deep Generative Model: - | 22.86
+        Skip Deep Generative Model: - | 16.61 ± 0.24
+        Virtual Adversarial: - | 24.63
+        DGN: - | 36.02 ± 0.1
+        Triple GAN: - | 94.23 ± 0.17
+        Bad GAN: - | 95.75 ± 0.03
+        Pi-model: 92.95 ± 0.3 | 94.57 ± 0.25
+        VAT: - | 75.37
+        """,
+    ),
+    "balestriero_3": (
+        ["cifar10_4000", "cifar10_8000"],
+        """
+        CNN, lambda: 22.63 ± 0.44 | 17.92 ± 0.3
+        Wide Resnet, lambda: 23.71 | 19.63
+        Deep Resnet, lambda: 28.64 | 24.53
+        CNN, Gamma: 25.19 | 19.96
+        Deep Resnet, Gamma: 27.62 | 21.99
+        Wide Resnet, Gamma: 26.18 | 21.24
+        Sigmoid CNN, lambda: 21.91 ± 0.42 | 16.45 ± 0.23
+        mean, lambda: 24.99 ± 2.61 | 20.69 ± 2.8
+        mean, Gamma: 26.33 ± 0.79 | 21.06 ± 1.03
+        Improved GAN: 18.63 ± 2.32 | 17.72 ± 1.82
+        Ladder network: 20.40 ± 0.47 | -
+        CatGAN: 19.58 ± 0.46 | -
+        DRMM + KL penalty: 23.24 | -
+        Triple GAN: 83.01 ± 0.36 | -
+        Bad GAN: 85.59 ± 0.30 | -
+        Pi-model: 83.45 ± 0.29 | -
+        """,
+    ),
+    "bansal_baseline": (["top-1"], "baseline: 42.04"),
+}
+
+
+def spread(entry, metric):
+    """As printed: the number, and its deviation where there is one."""
+    if not entry:
+        return "-"
+    return f"{entry[metric]} ± {entry['std']}" if "std" in entry else str(entry[metric])
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_numbers_are_those_of_the_paper(name):
+    table, (columns, text) = load_definitions(conf_dir())[name], PRINTED[name]
+    metric = next(iter(table.metrics))
+    assert table.columns == columns
+    reported = {row: {column: cell.get(column, cell) for column in columns} for row, cell in table.reported.items()}
+    ours = {row: [spread(reported[row][column], metric) for column in columns] for row in table.rows}
+    ours |= {row: [spread(d.reported.get(column), metric) for column in columns] for row, d in table.derived.items()}
+    ours |= {quoted.row: [quoted.values.get(column, "-") for column in columns] for quoted in table.quoted}
+    expected = {}
+    for line in text.strip().splitlines():
+        row, _, values = line.strip().partition(":")
+        expected[row] = [value.strip() for value in values.split("|")]
+    assert ours == expected
+
+
+# Table -> what its text says of every cell, at paper scale.
+SAID = {
+    "alshami_1": {"epochs": 300, "method.warmup_epochs": 10, "method.update": "refresh"},
+    "alshami_2": {
+        "epochs": 300, "method.warmup_epochs": 35, "method.xi": 10, "method.eps": 10, "method.iterations": 5,
+        "method.use_entmin": False,
+    },
+    "alshami_3": {"epochs": 200},
+    "balestriero_1": {"method.reconstruction": "gamma", "method.a": 0.7, "method.b": 0.2},
+    "bansal_fig1_left": {"method.alpha": 0.8},
+    "bansal_fig1_right": {"method.alpha": 0.8, "batch.labelled_share": 0.7},
+    "srikanth_2": {"epochs": 35, "dataset.num_unlabelled": 20000},
+}  # fmt: skip
+BALESTRIERO = {
+    "epochs": 400, "optim.name": "adam", "optim.lr": 0.002, "optim.schedule": "halving", "optim.milestones": [150, 300],
+    "batch.size": 50, "batch.labelled_share": 0.5, "batch.epoch_of": "unlabelled", "views.per_image": True,
+}  # fmt: skip
+for number in (1, 2, 3):
+    SAID[f"balestriero_{number}"] = BALESTRIERO | SAID.get(f"balestriero_{number}", {})
+for number in (1, 2):
+    adam = {"optim.name": "adam", "optim.lr": 0.001, "optim.schedule": "constant", "batch.size": 64}
+    SAID[f"srikanth_{number}"] = adam | SAID.get(f"srikanth_{number}", {})
+# And what differs from row to row.
+ROWS = {
+    "alshami_1": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
+    "alshami_3": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
+    "bansal_fig1_left": {
+        row: {"batch.labelled_share": float(row)} for row in ("0.25", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1")
+    },
+    "srikanth_1": {
+        str(m): {"epochs": epochs, "dataset.num_labels": 50000 - m}
+        for m, epochs in {0: 35, 50: 31, 5000: 58, 40000: 54, 50000: 36}.items()
+    },
+    "srikanth_2": {
+        f"{kmeans:g} / {augment:g} / {labelled:g}": {
+            "method.w_kmeans": kmeans, "method.w_augment": augment, "method.w_labeled": labelled,
+        }
+        for kmeans, augment, labelled in ((0.025, 0.25, 1), (0.25, 0.25, 1), (100, 0.125, 0.5))
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_training_is_as_the_paper_says(name):
+    for cfg in cells(name, "scale=paper"):
+        for key, expected in (SAID[name] | ROWS.get(name, {}).get(str(cfg.table["row"]), {})).items():
+            found = cfg
+            for part in key.split("."):
+                found = found[part]
+            assert found == expected, (cfg.table["row"], key)
