@@ -4,6 +4,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fewlabels import kmeans
 
@@ -41,6 +42,19 @@ def test_the_processor_s_is_scikit_learn_s_own():
     theirs = KMeans(10, n_init=2, random_state=5).fit(z.numpy())
     assert inertia == pytest.approx(theirs.inertia_, rel=1e-6)
     assert torch.allclose(centroids, torch.from_numpy(theirs.cluster_centers_), atol=1e-4)
+
+
+def test_scikit_learn_s_runs_on_one_thread(monkeypatch):
+    """Several add in an order of their own: not the same bits twice."""
+
+    class Watched(KMeans):
+        def fit(self, z):
+            assert {pool["num_threads"] for pool in threadpool_info()} == {1}
+            return super().fit(z)
+
+    monkeypatch.setattr(kmeans, "KMeans", Watched)
+    with threadpool_limits(2):
+        kmeans.fit(VECTORS["noise"](), 5, 1, seed=0)
 
 
 def test_a_cluster_without_a_vector_moves_to_the_farthest_one():

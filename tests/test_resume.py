@@ -14,6 +14,7 @@ import torch
 from fewlabels import checkpoint
 from fewlabels import loop as loop_module
 from fewlabels.paths import conf_dir
+from fewlabels.stopping import Stopped, Stopper
 from fewlabels.train import run
 
 METHODS = {
@@ -129,6 +130,45 @@ def test_same_seed_same_bits_and_another_seed_others(name, configure, tmp_path):
     one, two, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_goes_on_wherever_its_folder_is_taken(configure, tmp_path, monkeypatch):
+    """Another place and another cache: as on another machine."""
+    whole = run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'whole'}"))
+    check = Stopper.check
+
+    def stop(self):
+        check(self)
+        if list(tmp_path.glob("here/runs/*/metrics.jsonl")):  # after the first epoch
+            raise Stopped("a test", 1)
+
+    monkeypatch.setattr(Stopper, "check", stop)
+    with pytest.raises(Stopped):
+        run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'here'}"))
+    monkeypatch.setattr(Stopper, "check", check)
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "another cache"))
+    resumed = run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'there'}"))
+    assert resumed.metrics == whole.metrics
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "there"))
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
+
+
+def test_runs_side_by_side_are_those_one_after_the_other(tmp_path):
+    command = [sys.executable, "-m", "fewlabels.train", "method=entropy", "epochs=2", "batch.steps=4", "seed=0,1,2"]
+    command += ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    for place, jobs in (("one", []), ("two", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
+        line = [*command, *jobs, f"output_root={tmp_path / place}", "-m"]
+        subprocess.run(line, check=True, env=environment, capture_output=True)
+    ones, others = (sorted((tmp_path / place / "runs").glob("*-s*")) for place in ("one", "two"))
+    assert [one.name for one in ones] == [other.name for other in others]
+    assert len(ones) == 3
+    for one, other in zip(ones, others, strict=True):
+        assert (one / "split.npz").read_bytes() == (other / "split.npz").read_bytes()
+        for a, b in zip(state_of(one), state_of(other), strict=True):
+            assert_same(a, b)
 
 
 def test_sigkill_and_the_same_command_again(tmp_path):

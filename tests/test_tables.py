@@ -13,6 +13,8 @@ from fewlabels.paths import conf_dir
 from fewlabels.report.definitions import load_definitions
 from fewlabels.tables import cells, sweep
 from fewlabels.train import run
+from tests.conftest import png, random_images
+from tests.data.test_sources import make_svhn
 
 TABLES = sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml"))
 CLASSES = {"cifar100": 100, "tiny_imagenet_32": 32, "imagenet": 1000}
@@ -108,6 +110,34 @@ def test_the_first_and_the_last_cell_of_every_table_train(table, configure, monk
     fewer = ["dataset.num_labels=100", "dataset.num_unlabelled=200"] if table.startswith("srikanth") else []
     for overrides in {expanded[0], expanded[-1]}:
         smoke(configure, monkeypatch, f"table={table}", *overrides, *fewer)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_cells_on_svhn_train_from_its_official_files(number, configure, monkeypatch, tmp_path):
+    """Nothing is put in the place of the archive; it is small, and holds no picture of a house number."""
+    make_svhn(tmp_path / "svhn", monkeypatch, random_images(40, 10), random_images(20, 10))
+    overrides = sweep(configure("table=balestriero_2", hydra=True))[number]
+    cfg = compose_cell(configure, "scale=smoke", "table=balestriero_2", *overrides, "dataset.num_labels=10")
+    cfg.dataset.path, cfg.dataset.num_unlabelled = str(tmp_path / "svhn"), 10
+    result = run(cfg)
+    assert result.status == "finished"
+    assert (result.data["classes"], result.data["labelled"], result.data["unlabelled"]) == (10, 10, 10)
+
+
+def test_imagenet_from_its_tree_to_a_record(configure, tmp_path):
+    """Two classes of six images, five of which are drawn; stored at 64 pixels, trained on crops of 48."""
+    for part, count in (("train", 6), ("val", 2)):
+        for wnid in ("n01440764", "n01443537"):
+            (tmp_path / part / wnid).mkdir(parents=True)
+            for number in range(count):
+                pixels = random_images(1, 1, size=70, seed=number).images[0]
+                (tmp_path / part / wnid / f"{wnid}_{number}.JPEG").write_bytes(png(pixels))
+    few = ["dataset.num_labels=4", "dataset.num_unlabelled=6", "dataset.train_per_class=5", "dataset.image_size=64"]
+    few += ["views.crop=48", "batch.size=4", "epochs=1", "model=densenet121", "method=entropy", "method.alpha=0.8"]
+    result = run(configure("dataset=imagenet_64k_200k", f"dataset.path={tmp_path}", *few))
+    assert result.status == "finished"
+    assert (result.data["labelled"], result.data["unlabelled"], result.data["test_images"]) == (4, 6, 4)
+    assert len(result.data["files"]) == 64
 
 
 @pytest.mark.parametrize("row", ["CNN, lambda", "Wide Resnet, lambda", "Deep Resnet, Gamma", "Sigmoid CNN, lambda"])

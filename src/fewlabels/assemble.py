@@ -110,6 +110,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         decisions=dict(info.config["decisions"]) | (decision(start, cfg.trainable) if start else {}),
         data={
             "digest": data.digest,
+            **({} if data.files is None else {"files": data.files}),
             "split": split.digest,
             "training_images": len(data.train),
             "test_images": len(data.test),

@@ -2,12 +2,16 @@
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from fewlabels.data import cache
 from fewlabels.data.cache import CacheWriter, cached
+from fewlabels.data.loader import Images
+from fewlabels.data.views import Views
 from fewlabels.types import UserError
 
 CLASSES = ("ant", "bee")
@@ -25,6 +29,16 @@ def refuse(number):
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+def test_images_are_shared_by_all_who_map_the_entry(tmp_path):
+    data = cached(tmp_path, "mine", build)
+    (file,) = tmp_path.glob("mine-*/train_images.npy")
+    assert isinstance(data.train.images, np.memmap)
+    assert data.train.images.mode == "c"
+    assert Path(data.train.images.filename) == file
+    images = Images(data.train, Views((0.5,) * 3, (0.5,) * 3), torch.device("cpu"))
+    assert images.pixels.data_ptr() == data.train.images.ctypes.data  # no copy in the process's own memory
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no posix_fallocate here")

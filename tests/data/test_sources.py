@@ -116,6 +116,22 @@ def test_imagenet_is_train_and_val(tmp_path, tree):
     assert len(open_data("imagenet", "imagenet", tree, tmp_path / "cache", decoding=Decoding(16)).train) == 12
 
 
+def test_a_selection_of_files_is_given_by_its_seed_and_has_a_hash(tmp_path, tree, tar):
+    def names(images):
+        """By their pixels, which no two share."""
+        files = {path.read_bytes(): path.relative_to(tree / "train").as_posix() for path in tree.glob("train/*/*")}
+        return [files[png(image)] for image in images]
+
+    seen = []
+    for source, seed in ((tree, 0), (tar, 0), (tree, 1)):
+        data = open_folder(source, tmp_path, train_per_class=2, selection_seed=seed)
+        listed = names(data.train.images)
+        assert [name.split("/")[0] for name in listed] == ["ant", "ant", "bee", "bee"]
+        assert data.files == hashlib.sha256("".join(f"{name}\n" for name in listed).encode()).hexdigest()
+        seen.append(data.files)
+    assert seen[0] == seen[1] != seen[2]
+
+
 def test_an_unreadable_image_is_named_and_leaves_no_cache(tmp_path, tree):
     (tree / "train" / "bee" / "0003.png").write_bytes(b"not an image")
     with pytest.raises(UserError, match="cannot read the image train/bee/0003.png in .*tree"):
@@ -361,10 +377,10 @@ def make_mnist(root: Path, monkeypatch) -> dict[str, ImageSet]:
     return sets
 
 
-def make_svhn(root: Path, monkeypatch) -> None:
+def make_svhn(root: Path, monkeypatch, train: ImageSet = TRAIN32, test: ImageSet = TEST32) -> None:
     root.mkdir()
     listing = {}
-    for part, images in (("train", TRAIN32), ("test", TEST32)):
+    for part, images in (("train", train), ("test", test)):
         labels = np.where(images.labels == 0, 10, images.labels)  # SVHN writes the digit 0 as 10
         scipy.io.savemat(root / f"{part}_32x32.mat", {"X": images.images.transpose(1, 2, 3, 0), "y": labels[:, None]})
         listing[part] = ["file:///nowhere", f"{part}_32x32.mat", md5(root / f"{part}_32x32.mat")]

@@ -35,6 +35,7 @@ class CacheWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.files: str | None = None  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -126,7 +127,8 @@ def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ..
         writer.flush()
         train, test = _read_arrays(scratch)
         data = ImageData(train, test, classes, digest_of(train, test, classes))  # which checks the labels
-        write_text(scratch / "meta.json", json.dumps({"classes": list(data.classes), "digest": data.digest}))
+        meta = {"classes": list(data.classes), "digest": data.digest, "files": writer.files}
+        write_text(scratch / "meta.json", json.dumps(meta))
         os.rename(scratch, final)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -144,4 +146,4 @@ def _read_arrays(folder: Path) -> tuple[ImageSet, ImageSet]:
 def _open(folder: Path) -> ImageData:
     meta = json.loads((folder / "meta.json").read_text())
     train, test = _read_arrays(folder)
-    return ImageData(train, test, tuple(meta["classes"]), meta["digest"])
+    return ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta.get("files"))

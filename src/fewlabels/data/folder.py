@@ -58,6 +58,7 @@ def content_key(path: Path, decoding: Decoding) -> str:
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
     places, classes = _layout([name for name in archives.member_names(path) if _is_image(name)], decoding, path)
+    writer.files = _names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     arrays: dict[str, np.ndarray] = {}
     missing = set(places)
     counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
@@ -120,6 +121,15 @@ def _layout(names: list[str], decoding: Decoding, path: Path) -> tuple[dict[str,
                 places[name] = (part, position, label)
                 position += 1
     return places, classes
+
+
+def _names_digest(names: list[str]) -> str:
+    """SHA-256 of what stands after ``train/`` in each name, a line each."""
+    sha = hashlib.sha256()
+    for name in names:
+        pieces = PurePosixPath(name).parts
+        sha.update(f"{'/'.join(pieces[pieces.index('train') + 1 :])}\n".encode())
+    return sha.hexdigest()
 
 
 def _decoded(files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:

@@ -23,12 +23,17 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: training and test images, class names, and a digest of all of it."""
+    """A data set: training and test images, class names, and a digest of all of it.
+
+    ``files`` names the list of training files, where there is one: the SHA-256 of their names, ``class/file`` each, in the
+    order of the images, a line each. Unlike ``digest`` it does not depend on how the images are decoded.
+    """
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
     digest: str
+    files: str | None = None
 
     def __post_init__(self) -> None:
         """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""
