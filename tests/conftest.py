@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
+from torch._dynamo.exc import TorchDynamoException
 
 from fewlabels.config import Config, register
 from fewlabels.data.images import ImageSet
@@ -22,6 +24,27 @@ Composer = Callable[..., Config]
 
 # The same on every machine, and no bar.
 QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
+
+
+@cache
+def compiles() -> bool:
+    """Whether torch.compile finds a compiler that works."""
+    try:
+        torch.compile(lambda x: x.sin() + 1, fullgraph=True)(torch.ones(3))
+    except TorchDynamoException:
+        return False
+    return True
+
+
+def skip_without_compiler(overrides: Sequence[str] = ("hardware.compile=true",)) -> None:
+    """Not at import: what compiles has threads, and some tests fork."""
+    if "hardware.compile=true" in overrides and not compiles():
+        pytest.skip("torch.compile finds no compiler here")
+
+
+@pytest.fixture
+def compiler() -> None:
+    skip_without_compiler()
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import torch
 
 from fewlabels.data.views import Views
 from fewlabels.trial import made_up, trial_loop
-from tests.conftest import random_images
+from tests.conftest import random_images, skip_without_compiler
 from tests.methods.test_methods import METHODS, make_batch, model, prepared
 from tests.test_no_wait import VIEWS
 from tests.test_resume import METHODS as VARIANTS
@@ -36,10 +36,10 @@ def test_views_are_those_of_the_processor(options):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_losses_are_those_of_the_processor(name, configure):
+def test_losses_are_those_of_the_processor(name, configure, monkeypatch):
     batch, network = make_batch(), model(name)
     method = prepared(name, configure, batch, network)
-    torch.backends.cudnn.allow_tf32 = False
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     expected = method.step(network, batch)
     moved = make_batch()
     for views in (moved.labelled, moved.unlabelled):
@@ -55,9 +55,13 @@ def test_losses_are_those_of_the_processor(name, configure):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_step_of_training_never_waits(name, precision, configure, tmp_path, forbid_waiting):
+    skip_without_compiler(overrides(name))
     cfg = configure(*overrides(name), f"hardware.precision={precision}", "hardware.device=cuda:0")
+    if "warmup_epochs" in cfg.method:
+        cfg.method.warmup_epochs = 0
     loop = trial_loop(cfg, made_up(cfg, 8, 400, 20, classes=10), tmp_path)
     plan = loop.begin_epoch()
     loop.train_batch(0, plan.steps)  # which may allocate, compile and choose
+    assert plan.unlabelled or not loop.method.unlabelled_views
     forbid_waiting()
     loop.train_batch(min(1, plan.steps - 1), plan.steps)

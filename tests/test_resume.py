@@ -16,6 +16,7 @@ from fewlabels import loop as loop_module
 from fewlabels.paths import conf_dir
 from fewlabels.stopping import Stopped, Stopper
 from fewlabels.train import run
+from tests.conftest import skip_without_compiler
 
 METHODS = {
     "supervised": [],
@@ -23,9 +24,6 @@ METHODS = {
     "pseudo_label": ["method.warmup_epochs=1", "method.threshold=0.12"],
     "pseudo_label_accumulate": [
         "method=pseudo_label", "method.update=accumulate", "method.threshold=0.12", "method.warmup_epochs=1",
-    ],
-    "fixmatch_compiled": [
-        "method=fixmatch", "batch.size=32", "method.threshold=0.1", "hardware.compile=true",
     ],
     "fixmatch": ["optim=fixmatch", "batch.size=64", "method.threshold=0.1"],
     "vat": ["batch.size=32", "method.warmup_epochs=1", "method.iterations=1"],
@@ -39,6 +37,10 @@ METHODS = {
     "kmeans_fixmatch_unlabelled": [
         "method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1", "dataset.num_labels=0",
         "dataset.num_unlabelled=400", "batch.unlabelled_size=64",
+    ],
+    "fixmatch_compiled": [
+        "method=fixmatch", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32",
+        "method.threshold=0.1", "hardware.compile=true",
     ],
 }  # fmt: skip
 
@@ -90,6 +92,7 @@ def test_every_method_is_killed():
 @pytest.mark.parametrize("name", [*METHODS, "fixmatch@bf16"])
 def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tmp_path, monkeypatch):
     """Every step saves, and the run dies after a number of saves; each death is in another place of an epoch."""
+    skip_without_compiler(overrides(name))
     whole = run(configure(*overrides(name), f"output_root={tmp_path / 'whole'}"))
     save, deaths = loop_module.Loop._save, 0
     for survive in (4, 5, 3):
@@ -122,6 +125,8 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tm
 
 @pytest.mark.parametrize("name", METHODS)
 def test_same_seed_same_bits_and_another_seed_others(name, configure, tmp_path):
+    skip_without_compiler(overrides(name))
+
     def weights(seed, place):
         run(configure(*overrides(name), "epochs=2", f"seed={seed}", f"output_root={tmp_path / place}"))
         (path,) = (tmp_path / place).rglob("checkpoint.pt")

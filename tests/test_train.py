@@ -76,9 +76,13 @@ def test_every_seed_shares_one_cache_entry(configure, tmp_path):
     assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
 
 
-def test_a_run_that_cannot_be_built_is_recorded_as_failed(configure, tmp_path):
-    with pytest.raises(UserError, match=r"optim.name=lion"):
-        run(configure(*SHORT, "optim.name=lion"))
+def test_a_run_that_cannot_be_built_is_recorded_as_failed(configure, tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("a test")
+
+    monkeypatch.setattr("fewlabels.train.build_loop", fail)
+    with pytest.raises(UserError, match="a test"):
+        run(configure(*SHORT))
     assert json.loads((folder_of(tmp_path) / "record.json").read_text())["status"] == "failed"
 
 

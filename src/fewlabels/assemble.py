@@ -66,6 +66,15 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
     )
 
 
+def build_method(cfg: Config) -> Method:
+    """The method, refused where it cannot train as the hardware settings ask."""
+    method = build("method", cfg.method)
+    assert isinstance(method, Method)
+    if cfg.hardware.compile and method.second_order:
+        raise UserError("hardware.compile=true: torch does not differentiate compiled code twice, as this method does")
+    return method
+
+
 def build_model(cfg: Config, data: ImageData) -> Classifier:
     """The network, with weights drawn from the run's seed."""
     size = (cfg.views.size, cfg.views.size) if cfg.views.size else data.image_size
@@ -127,8 +136,6 @@ def build_loop(
 ) -> Loop:
     """The training loop, resumed from the run's checkpoint where there is one."""
     if cfg.hardware.compile:
-        if method.second_order:
-            raise UserError("hardware.compile=true: torch does not differentiate compiled code twice, as this method does")
         compile_training(model)
     options = {key: value for key, value in info.config["views"].items() if key != "test"}
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)

@@ -160,6 +160,7 @@ _POSITIVE = (
     *("scale.max_epochs", "scale.max_steps", "scale.max_test_images", "scale.max_batch"),
 )
 _CHOICES = {
+    "optim.name": ("adam", "sgd"),
     "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
     "optim.step_every": ("batch", "epoch"),
     "scale.name": ("paper", "proxy", "smoke"),
@@ -227,6 +228,8 @@ def check(cfg: Config) -> None:
         raise UserError(f"optim.ema_decay={cfg.optim.ema_decay} must lie in [0, 1)")
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
+    if cfg.hardware.compile and cfg.trainable == "head":
+        raise UserError("hardware.compile=true compiles what is trained, and trainable=head trains one layer: leave it out")
     if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if len(cfg.dataset.mean) != len(cfg.dataset.std):

@@ -14,7 +14,8 @@ from fewlabels.config import Config, check_target, resolved
 # Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
 RESULTS_VERSION = 1
 
-# None of these is in the fingerprint: they change no result (of ``init_from`` what lies there counts, not where).
+# None of these is in the fingerprint: they change no result (of ``init_from`` what lies there counts, not where; of
+# ``hardware`` what was asked for that rounds otherwise, see below).
 _PLACES = (
     "output_root",
     "cache_dir",

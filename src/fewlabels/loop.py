@@ -35,6 +35,7 @@ from fewlabels.hardware import peak_memory_mib
 from fewlabels.meters import Meters
 from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
+from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
 from fewlabels.seeding import derive
@@ -150,6 +151,7 @@ class Loop:
         )
         return EpochStart(self.epoch, derive(self.seed, "method", self.epoch), self.model, whole)
 
+    @explained()
     def train_batch(self, step: int, steps: int) -> None:
         """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
         batch = self.loader.batch(self.epoch, step)

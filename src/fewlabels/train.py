@@ -15,9 +15,9 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from fewlabels import hardware, outcomes, record
-from fewlabels.assemble import build_loop, build_model, draw_split, identify, new_record, open_images
+from fewlabels.assemble import build_loop, build_method, build_model, draw_split, identify, new_record, open_images
 from fewlabels.cli import guarded
-from fewlabels.config import Config, build, check, register
+from fewlabels.config import Config, check, register
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
@@ -33,7 +33,7 @@ def run(cfg: Config) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
     stopper.begin(cfg.budget_minutes)
-    method = build("method", cfg.method)
+    method = build_method(cfg)
     device = hardware.setup(cfg.hardware)
     data = open_images(cfg)
     split = draw_split(cfg, data)

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from fewlabels import hardware
-from fewlabels.assemble import build_loop, build_model, draw_split, identify
-from fewlabels.config import Config, build
+from fewlabels.assemble import build_loop, build_method, build_model, draw_split, identify
+from fewlabels.config import Config
 from fewlabels.data.images import ImageData, ImageSet
 from fewlabels.loop import Loop
-from fewlabels.methods.base import Method
 
 
 def made_up(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> ImageData:
@@ -29,8 +28,7 @@ def trial_loop(cfg: Config, data: ImageData, folder: Path) -> Loop:
     """The loop that ``cfg`` would train, below ``folder``; it keeps no pictures."""
     cfg.output_root = str(folder)
     device = hardware.setup(cfg.hardware)
-    method = build("method", cfg.method)
-    assert isinstance(method, Method)
+    method = build_method(cfg)
     split, model = draw_split(cfg, data), build_model(cfg, data)
     info = identify(cfg, data, split, model)
     info.folder.mkdir(parents=True)

@@ -1,22 +1,19 @@
 """A network that trains through torch.compile: the same numbers, in training alone, and one line where it cannot be."""
 
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._dynamo.exc import TorchDynamoException
 from torch._inductor import config
 from torch._inductor.utils import fresh_cache
 
 from fewlabels.models import compiled
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.compiled import compile_training
+from fewlabels.models.compiled import compile_training, explained
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.train import run
 from fewlabels.types import UserError
 from tests.models.test_models import MODELS
-
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 
 def network() -> WideResNet:
@@ -29,6 +26,7 @@ def images(generator):
     return torch.randn(6, 3, 8, 8, generator=generator)
 
 
+@pytest.mark.usefixtures("compiler")
 def test_losses_gradients_and_statistics_are_those_of_the_network_itself(images):
     plain, fast = network(), network()
     compile_training(fast)
@@ -69,35 +67,50 @@ def test_only_training_is_compiled(images):
 
 def test_what_is_differentiated_twice_is_not_compiled(configure):
     with pytest.raises(UserError, match="hardware.compile=true: torch does not differentiate compiled code twice"):
-        run(configure("method=inversion", "hardware.compile=true", "epochs=1"))
+        run(configure("method=inversion", "hardware.compile=true", "epochs=1", "dataset.path=nowhere"))  # before any data
 
 
+@pytest.mark.usefixtures("compiler")  # so that nothing else is in the way
 def test_without_a_compiler_one_line(images):
     model = network()
     compile_training(model)
-    says = r"torch cannot compile wide_resnet_10_1 \(.*no-such-compiler.*\): use hardware.compile=false"
-    with fresh_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(UserError, match=says):
+    says = r"torch cannot compile the network \(.*no-such-compiler.*\): use hardware.compile=false"
+    with fresh_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}), pytest.raises(UserError, match=says), explained():
         model(images)
 
 
+def test_an_error_without_words_is_named():
+    with pytest.raises(UserError, match=r"torch cannot compile the network \(TorchDynamoException\)"), explained():
+        raise TorchDynamoException
+
+
+@pytest.mark.usefixtures("compiler")
 def test_too_many_shapes_of_batches_are_told(images, monkeypatch):
-    monkeypatch.setattr(compiled, "SHAPES", 1)
+    monkeypatch.setattr(compiled, "VARIANTS", 1)
     model = network()
-    compile_training(model)
-    model(images)
-    with pytest.raises(UserError, match="more than 1 shapes of batches"):
-        model(images[:5])
+    with torch._dynamo.config.patch(recompile_limit=1):  # put back at the end
+        compile_training(model)
+        model(images)
+        with pytest.raises(UserError, match="compiled in more than 1 variants"), explained():
+            model(images[:5])
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_is_captured_whole(name):
+def test_every_network_is_captured_whole_with_its_gradients(name):
     """Without the compiler behind it, which takes long."""
     torch.compiler.reset()
-    model = MODELS[name][0]().train()
-    images = torch.randn(2, 3, 32, 32)
+    images = torch.randn(4, 3, 32, 32)
     seen = []
-    for compute in (model.compute, torch.compile(model.compute, backend="eager", fullgraph=True, dynamic=False)):
+    for compiles in (False, True):
+        torch.manual_seed(0)
+        model = MODELS[name][0]().train()
+        compute = type(model).compute
+        if compiles:
+            backend = "eager" if name == "densenet121" else "aot_eager"  # whose backward takes a minute to trace
+            compute = torch.compile(compute, backend=backend, fullgraph=True, dynamic=False)
         torch.manual_seed(1)  # of dropout
-        seen.append(compute(images))
+        out = compute(model, images)
+        (out.logits.square().mean() + out.features.mean()).backward()
+        seen.append([*(o for o in out if o is not None), *(p.grad for p in model.parameters())])
     for one, other in zip(*seen, strict=True):
-        assert (one is other is None) or torch.equal(one, other)
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
-from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.base import Classifier
 from fewlabels.types import UserError
 
-SHAPES = 64  # of batches, at most: each is compiled for itself
+# Of the pass, at most: one a shape of a batch, and one more where it needs the gradient of the images, or leaves batch
+# norm's statistics alone.
+VARIANTS = 64
 
 
 def compile_training(model: Classifier) -> None:
@@ -21,21 +24,22 @@ def compile_training(model: Classifier) -> None:
     goes on after a kill computes as it did before.
     """
     torch.compiler.reset()  # what an earlier run of a sweep left
-    torch._dynamo.config.recompile_limit = SHAPES
-    run = torch.compile(type(model).compute, fullgraph=True, dynamic=False)
-    model.compiled = _explained(run, model.name)
+    torch._dynamo.config.recompile_limit = VARIANTS
+    # It looks whether the images have a gradient, and warns of its own look.
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+    # On a GPU torch would pad matrices where a stopwatch says that it pays: other bits on another day.
+    model.compiled = torch.compile(type(model).compute, fullgraph=True, dynamic=False, options={"shape_padding": False})
 
 
-def _explained(run: Callable[[Classifier, Tensor], Activations], name: str) -> Callable[[Classifier, Tensor], Activations]:
-    def compute(model: Classifier, images: Tensor) -> Activations:
-        try:
-            return run(model, images)
-        except TorchDynamoException as error:
-            reason = str(getattr(error, "inner_exception", error)).strip().splitlines()[0]
-            raise UserError(f"torch cannot compile {name} ({reason}): use hardware.compile=false") from error
-        except FailOnRecompileLimitHit as error:
-            raise UserError(
-                f"more than {SHAPES} shapes of batches to compile {name} for: use hardware.compile=false"
-            ) from error
-
-    return compute
+@contextmanager
+def explained() -> Iterator[None]:
+    """Within this block, or function, a network that torch cannot compile is one line. Forward and backward come apart."""
+    try:
+        yield
+    except TorchDynamoException as error:
+        lines = str(getattr(error, "inner_exception", error)).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"torch cannot compile the network ({lines[0]}): use hardware.compile=false") from error
+    except FailOnRecompileLimitHit as error:
+        raise UserError(
+            f"the network would be compiled in more than {VARIANTS} variants, by batch shape: use hardware.compile=false"
+        ) from error
