@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fewlabels import costs
+from fewlabels import costs, record
 from fewlabels.tables import cells
+from tests.report.helpers import finished
 
 
 def cell(table, *overrides):
@@ -69,3 +70,14 @@ def test_damaged_costs_are_measured_again(content, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(("seconds", "said"), [(40, "40 s"), (600, "10 min"), (9000, "2.5 h"), (1e6, "12 d")])
 def test_seconds_for_people(seconds, said):
     assert costs.human(seconds) == f"about {said}"
+
+
+def test_a_published_cell_is_shown_and_would_be_run_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "_measure", lambda cfg: (1.0, 1.0))
+    for place, row in (("published/demo", "supervised"), ("demo", "entropy")):
+        (tmp_path / place / row).mkdir(parents=True)
+        record.write(finished(row, "50 labels", 80.0, scale="proxy", table="demo"), tmp_path / place / row / "record.json")
+    text = costs.listing(tmp_path, ["proxy"], "demo")
+    assert "proxy scale: 1 of 5 cells done, the rest would take" in text
+    assert "supervised | 50 labels: 1 published at proxy scale; proxy scale about" in text
+    assert "entropy | 50 labels: 1 at proxy scale\n" in text

@@ -174,8 +174,13 @@ def _side(cfg: Config) -> int:
 
 
 def listing(root: Path, scales: list[str], only: str | None = None) -> str:
-    """Every table with its cells: what is done at which scale, and what the rest would take here, one run at a time."""
-    results = Results(read_records(root) if root.is_dir() else [])
+    """Every table with its cells: what is done at which scale, and what the rest would take here, one run at a time.
+
+    A published cell is shown, and is not done here: it would be run again.
+    """
+    found = read_records(root) if root.is_dir() else []
+    published = {id(r) for r in found if r.folder is not None and "published" in r.folder.relative_to(root).parts}
+    results, others = (Results([r for r in found if (id(r) in published) == wanted]) for wanted in (False, True))
     path = root / "costs.json"
     costs = _measured_before(path)
     lines = []
@@ -190,6 +195,8 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> str:
                 if number := len(results.runs(table.id, scale, *cell)):
                     done[scale] += 1
                     told.append(f"{number} at {scale} scale")
+                if number := len(others.runs(table.id, scale, *cell)):
+                    told.append(f"{number} published at {scale} scale")
         for scale in scales:
             missing = {cell for cell in counts if not results.runs(table.id, scale, *cell)}
             seconds: dict[tuple[str, str], float] = {}
