@@ -22,7 +22,7 @@ nav { display: flex; flex-wrap: wrap; }
 nav a { color: var(--accent); margin-right: 1rem; text-decoration: none; } nav a:hover { text-decoration: underline; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13.5px; margin: .4rem 0; }
-th, td { padding: .35rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th, td { padding: .35rem .5rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { background: var(--head); font-weight: 600; white-space: normal; vertical-align: bottom; }
 tr:first-child th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
 td { background: #fff; } th.first, td.first { border-left: 1px solid var(--line); } th[colspan] { text-align: center; }
