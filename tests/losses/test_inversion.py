@@ -75,3 +75,35 @@ def test_an_orthogonal_network_rebuilds_its_input_exactly():
     q, _ = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64))
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(input_reconstruction(x @ q.T, x), torch.zeros(3, dtype=torch.float64), atol=1e-20, rtol=0)
+
+
+@pytest.mark.parametrize("which", ["gamma", "lambda"])
+def test_batch_norm_that_trains_and_dropout(layers, which):
+    """A batch is one map then: its images share a mean and a variance, and the mask is the one that was drawn."""
+    first = nn.Sequential(layers[0].train(), nn.Dropout(0.4))
+    layers = [first, *layers[1:]]
+    x = torch.randn(3, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+
+    def forward_from(number, z):
+        torch.manual_seed(7)  # of dropout
+        for layer in layers[number:]:
+            z = layer(z)
+        return z
+
+    torch.manual_seed(7)
+    logits, volumes = forward(layers, x)
+    assert (volumes[1] == 0).any()
+    ours = input_reconstruction(logits, x) if which == "gamma" else multiscale_reconstruction(logits, volumes)
+    errors, z = [], x.detach()
+    for number in range(3):
+        full = jacobian(lambda z, number=number: forward_from(number, z), z, create_graph=True)
+        rebuilt = full.reshape(9, z.numel()).T @ forward_from(number, z).flatten()
+        errors.append((z.flatten() - rebuilt).square().view(3, -1).mean(dim=1))
+        torch.manual_seed(7)
+        z = layers[number](z)
+    exact = errors[0] if which == "gamma" else sum(errors) / 3
+    torch.testing.assert_close(ours, exact, rtol=1e-10, atol=1e-12)
+    for a, b in zip(gradients(ours.sum(), layers), gradients(exact.sum(), layers), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-12)
