@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from fewlabels.paths import conf_dir
 from fewlabels.report.collect import Results, read_records
+from tests.methods.test_methods import make_batch, model
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "outputs" / "published"
@@ -29,6 +30,19 @@ def printed(head):
         row, *cells = (cell.strip() for cell in line.strip("|").split("|"))
         rows[row.replace(",", "")] = cells
     raise AssertionError("the table has no end")
+
+
+def test_the_method_of_one_s_own_trains_as_it_stands():
+    text = (ROOT / "README.md").read_text()
+    code = text.split("`src/fewlabels/methods/mine.py`:\n\n```python\n")[1].split("```")[0]
+    names = {"__name__": "mine"}
+    exec(code, names)
+    for labelled in (0, 8):
+        network, batch = model(), make_batch(labelled)
+        output = names["Mine"]().step(network, batch)
+        output.loss.backward()
+        assert output.terms["consistency"] > 0
+        assert next(network.parameters()).grad.isfinite().all()
 
 
 @pytest.mark.parametrize("table", HEADS)

@@ -71,7 +71,9 @@ def build_method(cfg: Config) -> Method:
     method = build("method", cfg.method)
     assert isinstance(method, Method)
     if cfg.hardware.compile and method.second_order:
-        raise UserError("hardware.compile=true: torch does not differentiate compiled code twice, as this method does")
+        raise UserError(
+            "hardware.compile=true: torch does not differentiate compiled code twice, as this method does: use false"
+        )
     return method
 
 

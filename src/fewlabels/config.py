@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,6 +208,10 @@ def check(cfg: Config) -> None:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     container = resolved(cfg)
+    schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
+    for key, known in _unknown(container, schema):  # "+key=1" adds what it likes
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        raise UserError(f"{key}: there is no such key{f'; did you mean {near[0]}?' if near else ''}")
 
     def value(key: str) -> Any:
         node: Any = container
@@ -229,13 +234,22 @@ def check(cfg: Config) -> None:
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
     if cfg.hardware.compile and cfg.trainable == "head":
-        raise UserError("hardware.compile=true compiles what is trained, and trainable=head trains one layer: leave it out")
+        raise UserError("hardware.compile=true compiles what is trained, and trainable=head trains one layer: use false")
     if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+
+
+def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Keys that the schema has not, with those that it has beside them. A node without keys of its own takes any."""
+    for key, value in values.items():
+        if key not in schema:
+            yield f"{prefix}{key}", [f"{prefix}{name}" for name in schema]
+        elif isinstance(value, dict) and isinstance(schema[key], dict) and schema[key]:
+            yield from _unknown(value, schema[key], f"{prefix}{key}.")
 
 
 def check_target(group: str, node: dict[str, Any]) -> type:

@@ -110,6 +110,7 @@ def _hydra_main(cfg: Config) -> None:
 def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # wherever it was put
     stopper.begin_sweep(sys.argv[1:])
     sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 

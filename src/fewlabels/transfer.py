@@ -76,7 +76,11 @@ def load_weights(model: Classifier, start: Start, dataset: str) -> None:
     if start.record.config["dataset"]["name"] == dataset:
         new = set()
     for name in sorted(set(own) ^ set(weights)):
-        raise UserError(f"init_from={start.folder}: another network, {name} is in one of the two alone")
+        there = start.record.config["model"]["_target_"].rsplit(".", 1)[-1]
+        raise UserError(
+            f"init_from={start.folder}: another network, {name} is in one of the two alone: that run has a {there}, "
+            f"this one model {model.name}"
+        )
     for name in own:
         if name not in new and own[name].shape != weights[name].shape:
             sizes = f"{list(weights[name].shape)} there and {list(own[name].shape)} here"

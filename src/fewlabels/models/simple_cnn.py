@@ -20,7 +20,9 @@ class SimpleCNN(Classifier):
         super().__init__()
         height, width = image_size
         if height % 4 or width % 4:
-            raise UserError(f"model=simple_cnn needs an image size that is a multiple of 4, not {height} x {width}")
+            raise UserError(
+                f"model=simple_cnn needs an image size that is a multiple of 4, not {height} x {width}: set views.size"
+            )
         self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         self.pool = nn.MaxPool2d(2)
