@@ -13,9 +13,20 @@ import sys
 from pathlib import Path
 
 from fewlabels import record
+from fewlabels.types import RunRecord
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
 PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
+
+
+def _shown(run: RunRecord) -> bool:
+    """Whether a figure of the run's table shows its pictures."""
+    return any(
+        figure["kind"] in SHOW_PICTURES
+        and run.row in figure.get("rows", [run.row])
+        and run.column in figure.get("columns", [run.column])
+        for figure in (run.config.get("table") or {}).get("figures", [])
+    )
 
 
 def publish(root: Path, tables: list[str]) -> list[Path]:
@@ -34,8 +45,7 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         target = root / "published" / found.table / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         record.write(found, target / "record.json")
-        drawn = SHOW_PICTURES & {figure["kind"] for figure in (found.config.get("table") or {}).get("figures", [])}
-        if drawn and (pictures := path.with_name("pictures.npz")).exists():
+        if _shown(found) and (pictures := path.with_name("pictures.npz")).exists():
             shutil.copyfile(pictures, target / "pictures.npz")
         written.append(target)
     return written

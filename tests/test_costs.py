@@ -47,12 +47,12 @@ def test_the_measure_knows_a_dear_cell_from_a_cheap_one():
 
 
 def test_the_listing_measures_once_and_counts_what_is_done(tmp_path, monkeypatch):
-    text = costs.listing(tmp_path, ["proxy"], "demo")
+    text = "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
     assert "proxy scale: 0 of 5 cells done, the rest would take about" in text
     assert "kmeans_fixmatch | 50 labels: proxy scale about" in text
     assert len(json.loads((tmp_path / "costs.json").read_text())) == 5
     monkeypatch.setattr(costs, "_measure", None)
-    assert costs.listing(tmp_path, ["proxy"], "demo") == text
+    assert "\n".join(costs.listing(tmp_path, ["proxy"], "demo")) == text
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a": 1}', '{"a": [1]}', '{"a": [1, "x"]}', "\xff"])
@@ -60,10 +60,10 @@ def test_damaged_costs_are_measured_again(content, tmp_path, monkeypatch, capsys
     path = tmp_path / "costs.json"
     path.write_text(content, "latin-1")
     monkeypatch.setattr(costs, "_measure", lambda cfg: (1.0, 1.0))
-    assert "the rest would take" in costs.listing(tmp_path, ["proxy"], "demo")
+    assert "the rest would take" in "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
     assert capsys.readouterr().err.startswith(f"fewlabels: {path} is damaged (")
     assert len(json.loads(path.read_text())) == 5
-    costs.listing(tmp_path, ["proxy"], "demo")
+    "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
     assert capsys.readouterr().err == ""
 
 
@@ -77,7 +77,16 @@ def test_a_published_cell_is_shown_and_would_be_run_again(tmp_path, monkeypatch)
     for place, row in (("published/demo", "supervised"), ("demo", "entropy")):
         (tmp_path / place / row).mkdir(parents=True)
         record.write(finished(row, "50 labels", 80.0, scale="proxy", table="demo"), tmp_path / place / row / "record.json")
-    text = costs.listing(tmp_path, ["proxy"], "demo")
+    text = "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
     assert "proxy scale: 1 of 5 cells done, the rest would take" in text
     assert "supervised | 50 labels: 1 published at proxy scale; proxy scale about" in text
     assert "entropy | 50 labels: 1 at proxy scale\n" in text
+
+
+def test_an_epoch_counts_whole_and_each_step_at_its_fastest(monkeypatch):
+    """The first epoch warms up; the second step was slowed once, and is of another kind than the first."""
+    clock = costs._Clock()
+    clock.epochs = [[(9.0, 8), (9.0, 24)], [(1.0, 8), (6.0, 24)], [(1.5, 8), (3.0, 24)], []]
+    clock.evaluation = 64.0
+    monkeypatch.setattr(costs, "_trial", lambda cfg, size: clock)
+    assert costs._measure(cell("demo")) == (4 / 32, 1.0)

@@ -131,7 +131,7 @@ ROWS = {
     "alshami_1": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
     "alshami_3": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
     "bansal_fig1_left": {
-        row: {"batch.labelled_share": float(row)} for row in ("0.25", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1")
+        row: {"batch.labelled_share": float(row)} for row in ("0.25", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0")
     },
     "srikanth_1": {
         str(m): {"epochs": epochs, "dataset.num_labels": 50000 - m}
@@ -149,7 +149,7 @@ ROWS = {
 @pytest.mark.parametrize("name", SAID)
 def test_training_is_as_the_paper_says(name):
     for cfg in cells(name, "scale=paper"):
-        for key, expected in (SAID[name] | ROWS.get(name, {}).get(str(cfg.table["row"]), {})).items():
+        for key, expected in (SAID[name] | (ROWS[name][cfg.table["row"]] if name in ROWS else {})).items():
             found = cfg
             for part in key.split("."):
                 found = found[part]

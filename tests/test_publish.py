@@ -14,14 +14,14 @@ publish = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(publish)
 
 
-def leave(root: Path, name: str, table: str | None, status: str = "finished", figure: str = "curves") -> Path:
+def leave(root: Path, name: str, table: str | None, status: str = "finished", figure: str = "curves", **figures) -> Path:
     folder = root / (table or "runs") / name
     folder.mkdir(parents=True)
     config = {
         "output_root": "somewhere/else/out",
         "cache_dir": "somewhere/else/cache",
         "dataset": {"path": "somewhere/else/data", "name": "d"},
-        "table": {"figures": [{"kind": figure}]} if table else None,
+        "table": {"figures": [{"kind": figure, **figures}]} if table else None,
     }
     made = RunRecord(status=status, table=table, row="r", column="c", fingerprint=name, config=config)
     record.write(made, folder / "record.json")
@@ -34,15 +34,18 @@ def test_finished_cells_alone_and_no_places(tmp_path):
     leave(root, "one", "demo")
     (leave(root, "two", "demo", figure="grid") / "pictures.npz").write_bytes(b"pictures")
     leave(root, "three", "demo", status="running")
+    (leave(root, "six", "other", figure="grid", rows=["r"], columns=["d"]) / "pictures.npz").write_bytes(
+        b"of another column"
+    )
     leave(root, "four", None)
     (leave(root, "five", "other") / "pictures.npz").write_bytes(b"pictures that no figure shows")
     assert [p.name for p in publish.publish(root, ["demo"])] == ["one", "two"]
     files = sorted(p.relative_to(root / "published").as_posix() for p in (root / "published").rglob("*") if p.is_file())
     assert files == ["demo/one/record.json", "demo/two/pictures.npz", "demo/two/record.json"]
     assert "somewhere" not in (root / "published" / "demo" / "one" / "record.json").read_text()
-    assert len(publish.publish(root, [])) == 3
+    assert len(publish.publish(root, [])) == 4
     assert not list((root / "published" / "other").rglob("pictures.npz"))
-    assert len(publish.publish(root, [])) == 3  # again: what is published already is no run of its own
+    assert len(publish.publish(root, [])) == 4  # again: what is published already is no run of its own
     assert len(Results(read_records(root)).of_table("demo")) == 2
 
 

@@ -72,7 +72,7 @@ def build_method(cfg: Config) -> Method:
     assert isinstance(method, Method)
     if cfg.hardware.compile and method.second_order:
         raise UserError(
-            "hardware.compile=true: torch does not differentiate compiled code twice, as this method does: use false"
+            "hardware.compile must be false: this method differentiates twice, and torch does compiled code once"
         )
     return method
 

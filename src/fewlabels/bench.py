@@ -29,6 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fewlabels import hardware
+from fewlabels.assemble import build_method
 from fewlabels.cli import complain
 from fewlabels.config import Config
 from fewlabels.device import wait
@@ -203,11 +204,13 @@ def bench(*overrides: str) -> dict[str, Any]:
     found = []
     for case in cases:
         changes = [*case.overrides, *(() if cuda else case.small)]
+        cfg = composed("tracking=quiet", *changes, *overrides)
         try:
-            rates = measure(composed("tracking=quiet", *changes, *overrides), case, ROUNDS, ROUND_SECONDS)
+            build_method(cfg)
         except UserError as error:  # the other cases can be measured all the same
             print(f"{case.name}: {error}", flush=True)
             continue
+        rates = measure(cfg, case, ROUNDS, ROUND_SECONDS)
         entry = {
             "case": case.name,
             "overrides": changes,

@@ -42,7 +42,7 @@ def guarded(function: Callable[[], Any]) -> int:
         return complain(error)
     except Exception as error:
         if "Config group override must be a string" in str(error):
-            groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith(("=null", "=")))
+            groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
             return complain(UserError(f"{groups}: a group is named or left out, it is never null"))
         if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which need not be installed
             return complain(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))

@@ -210,8 +210,7 @@ def check(cfg: Config) -> None:
     container = resolved(cfg)
     schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     for key, known in _unknown(container, schema):  # "+key=1" adds what it likes
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        raise UserError(f"{key}: there is no such key{f'; did you mean {near[0]}?' if near else ''}")
+        raise UserError(f"{key}: there is no such key{_did_you_mean(key, known)}")
 
     def value(key: str) -> Any:
         node: Any = container
@@ -234,13 +233,18 @@ def check(cfg: Config) -> None:
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
     if cfg.hardware.compile and cfg.trainable == "head":
-        raise UserError("hardware.compile=true compiles what is trained, and trainable=head trains one layer: use false")
+        raise UserError("hardware.compile must be false with trainable=head: one layer is trained, and that is no work")
     if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+
+
+def _did_you_mean(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
@@ -263,8 +267,7 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         if key == "_target_":
             continue
         if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
-            hint = f"; did you mean {group}.{near[0]}?" if near else ""
+            hint = _did_you_mean(f"{group}.{key}", [f"{group}.{name}" for name in allowed])
             raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
         _check_type(f"{group}.{key}", value, allowed[key].default)
     return cls

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ SIZES = {
     "tiny_imagenet_32": (8448, 1600, 64),
     "imagenet": (264000, 50000, 256),
 }
-ENOUGH_SECONDS, SAMPLE, STEPS, WARM_UP = 0.3, 64, 6, 3
+ENOUGH_SECONDS, SAMPLE, STEPS, EPOCHS = 0.3, 64, 3, 3
 Costs = dict[str, tuple[float, float]]  # seconds an image, of a training step and of a prediction
 
 
@@ -108,11 +110,11 @@ def _key(cfg: Config) -> str:
 
 
 class _Clock(Tracker):
-    """Seconds and images of each step, and of the evaluation after them."""
+    """Seconds and images of each step, epoch by epoch, and the seconds of the fastest evaluation."""
 
     def __init__(self) -> None:
-        self.steps: list[tuple[float, int]] = []
-        self.evaluation = 0.0
+        self.epochs: list[list[tuple[float, int]]] = [[]]
+        self.evaluation = math.inf
         self._last = time.perf_counter()
 
     def _lap(self) -> float:
@@ -124,23 +126,28 @@ class _Clock(Tracker):
         pass
 
     def step(self, step: int, steps: int, images: int) -> None:
-        self.steps.append((self._lap(), images))
+        self.epochs[-1].append((self._lap(), images))
 
     def epoch(self, line: Line) -> None:
-        self.evaluation = self._lap()
+        self.evaluation = min(self.evaluation, self._lap())
+        self.epochs.append([])
 
     def finish(self, record: RunRecord) -> None:
         pass
 
 
 def _measure(cfg: Config) -> tuple[float, float]:
-    """Train a few steps on made-up images, in batches that grow until a step takes long enough to be measured."""
+    """Train a few steps on made-up images, in batches that grow until a step takes long enough to be measured.
+
+    The first epoch warms up. Of each step the faster of the others counts, for what else runs here slows some of them; all
+    steps of an epoch count, for labelled and unlabelled batches may take turns.
+    """
     size = 8
     while True:
         clock = _trial(cfg, size)
-        steps = clock.steps[WARM_UP:] or clock.steps
-        seconds, images = min(steps, key=lambda step: step[0] / step[1])  # what else runs here slows some of them
-        if seconds >= ENOUGH_SECONDS or size >= cfg.batch.size:
+        fastest = [min(same) for same in zip(*clock.epochs[1:EPOCHS], strict=True)]
+        seconds, images = (sum(values) for values in zip(*fastest, strict=True))
+        if seconds / len(fastest) >= ENOUGH_SECONDS or size >= cfg.batch.size:
             return seconds / images, clock.evaluation / SAMPLE
         size *= 4
 
@@ -157,9 +164,9 @@ def _trial(cfg: Config, size: int) -> _Clock:
         {
             "dataset": changes,
             "method": warmup,
-            "epochs": 1,
+            "epochs": EPOCHS,
             "init_from": None,
-            "scale": {"name": "smoke", "max_epochs": 1, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
+            "scale": {"name": "smoke", "max_epochs": EPOCHS, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
             "checkpoint_seconds": 0,
             "batch": {} if cfg.batch.order == "in_turn" else {"steps": STEPS},
         },
@@ -174,8 +181,8 @@ def _side(cfg: Config) -> int:
     return cfg.dataset.image_size or SIZES[cfg.dataset.name][2]
 
 
-def listing(root: Path, scales: list[str], only: str | None = None) -> str:
-    """Every table with its cells: what is done at which scale, and what the rest would take here, one run at a time.
+def listing(root: Path, scales: list[str], only: str | None = None) -> Iterator[str]:
+    """Each table with its cells: what is done at which scale, and what the rest would take here, one run at a time.
 
     A published cell is shown, and is not done here: it would be run again.
     """
@@ -184,11 +191,10 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> str:
     results, others = (Results([r for r in found if (id(r) in published) == wanted]) for wanted in (False, True))
     path = root / "costs.json"
     costs = _measured_before(path)
-    lines = []
     for table in load_definitions(conf_dir()).values():
         if only not in (None, table.id):
             continue
-        lines.append(f"{table.id}: {table.title}")
+        lines = [f"{table.id}: {table.title}"]
         done: Counter[str] = Counter()
         counts: dict[tuple[str, str], list[str]] = {(row, column): [] for row in table.rows for column in table.columns}
         for scale in SCALES:
@@ -211,7 +217,7 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> str:
         lines += [f"    {row} | {column}: {'; '.join(told) or 'not run'}" for (row, column), told in counts.items()]
         if root.is_dir():
             write_text(path, json.dumps(costs, indent=1))
-    return "\n".join(lines)
+        yield "\n".join(lines)
 
 
 def _measured_before(path: Path) -> Costs:
@@ -243,8 +249,8 @@ def main() -> None:
     parser.add_argument("--table", help="this table alone")
     arguments = parser.parse_args()
     try:
-        for table in [arguments.table] if arguments.table else load_definitions(conf_dir()):
-            print(listing(arguments.root, arguments.scale or ["paper", "proxy"], table), flush=True)  # some take minutes
+        for table in listing(arguments.root, arguments.scale or ["paper", "proxy"], arguments.table):
+            print(table, flush=True)  # the next may take minutes
     except MISTAKES as error:
         sys.exit(complain(error))
 

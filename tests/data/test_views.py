@@ -8,7 +8,7 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from fewlabels.data import jitter
 from fewlabels.data.geometry import crop_and_flip
-from fewlabels.data.randaugment import apply, cutout, rand_augment
+from fewlabels.data.randaugment import apply_operations, cutout, rand_augment
 from fewlabels.data.views import Draws, Views
 from fewlabels.types import UserError
 
@@ -44,7 +44,7 @@ def test_each_operation_of_randaugment_is_torchvision_s(images, number, magnitud
     for sign in (1.0, -1.0):
         value = level * sign if signed else level
         expected = torch.stack([_apply_op(x, NAMES[number], value, InterpolationMode.NEAREST, None) for x in planar(images)])
-        ours = apply(images, only(number), torch.full((20,), sign), magnitude)
+        ours = apply_operations(images, only(number), torch.full((20,), sign), magnitude)
         difference = (planar(ours).int() - expected.int()).abs()
         # All but equal: a luminance added up in another order may truncate to the level beside.
         assert difference.max() <= 1
@@ -54,9 +54,9 @@ def test_each_operation_of_randaugment_is_torchvision_s(images, number, magnitud
 @pytest.mark.parametrize("number", [1, 3, 5, 6, 9])
 def test_signs_are_one_an_image(images, number):
     sign = torch.tensor([1.0, -1.0]).repeat(10)
-    mixed = apply(images, only(number), sign, 20)
+    mixed = apply_operations(images, only(number), sign, 20)
     for s in (1.0, -1.0):
-        alone = apply(images, only(number), torch.full((20,), s), 20)
+        alone = apply_operations(images, only(number), torch.full((20,), s), 20)
         assert torch.equal(mixed[sign == s], alone[sign == s])
 
 
@@ -65,15 +65,15 @@ def test_groups_of_images_go_through_their_operations():
     counts = [1, 2, 1, 3, 1, 2, 1, 2, 0, 3, 1, 1, 2, 1]
     sign = torch.tensor([1.0, -1.0, -1.0]).repeat(7)
     groups = zip(x.split(counts), sign.split(counts), strict=True)
-    expected = [apply(part, only(number, len(part)), signs, 15) for number, (part, signs) in enumerate(groups)]
-    assert torch.equal(apply(x, counts, sign, 15), torch.cat(expected))
+    expected = [apply_operations(part, only(number, len(part)), signs, 15) for number, (part, signs) in enumerate(groups)]
+    assert torch.equal(apply_operations(x, counts, sign, 15), torch.cat(expected))
 
 
 def test_each_image_goes_through_the_operation_that_it_drew_and_comes_back_to_its_place(images):
     draws = torch.Generator().manual_seed(4)
     choice, coin = torch.randint(14, (20,), generator=draws), torch.randint(2, (20,), generator=draws)
     expected = [
-        apply(image, only(number, 1), torch.tensor([2.0 * heads - 1]), 10)
+        apply_operations(image, only(number, 1), torch.tensor([2.0 * heads - 1]), 10)
         for image, number, heads in zip(images.split(1), choice.tolist(), coin.tolist(), strict=True)
     ]
     assert torch.equal(rand_augment(images, 1, 10, torch.Generator().manual_seed(4)), torch.cat(expected))
@@ -88,6 +88,19 @@ def test_crop_and_flip_is_pad_crop_and_mirror(images, reflect):
     for x, y, y0, x0, f in zip(planar(images), ours, top.tolist(), left.tolist(), flip.tolist(), strict=True):
         expected = F.crop(F.pad(x, [4], padding_mode="reflect" if reflect else "constant"), y0 + 4, x0 + 4, 24, 32)
         assert torch.equal(y, F.hflip(expected) if f else expected)
+
+
+@pytest.mark.parametrize(("batch", "kind"), [(30_000, torch.int32), (33_000, torch.int64)])
+def test_indices_are_as_wide_as_the_batch_asks_for(batch, kind, monkeypatch):
+    """On the meta device, whose two thousand million pixels take no room."""
+    seen, select = [], torch.Tensor.index_select
+    monkeypatch.setattr(
+        torch.Tensor, "index_select", lambda x, dim, index: seen.append(index.dtype) or select(x, dim, index)
+    )
+    place = torch.zeros(batch, dtype=torch.int64)
+    images = torch.empty(batch, 256, 256, 1, dtype=torch.uint8, device="meta")
+    crop_and_flip(images, place.bool(), place, place, (1, 1))
+    assert seen == [kind]
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["0..1", "-1..1"])

@@ -66,7 +66,7 @@ def test_only_training_is_compiled(images):
 
 
 def test_what_is_differentiated_twice_is_not_compiled(configure):
-    with pytest.raises(UserError, match="hardware.compile=true: torch does not differentiate compiled code twice"):
+    with pytest.raises(UserError, match="hardware.compile must be false: this method differentiates twice"):
         run(configure("method=inversion", "hardware.compile=true", "epochs=1", "dataset.path=nowhere"))  # before any data
 
 

@@ -11,7 +11,7 @@ from fewlabels import record
 from fewlabels.paths import conf_dir
 from fewlabels.report import __main__ as report
 from fewlabels.report.__main__ import build_report
-from fewlabels.report.collect import Cell, Results, read_records
+from fewlabels.report.collect import Cell, Results, conflict, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid, latex, markdown
 from fewlabels.types import UserError
@@ -64,6 +64,8 @@ def test_runs_with_different_settings_are_never_averaged():
         config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d", "path": f"place {seed}"}, "seed": seed, **settings}
         return finished("a", "x", 50.0, seed, config=config)
 
+    compiled = run(1, epochs=3, hardware={"compile": True})
+    assert conflict([run(0, epochs=3), compiled]) == "hardware.compile"  # an older record's network was not
     agree = Results([run(0, epochs=3), run(1, epochs=3, new_key=5)])  # a key that an older record lacks is no conflict
     assert grid(TABLE, agree, "paper").rows[0][2] == "50.00 ± 0.00 (n = 2)"
     differ = grid(TABLE, Results([run(0, epochs=3), run(1, epochs=4)]), "paper")

@@ -23,7 +23,7 @@ from fewlabels.files import write_text
 from fewlabels.paths import expanded
 from fewlabels.types import UserError
 
-FORMAT = 1  # of an entry: part of its name
+FORMAT = 2  # of an entry: part of its name
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
 # What reading a damaged entry raises: files that are missing, empty, cut short or not what they were; UserError: labels
 # without a class. That a file may not be read, or that the disk fails, is no damage to an entry that others may be using.
@@ -146,4 +146,4 @@ def _read_arrays(folder: Path) -> tuple[ImageSet, ImageSet]:
 def _open(folder: Path) -> ImageData:
     meta = json.loads((folder / "meta.json").read_text())
     train, test = _read_arrays(folder)
-    return ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta.get("files"))
+    return ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def sharpness(images: Tensor, weights: Tensor) -> Tensor:
     return _blend(images, smooth, weights)
 
 
-def _ones(mask: Tensor) -> Tensor:
+def _byte_mask(mask: Tensor) -> Tensor:
     """All bits of a byte where ``mask`` is. Bit by bit is how a processor goes through bytes fast; "where" is not."""
     return mask.view(torch.uint8) * 255
 
@@ -71,7 +72,7 @@ def posterize(images: Tensor, bits: int) -> Tensor:
 
 def solarize(images: Tensor, threshold: float) -> Tensor:
     """Invert the values at or above the threshold."""
-    return images ^ _ones(images >= math.ceil(threshold))
+    return images ^ _byte_mask(images >= math.ceil(threshold))
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -99,6 +100,12 @@ def equalize(images: Tensor) -> Tensor:
     return mapped.to(torch.uint8).view(batch, channels, height, width).permute(0, 2, 3, 1).contiguous()
 
 
+@cache
+def _level(magnitude: int, high: float, low: float) -> float:
+    """torchvision's, in its single precision."""
+    return float(torch.linspace(low, high, BINS)[magnitude])
+
+
 @dataclass(frozen=True)
 class Levels:
     """What a magnitude of 0 .. 30 means for images of this size, before the sign."""
@@ -108,7 +115,7 @@ class Levels:
     width: int
 
     def of(self, high: float, low: float = 0.0) -> float:
-        return float(torch.linspace(low, high, BINS)[self.magnitude])
+        return _level(self.magnitude, high, low)
 
     def matrices(self, counts: Sequence[int], signs: Tensor) -> Tensor:
         """Shear x, shear y, translate x, translate y and rotate, so many images of each: ``[B, 2, 3]`` on the host.
@@ -143,7 +150,7 @@ class Levels:
         return 8 - round(self.magnitude / ((BINS - 1) / 4))
 
 
-def apply(images: Tensor, counts: Sequence[int], signs: Tensor, magnitude: int) -> Tensor:
+def apply_operations(images: Tensor, counts: Sequence[int], signs: Tensor, magnitude: int) -> Tensor:
     """Operation 0 to the first ``counts[0]`` images, operation 1 to the next ``counts[1]``, and so to the fourteenth.
 
     ``signs`` ``[B]``, +1 or -1, lie on the host, where all that they decide is worked out and sent at once. The five
@@ -181,7 +188,7 @@ def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.
         counts = torch.bincount(choice, minlength=OPERATIONS).tolist()
         order = choice.argsort()
         signs = (coin.float() * 2 - 1)[order]
-        done = apply(images.index_select(0, to_device(order, images.device)), counts, signs, magnitude)
+        done = apply_operations(images.index_select(0, to_device(order, images.device)), counts, signs, magnitude)
         images = done.index_select(0, to_device(order.argsort(), images.device))
     return images
 
@@ -194,6 +201,6 @@ def cutout(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     left = torch.randint(width, (batch, 1), generator=generator) - side_x // 2
     y, x = torch.arange(height), torch.arange(width).repeat_interleave(channels)
     inside = torch.cat([(y >= top) & (y < top + side_y), (x >= left) & (x < left + side_x)], dim=1)
-    rows, columns = to_device(_ones(inside), images.device).split([height, width * channels], dim=1)
+    rows, columns = to_device(_byte_mask(inside), images.device).split([height, width * channels], dim=1)
     flat = images.flatten(2)
     return (flat ^ (flat ^ 127) & rows[:, :, None] & columns[:, None, :]).view_as(images)

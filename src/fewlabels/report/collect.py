@@ -86,7 +86,7 @@ def conflict(runs: list[RunRecord]) -> str | None:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         return "nothing but their fingerprint, with the same seed"
-    flat = [{"hardware.compile": False} | _flatten(run.config) for run in runs]
+    flat = [{"hardware.compile": False} | _flatten(run.config) for run in runs]  # which older records lack
     for key in sorted(set.intersection(*map(set, flat))) if flat else []:
         if len({str(settings[key]) for settings in flat}) > 1:
             return key
