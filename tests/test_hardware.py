@@ -1,5 +1,8 @@
 """The device, its precision, and refusals in words."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 import torch
@@ -76,3 +79,19 @@ def test_what_is_asked_for_is_set():
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
+def test_records_are_no_change_of_the_code(tmp_path, monkeypatch):
+    package = tmp_path / "src" / "fewlabels"
+    package.mkdir(parents=True)
+    (package / "hardware.py").write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr(hardware, "__file__", str(package / "hardware.py"))
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "record.json").write_text("{}")
+    assert hardware._commit.__wrapped__()["dirty"] is False
+    (tmp_path / "notes.txt").write_text("")
+    assert hardware._commit.__wrapped__()["dirty"] is True

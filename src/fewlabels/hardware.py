@@ -156,4 +156,4 @@ def _commit() -> dict[str, Any]:
     if top is None or Path(top) / "src" / "fewlabels" != here:
         return {"commit": None, "dirty": None}
     # Records that land in outputs/ are no change of the code.
-    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ":!outputs"))}
+    return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", ":(top,exclude)outputs"))}
