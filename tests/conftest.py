@@ -16,9 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from torch._dynamo.exc import TorchDynamoException
 
-from fewlabels.config import Config, register
+from fewlabels.config import register
 from fewlabels.data.images import ImageSet
 from fewlabels.paths import conf_dir
+from fewlabels.schema import Config
 
 Composer = Callable[..., Config]
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fewlabels import hardware
-from fewlabels.config import HardwareConfig
 from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.schema import HardwareConfig
 from fewlabels.types import UserError
 
 CPU = torch.device("cpu")

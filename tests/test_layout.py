@@ -11,7 +11,7 @@ PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a module may import those of its own floor and of the floors below.
 FLOORS = [
     ["types", "seeding", "device", "files", "paths", "stopping"],
-    ["losses", "models", "data", "record", "kmeans"],
+    ["losses", "models", "data", "record", "kmeans", "schema"],
     ["methods"],
     ["config"],
     ["fingerprint", "tables"],

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from fewlabels.config import OptimConfig
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.optim import build_ema, build_optimiser, lr_factor
+from fewlabels.schema import OptimConfig
 from fewlabels.types import UserError
 
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.optim.swa_utils import update_bn
 
-from fewlabels.config import Config, build, resolved
+from fewlabels.config import build, resolved
 from fewlabels.data.cache import default_cache_dir
 from fewlabels.data.folder import Decoding
 from fewlabels.data.images import ImageData
@@ -26,6 +26,7 @@ from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import compile_training
 from fewlabels.paths import expanded
+from fewlabels.schema import Config
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
 from fewlabels.tracking.base import RunInfo

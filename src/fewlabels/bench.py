@@ -31,11 +31,11 @@ from torch.utils.flop_counter import flop_registry
 from fewlabels import hardware
 from fewlabels.assemble import build_method
 from fewlabels.cli import complain
-from fewlabels.config import Config
 from fewlabels.device import wait
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.per_image import PerImageLoader
+from fewlabels.schema import Config
 from fewlabels.tables import composed
 from fewlabels.trial import made_up, trial_loop
 from fewlabels.types import UserError

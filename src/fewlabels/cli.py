@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fewlabels.config import Config, SearchConfig
 from fewlabels.paths import conf_dir
+from fewlabels.schema import Config, SearchConfig
 from fewlabels.stopping import Stopped
 from fewlabels.types import UserError
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 
 from fewlabels import hardware
 from fewlabels.cli import MISTAKES, complain
-from fewlabels.config import Config, build, resolved
+from fewlabels.config import build, resolved
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.device import wait
 from fewlabels.files import write_text
@@ -29,6 +29,7 @@ from fewlabels.methods.base import Method
 from fewlabels.paths import conf_dir
 from fewlabels.report.collect import SCALES, Results, read_records
 from fewlabels.report.definitions import load_definitions
+from fewlabels.schema import Config
 from fewlabels.tables import cells
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.trial import made_up, trial_loop

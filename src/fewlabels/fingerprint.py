@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from fewlabels.config import Config, check_target, resolved
+from fewlabels.config import check_target, resolved
+from fewlabels.schema import Config
 
 # Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
 RESULTS_VERSION = 1

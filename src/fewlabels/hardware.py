@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from fewlabels import __version__
-from fewlabels.config import HardwareConfig
 from fewlabels.models.base import Classifier
+from fewlabels.schema import HardwareConfig
 from fewlabels.types import UserError
 
 PRECISIONS = ("auto", "bf16", "fp32")

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 
 from fewlabels import checkpoint
-from fewlabels.config import OptimConfig
 from fewlabels.data.loader import Loader
 from fewlabels.data.sampler import EpochPlan
 from fewlabels.device import wait
@@ -38,6 +37,7 @@ from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.schema import OptimConfig
 from fewlabels.seeding import derive
 from fewlabels.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker

@@ -8,7 +8,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from fewlabels.config import OptimConfig
+from fewlabels.schema import OptimConfig
 from fewlabels.types import UserError
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
-from fewlabels.config import Config
 from fewlabels.data.images import ImageSet
 from fewlabels.data.loader import Loader
+from fewlabels.schema import Config
 from fewlabels.types import Batch
 
 ENDLESS = 10**8

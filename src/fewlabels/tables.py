@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from fewlabels.config import Config, register
+from fewlabels.config import register
 from fewlabels.paths import conf_dir
+from fewlabels.schema import Config
 
 
 def _compose(overrides: list[str]) -> Any:

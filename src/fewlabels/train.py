@@ -17,10 +17,11 @@ from omegaconf import OmegaConf
 from fewlabels import hardware, outcomes, record
 from fewlabels.assemble import build_loop, build_method, build_model, draw_split, identify, new_record, open_images
 from fewlabels.cli import guarded
-from fewlabels.config import Config, check, register
+from fewlabels.config import check, register
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
+from fewlabels.schema import Config
 from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
 from fewlabels.tracking.base import RunInfo, Tracker

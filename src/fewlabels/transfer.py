@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import Tensor
 
 from fewlabels import checkpoint, record
-from fewlabels.config import Config
 from fewlabels.models.base import Classifier
 from fewlabels.paths import expanded
+from fewlabels.schema import Config
 from fewlabels.types import RunRecord, UserError
 
 CELL = ("table", "row", "column")

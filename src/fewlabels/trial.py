@@ -8,9 +8,9 @@ import numpy as np
 
 from fewlabels import hardware
 from fewlabels.assemble import build_loop, build_method, build_model, draw_split, identify
-from fewlabels.config import Config
 from fewlabels.data.images import ImageData, ImageSet
 from fewlabels.loop import Loop
+from fewlabels.schema import Config
 
 
 def made_up(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> ImageData:

@@ -18,11 +18,11 @@ from filelock import FileLock, Timeout
 from omegaconf import open_dict
 
 from fewlabels.assemble import draw_split, open_images
-from fewlabels.config import Config, SearchConfig
 from fewlabels.files import write_text
 from fewlabels.fingerprint import fingerprint
 from fewlabels.paths import expanded
 from fewlabels.record import headline
+from fewlabels.schema import Config, SearchConfig
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
 from fewlabels.types import Diverged, RunRecord, UserError

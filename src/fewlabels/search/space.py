@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fewlabels.cli import explain, unknown_key
-from fewlabels.config import Config, build, check, resolved
+from fewlabels.config import build, check, resolved
 from fewlabels.fingerprint import changes_result
+from fewlabels.schema import Config
 from fewlabels.types import UserError
 
 SAMPLERS = ("tpe", "random", "grid")

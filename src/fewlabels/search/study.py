@@ -9,8 +9,8 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from fewlabels.config import SearchConfig
 from fewlabels.files import write_atomically
+from fewlabels.schema import SearchConfig
 from fewlabels.search.space import Axis
 from fewlabels.seeding import derive
 from fewlabels.types import UserError
