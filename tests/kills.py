@@ -156,9 +156,10 @@ def main() -> None:
     parser.add_argument("--sweep", type=int, default=0, help="runs of a sweep that is killed after every tenth")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    if "fixmatch_compiled" in arguments.cases and not _compiles():
-        arguments.cases.remove("fixmatch_compiled")
-        print("fixmatch_compiled is left out: torch.compile finds no compiler here")
+    compiled = [case for case in arguments.cases if "hardware.compile=true" in METHODS.get(case, [])]
+    if compiled and not _compiles():
+        arguments.cases = [case for case in arguments.cases if case not in compiled]
+        print(f"{' and '.join(compiled)} are left out: torch.compile finds no compiler here")
     total, draw = Tally(), random.Random(arguments.seed)
     jobs = [(case, lambda folder, case=case: kill(case, arguments.kills, folder, draw)) for case in arguments.cases]
     if arguments.sweep:

@@ -42,6 +42,10 @@ METHODS = {
         "method=fixmatch", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32",
         "method.threshold=0.1", "hardware.compile=true",
     ],
+    "inversion_compiled": [
+        "method=inversion", "model=mnist_inversion_resnet", "model.n=1", "model.k=2", "batch.size=20",
+        "hardware.compile=true",
+    ],
 }  # fmt: skip
 
 

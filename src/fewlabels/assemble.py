@@ -25,6 +25,7 @@ from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import compile_training
+from fewlabels.models.compiled_step import compile_step
 from fewlabels.paths import expanded
 from fewlabels.schema import Config
 from fewlabels.seeding import seed_global
@@ -68,13 +69,9 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
 
 
 def build_method(cfg: Config) -> Method:
-    """The method, refused where it cannot train as the hardware settings ask."""
+    """The method that ``cfg.method`` names."""
     method = build("method", cfg.method)
     assert isinstance(method, Method)
-    if cfg.hardware.compile and method.second_order:
-        raise UserError(
-            "hardware.compile must be false: this method differentiates twice, and torch does compiled code once"
-        )
     return method
 
 
@@ -138,7 +135,9 @@ def build_loop(
     cfg: Config, info: RunInfo, data: ImageData, split: Split, model: Classifier, method: Method, device: torch.device
 ) -> Loop:
     """The training loop, resumed from the run's checkpoint where there is one."""
-    if cfg.hardware.compile:
+    if cfg.hardware.compile and method.second_order:
+        method.compiled = compile_step(method.step)
+    elif cfg.hardware.compile:
         compile_training(model)
     options = {key: value for key, value in info.config["views"].items() if key != "test"}
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)

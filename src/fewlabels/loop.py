@@ -159,7 +159,7 @@ class Loop:
         if len(parts) > 1:
             self.method.prepare(self.model, parts)
         for part in parts:
-            output = self.method.step(self.model, part)
+            output = (self.method.compiled or self.method.step)(self.model, part)
             (output.loss / len(parts)).backward()
             self._meters.add(output)
         if self.cfg.step_every == "batch":

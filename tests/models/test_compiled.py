@@ -11,7 +11,6 @@ from fewlabels.models import compiled
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.compiled import compile_training, explained
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.train import run
 from fewlabels.types import UserError
 from tests.models.test_models import MODELS
 
@@ -63,11 +62,6 @@ def test_only_training_is_compiled(images):
     model.eval()(images)
     assert trained == [6]
     assert model.calls == 3
-
-
-def test_what_is_differentiated_twice_is_not_compiled(configure):
-    with pytest.raises(UserError, match="hardware.compile must be false: this method differentiates twice"):
-        run(configure("method=inversion", "hardware.compile=true", "epochs=1", "dataset.path=nowhere"))  # before any data
 
 
 @pytest.mark.usefixtures("compiler")  # so that nothing else is in the way

@@ -61,6 +61,7 @@ class Method(ABC):
     unlabelled_views: tuple[str, ...] = ()
     looks_at_all: bool = False  # whether begin_epoch predicts the whole unlabelled set
     second_order: bool = False  # whether the loss holds gradients: it is then differentiated twice
+    compiled: Callable[[Classifier, Batch], StepOutput] | None = None  # in the place of step, in training, where it is set
 
     @abstractmethod
     def step(self, model: Classifier, batch: Batch) -> StepOutput:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from fewlabels.models.base import Classifier
 from fewlabels.types import UserError
@@ -15,6 +17,8 @@ from fewlabels.types import UserError
 # Of the pass, at most: one a shape of a batch, and one more where it needs the gradient of the images, or leaves batch
 # norm's statistics alone.
 VARIANTS = 64
+# On a GPU torch would pad matrices where a stopwatch says that it pays: other bits on another day.
+OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"shape_padding": False}
 
 
 def compile_training(model: Classifier) -> None:
@@ -23,23 +27,31 @@ def compile_training(model: Classifier) -> None:
     Each shape of a batch is compiled for itself, whatever came before it, and the whole network or nothing: a run that
     goes on after a kill computes as it did before.
     """
+    set_up()
+    model.compiled = torch.compile(type(model).compute, fullgraph=True, dynamic=False, options=OPTIONS)
+
+
+def set_up() -> None:
+    """torch's switches, before anything is compiled."""
     torch.compiler.reset()  # what an earlier run of a sweep left
     torch._dynamo.config.recompile_limit = VARIANTS
     # It looks whether the images have a gradient, and warns of its own look.
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
-    # On a GPU torch would pad matrices where a stopwatch says that it pays: other bits on another day.
-    model.compiled = torch.compile(type(model).compute, fullgraph=True, dynamic=False, options={"shape_padding": False})
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Within this block, or function, a network that torch cannot compile is one line. Forward and backward come apart."""
+    """Within this block, or function, what torch cannot compile is one line. Forward and backward come apart."""
     try:
         yield
-    except TorchDynamoException as error:
+    except (TorchDynamoException, GuardOnDataDependentSymNode) as error:
         lines = str(getattr(error, "inner_exception", error)).strip().splitlines() or [type(error).__name__]
         raise UserError(f"torch cannot compile the network ({lines[0]}): use hardware.compile=false") from error
     except FailOnRecompileLimitHit as error:
-        raise UserError(
-            f"the network would be compiled in more than {VARIANTS} variants, by batch shape: use hardware.compile=false"
-        ) from error
+        raise too_many_variants() from error
+
+
+def too_many_variants() -> UserError:
+    return UserError(
+        f"the network would be compiled in more than {VARIANTS} variants, by batch shape: use hardware.compile=false"
+    )
