@@ -1,5 +1,6 @@
 """The README's numbers are the published records' own."""
 
+import json
 import re
 from pathlib import Path
 from statistics import mean
@@ -70,3 +71,22 @@ def test_the_results_at_proxy_scale():
             if (value := f"{r.metrics[metric]:.1f}") not in printed
         ]
         assert not missing, table
+
+
+def test_the_speed_is_that_of_the_bench_at_the_commit_it_names():
+    text = (ROOT / "README.md").read_text()
+    commit = re.search(r"Medians of five rounds, and of their ratios; commit (\w+)", text).group(1)
+    plain, compiled = (json.loads(file.read_text()) for file in sorted((PUBLISHED / "bench").glob(f"*-{commit}.json")))
+    assert (plain["environment"]["compile"], compiled["environment"]["compile"]) == (False, True)
+    assert not plain["environment"]["dirty"]
+    cases = {case["case"]: case for case in plain["cases"]}
+    rows = printed("| two cores of an AMD EPYC, bf16 |")
+    assert len(rows) == len(cases)
+    for row, (limit, *cells) in rows.items():
+        case = next(case for name, case in cases.items() if row.startswith(name.replace(",", "")))
+        rate, share, ratio = case["images_per_second"], case["ours_over_limit"], case["ours_over_per_image"]
+        per_image = ["", ""] if ratio is None else [f"{rate['per image']:,.0f}", f"{ratio:.1f}"]
+        assert limit == f"{rate['limit']:,.0f} images/s"
+        assert cells == [f"{rate['ours']:,.0f}", f"{share:.2f}", *per_image]
+    for case in compiled["cases"]:
+        assert f"{case['images_per_second']['ours']:,.0f}" in text

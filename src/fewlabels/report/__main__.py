@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from filelock import FileLock
@@ -16,12 +17,14 @@ from fewlabels.report.collect import Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.figures import check, draw_figures
 from fewlabels.report.page import page
+from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, latex, markdown, tidy_csv
 from fewlabels.types import UserError
 
 
 def build_report(root: Path, to: Path, only: str | None = None) -> str:
-    """Write index.html, tables.md, .csv and .tex and figures/ into ``to``; return the Markdown of one table or all."""
+    """Write index.html, tables.md, .csv and .tex and figures/ into ``to``; return the Markdown of the table ``only``, else
+    of the runs without one."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
@@ -30,10 +33,12 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     check(definitions)
     to.mkdir(parents=True, exist_ok=True)
     with FileLock(to / ".lock"):  # make -j writes several reports into one folder; the last has read the latest records
-        return _written(definitions, Results(read_records(root)), to, only)
+        sweeps, records = with_sweeps(read_records(root))
+        printed = sweeps if only is None else {only}
+        return _written(sweeps | definitions, Results(records), to, printed)
 
 
-def _written(definitions: dict[str, TableDefinition], results: Results, to: Path, only: str | None) -> str:
+def _written(definitions: dict[str, TableDefinition], results: Results, to: Path, printed: Collection[str]) -> str:
     sections = []
     for table in definitions.values():
         parts = []
@@ -46,14 +51,14 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
     write_text(to / "tables.csv", tidy_csv(definitions.values(), results))
     write_text(to / "tables.tex", latex(grids))
     write_text(to / "index.html", page(sections, results))
-    return markdown(part[1] for table, parts in sections for part in parts if only in (None, table.id))
+    return markdown(part[1] for table, parts in sections for part in parts if table.id in printed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
     parser.add_argument("--to", help="where the report goes; default: ROOT/report")
-    parser.add_argument("--table", help="print this table")
+    parser.add_argument("--table", help="print this table; default: the runs that have none")
     parser.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
     arguments = parser.parse_args()
     if arguments.root is None and not arguments.audit:
@@ -67,7 +72,7 @@ def main() -> None:
     except (UserError, OSError) as error:
         print(f"fewlabels: {error}", file=sys.stderr)
         sys.exit(2)
-    if arguments.table:
+    if text:
         print(text)
     print(f"{to / 'index.html'} is the page", file=sys.stderr)
 

@@ -86,15 +86,20 @@ def conflict(runs: list[RunRecord]) -> str | None:
     seeds = [run.seed for run in runs]
     if len(set(seeds)) < len(seeds):
         return "nothing but their fingerprint, with the same seed"
-    flat = [{"hardware.compile": False} | _flatten(run.config) for run in runs]  # which older records lack
+    flat = [settings(run) for run in runs]
     for key in sorted(set.intersection(*map(set, flat))) if flat else []:
         if len({str(settings[key]) for settings in flat}) > 1:
             return key
     return None
 
 
+def settings(run: RunRecord) -> dict[str, Any]:
+    """By their full keys, without the seed, places and what else may differ between the seeds of a cell."""
+    return {"hardware.compile": False} | _flatten(run.config)  # which older records lack
+
+
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"optim": {"lr": 1}}`` -> ``{"optim.lr": 1}``, without what may differ between the seeds of a cell."""
+    """``{"optim": {"lr": 1}}`` -> ``{"optim.lr": 1}``."""
     flat: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"

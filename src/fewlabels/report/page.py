@@ -42,9 +42,6 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]
     judged = [judgement for _, parts in sections for _, grid, _ in parts for judgement in grid.claims]
     links += "<a href='#claims'>claims</a>" if judged else ""
     body += html_section(judged)
-    loose = results.of_table(None)
-    if loose:
-        body += f"<h2 id=runs>Single runs</h2>{_runs(loose)}"
     if results.unfinished:
         body += f"<h2>Not finished</h2>{_runs(results.unfinished)}"
     return (
