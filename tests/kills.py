@@ -106,7 +106,7 @@ def kill(case: str, kills: int, folder: Path, draw: random.Random) -> Tally:
     while tally.kills < kills:
         root = folder / str(tally.runs)
         while not live(
-            configuration(case, data, root), root, draw.uniform(0.02, 0.6) * length, bool(tally.kills % 2), tally
+            configuration(case, data, root), root, draw.uniform(0.02, 0.9) * length, bool(tally.kills % 2), tally
         ):
             if tally.kills >= kills:
                 live(configuration(case, data, root), root, 1e9, False, tally)

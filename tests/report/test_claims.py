@@ -39,18 +39,22 @@ def test_a_difference_smaller_than_the_seeds_spread_is_within_it():
     # 50 and 52: standard error 1; with 47 and 49 the difference is 3 > 2, with 49.5 and 51.5 it is 0.5 < 2
     apart = judged(beats(("a", "b")), cell("a", 50.0, 52.0) + cell("b", 47.0, 49.0))
     assert apart.lines == ["a 51.00 ± 1.41 (n = 2) against b 48.00 ± 1.41 (n = 2): seen"]
+    assert apart.evidence == "several seeds"
     close = cell("a", 50.0, 52.0) + cell("b", 49.5, 51.5)
     assert judged(beats(("a", "b")), close).verdict == "within the spread"
     assert judged(beats(("b", "a")), close).verdict == "within the spread"
     between = cell("a", 50.0, 52.0) + cell("b", 48.5, 50.5)  # 1.5 is more than either error, and less than both
     assert judged(beats(("a", "b")), between).verdict == "within the spread"
     single = cell("a", 50.0, 52.0) + cell("b", 50.5)
-    assert judged(beats(("a", "b")), single).verdict == "seen"  # one run has no spread
+    alone = judged(beats(("a", "b")), single)
+    assert (alone.verdict, alone.evidence) == ("seen", "single runs")  # one run has no spread
+    mixed = judged(beats(("a", "b"), ("a", "c")), single + cell("c", 40.0, 41.0))
+    assert mixed.evidence == "single runs in 1 of 2"
 
 
 def test_what_was_not_tried_is_not_counted():
     pairs = beats(("a", "b"), ("a", "c"), ("b", "c"))
-    assert judged(pairs, []).verdict == "not yet tried"
+    assert (judged(pairs, []).verdict, judged(pairs, []).evidence) == ("not yet tried", "")
     assert judged(pairs, cell("a", 50.0)).verdict == "not yet tried"
     assert judged(pairs, cell("a", 50.0) + cell("b", 40.0)).verdict == "seen (2 of 3 not yet tried)"
     assert judged(pairs, cell("a", 50.0) + cell("b", 40.0) + cell("c", 45.0)).verdict == "seen in 2 of 3"
@@ -153,6 +157,8 @@ def test_a_curve_turns_where_it_ends_above_its_beginning_in_some_rows_and_below_
         "last / first epoch of kmeans, x: c 2.00 (n = 1): not seen",
     ]
     assert judged(claim, runs[:1]).verdict == "seen (2 of 3 not yet tried)"
+    seeds = [curve("a", 1.0, 4.0), curve("a", 1.0, 0.2, seed=1)]  # 2.1 on average, standard error 1.9
+    assert judged(claim, seeds).verdict == "within the spread (2 of 3 not yet tried)"
 
 
 CONF = """
@@ -184,16 +190,16 @@ def test_claims_stand_under_their_table_and_in_a_section(tmp_path, monkeypatch):
         "",
         "## Claims",
         "",
-        "| table | claim | scale | verdict |",
-        "| --- | --- | --- | --- |",
-        "| t_1 | a < b & more | paper | not yet tried |",
-        "| t_1 | a\\|b rises | paper | not yet tried |",
-        "| t_1 | a < b & more | proxy | seen |",
-        "| t_1 | a\\|b rises | proxy | not seen |",
+        "| table | claim | scale | verdict | by |",
+        "| --- | --- | --- | --- | --- |",
+        "| t_1 | a < b & more | paper | not yet tried |  |",
+        "| t_1 | a\\|b rises | paper | not yet tried |  |",
+        "| t_1 | a < b & more | proxy | seen | single runs |",
+        "| t_1 | a\\|b rises | proxy | not seen | single runs |",
     ]
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("id=claims") == page.count("href='#claims'") == 1
-    assert "<td>a &lt; b &amp; more</td><td>proxy</td><td>seen</td>" in page
+    assert "<td>a &lt; b &amp; more</td><td>proxy</td><td>seen</td><td>single runs</td>" in page
     assert "<summary>Claims at proxy scale</summary>" in page
     assert "<li>b 6.00 (n = 1) against a 5.00 (n = 1): seen</li>" in page
 

@@ -22,6 +22,7 @@ class Case:
     outcome: str
     figures: str = ""
     partial: bool = False  # rows that compete have not run yet
+    single: bool = False  # one run on a side: no spread to hold the difference against
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class Judgement:
         return f"{verdict} ({', '.join(rest)})" if rest else verdict
 
     @property
+    def evidence(self) -> str:
+        """What the comparisons rest on: ``several seeds``, ``single runs`` or ``single runs in 2 of 5``."""
+        tried = [case for case in self.cases if case.outcome != UNTRIED]
+        single = sum(case.single for case in tried)
+        if 0 < single < len(tried):
+            return f"single runs in {single} of {len(tried)}"
+        return "" if not tried else "single runs" if single else "several seeds"
+
+    @property
     def lines(self) -> list[str]:
         return [f"{case.figures}: {case.outcome}" for case in self.cases if case.outcome != UNTRIED]
 
@@ -68,7 +78,7 @@ def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -
         growths = {row: _growth(claim, table, results, scale, row) for row in claim.rows}
         return _steps(growths, True, f"last / first epoch of {claim.term}, {claim.column}: ")
     if isinstance(claim, CurveTurns):
-        ones = Cell([1.0])
+        ones = Cell([1.0, 1.0])  # a number without a spread
         growths = {row: _growth(claim, table, results, scale, row) for row in (*claim.rises, *claim.falls)}
         where = f"last / first epoch of {claim.term}, {claim.column}: "
         return [_better(cell, ones, row in claim.falls, f"{where}{row} {cell}") for row, cell in growths.items()]
@@ -95,7 +105,7 @@ def _better(first: Cell, second: Cell, lower: bool, figures: str) -> Case:
     errors = (first.standard_error, second.standard_error)
     if errors[0] is not None and errors[1] is not None and abs(gain) < errors[0] + errors[1]:
         return Case(WITHIN, figures)
-    return Case(SEEN if gain > 0 else NOT_SEEN, figures)
+    return Case(SEEN if gain > 0 else NOT_SEEN, figures, single=None in errors)
 
 
 def _steps(cells: dict[str, Cell], falls: bool, where: str) -> list[Case]:
@@ -154,15 +164,15 @@ def html_list(judgements: list[Judgement]) -> str:
     return f"<details><summary>Claims at {judgements[0].scale} scale</summary><ul>{items}</ul></details>"
 
 
-HEADER = ["table", "claim", "scale", "verdict"]
+HEADER = ["table", "claim", "scale", "verdict", "by"]
 
 
 def markdown_section(judgements: Iterable[Judgement]) -> str:
     """All claims of all tables; the figures stand under each table."""
-    lines = [" | ".join((j.table, j.says.replace("|", "\\|"), j.scale, j.verdict)) for j in judgements]
+    lines = [" | ".join((j.table, j.says.replace("|", "\\|"), j.scale, j.verdict, j.evidence)) for j in judgements]
     if not lines:
         return ""
-    head = ["", "## Claims", "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- |"]
+    head = ["", "## Claims", "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *(f"| {line} |" for line in lines)]) + "\n"
 
 
@@ -171,7 +181,9 @@ def html_section(judgements: Iterable[Judgement]) -> str:
     for j in judgements:
         link = f"<a href='#{html.escape(j.table)}'>{html.escape(j.table)}</a>"
         rows += (
-            f"<tr><td>{link}</td>" + "".join(f"<td>{html.escape(t)}</td>" for t in (j.says, j.scale, j.verdict)) + "</tr>"
+            f"<tr><td>{link}</td>"
+            + "".join(f"<td>{html.escape(t)}</td>" for t in (j.says, j.scale, j.verdict, j.evidence))
+            + "</tr>"
         )
     head = "".join(f"<th>{name}</th>" for name in HEADER)
     table = f"<div class=scroll><table class=claims><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
