@@ -159,7 +159,7 @@ def main() -> None:
     compiled = [case for case in arguments.cases if "hardware.compile=true" in METHODS.get(case, [])]
     if compiled and not _compiles():
         arguments.cases = [case for case in arguments.cases if case not in compiled]
-        print(f"{' and '.join(compiled)} are left out: torch.compile finds no compiler here")
+        print(f"left out: {', '.join(compiled)}: torch.compile finds no compiler here")
     total, draw = Tally(), random.Random(arguments.seed)
     jobs = [(case, lambda folder, case=case: kill(case, arguments.kills, folder, draw)) for case in arguments.cases]
     if arguments.sweep:

@@ -1,4 +1,4 @@
-"""The network's training pass through torch.compile: few kernels in the place of many small ones."""
+"""Training through torch.compile: few kernels in the place of many small ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from fewlabels.models.base import Classifier
 from fewlabels.types import UserError
 
-# Of the pass, at most: one a shape of a batch, and one more where it needs the gradient of the images, or leaves batch
-# norm's statistics alone.
+# At most: one a shape of a batch, and of the pass one more where it needs the gradient of the images, or leaves batch norm's
+# statistics alone.
 VARIANTS = 64
 # On a GPU torch would pad matrices where a stopwatch says that it pays: other bits on another day.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"shape_padding": False}
@@ -44,11 +43,15 @@ def explained() -> Iterator[None]:
     """Within this block, or function, what torch cannot compile is one line. Forward and backward come apart."""
     try:
         yield
-    except (TorchDynamoException, GuardOnDataDependentSymNode) as error:
-        lines = str(getattr(error, "inner_exception", error)).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"torch cannot compile the network ({lines[0]}): use hardware.compile=false") from error
+    except TorchDynamoException as error:
+        raise not_compiled(error) from error
     except FailOnRecompileLimitHit as error:
         raise too_many_variants() from error
+
+
+def not_compiled(error: Exception) -> UserError:
+    lines = str(getattr(error, "inner_exception", error)).strip().splitlines() or [type(error).__name__]
+    return UserError(f"torch cannot compile the network ({lines[0]}): use hardware.compile=false")
 
 
 def too_many_variants() -> UserError:

@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from fewlabels.models.base import Classifier
-from fewlabels.models.compiled import OPTIONS, VARIANTS, set_up, too_many_variants
+from fewlabels.models.compiled import OPTIONS, VARIANTS, not_compiled, set_up, too_many_variants
 from fewlabels.types import Batch, StepOutput
 
 Step = Callable[[Classifier, Batch], StepOutput]
+_Result = tuple[Tensor, list[Tensor], list[Tensor | None]]  # loss, terms, gradients
 
 
 def compile_step(step: Step) -> Step:
@@ -47,16 +49,17 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 class _Program:
-    """The step of one model for one shape of batches."""
+    """The step of one model, in one mode, for one shape of batches."""
 
     def __init__(self, step: Step, model: Classifier, example: Batch) -> None:
         module = _Step(step, model)
-        weights, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+        weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        buffers = {name: p for name, p in module.named_parameters() if not p.requires_grad} | dict(module.named_buffers())
         labelled, unlabelled = list(example.labelled), list(example.unlabelled)
         self.weights, self.buffers = list(weights.values()), list(buffers.values())
         self.terms: list[str] = []
 
-        def flat(weight: list[Tensor], buffer: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, Any, Any]:
+        def flat(weight: list[Tensor], buffer: list[Tensor], tensors: list[Tensor]) -> _Result:
             *images, labels, labelled_index, unlabelled_index = tensors
             views = zip(labelled, images, strict=False), zip(unlabelled, images[len(labelled) :], strict=True)
             batch = Batch(dict(views[0]), labels, dict(views[1]), labelled_index, unlabelled_index)
@@ -67,8 +70,10 @@ class _Program:
             self.terms = list(output.terms)
             return output.loss.detach(), list(output.terms.values()), list(gradients)
 
-        # With tensors that are shapes alone, so that nothing is drawn and no statistic moves.
-        graph = make_fx(flat, tracing_mode="fake")(self.weights, self.buffers, _tensors(example))
+        try:  # with tensors that are shapes alone, so that nothing is drawn and no statistic moves
+            graph = make_fx(flat, tracing_mode="fake")(self.weights, self.buffers, _tensors(example))
+        except (RuntimeError, AssertionError) as error:
+            raise not_compiled(error) from error
         self.run = torch.compile(graph, fullgraph=True, dynamic=False, options=OPTIONS)
 
     @torch.no_grad()
@@ -95,11 +100,12 @@ class _Differentiated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, gradients: list[Tensor | None], *weights: Tensor) -> Tensor:
-        ctx.gradients = gradients
+        ctx.save_for_backward(*gradients)
         return loss.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        known = [g for g in ctx.gradients if g is not None]
-        torch._foreach_mul_(known, outer[0])
-        return (None, None, *ctx.gradients)
+        known = [g for g in ctx.saved_tensors if g is not None]
+        scaled = iter(torch._foreach_mul(known, outer[0]))
+        return (None, None, *(None if g is None else next(scaled) for g in ctx.saved_tensors))
