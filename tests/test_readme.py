@@ -4,12 +4,15 @@ import json
 import re
 from pathlib import Path
 from statistics import mean
+from textwrap import indent
 
 import pytest
 from omegaconf import OmegaConf
 
 from fewlabels.paths import conf_dir
 from fewlabels.report.collect import Results, read_records
+from fewlabels.report.definitions import read_definition
+from fewlabels.report.figures import check
 from tests.methods.test_methods import make_batch, model
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +47,18 @@ def test_the_method_of_one_s_own_trains_as_it_stands():
         output.loss.backward()
         assert output.terms["consistency"] > 0
         assert next(network.parameters()).grad.isfinite().all()
+
+
+@pytest.mark.parametrize("node", ["claims", "figures"])
+def test_the_entries_of_a_table_of_one_s_own_are_what_a_table_may_hold(node, tmp_path):
+    text = (ROOT / "README.md").read_text()
+    (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if b.startswith(node))
+    head = "id: own\ntitle: T\nrows: [a, b, c, row]\ncolumns: ['8000', b]\nmetrics: {test_accuracy: x, test_error: y}\n"
+    file = tmp_path / "own.yaml"
+    file.write_text("table:\n" + indent(head + block, "  "))
+    table = read_definition(file)
+    assert len(getattr(table, node)) > 4
+    check({"own": table, "other": table})
 
 
 @pytest.mark.parametrize("table", HEADS)
