@@ -1,4 +1,4 @@
-"""What became of the cells of a sweep: a failure is told as it happens, and all of them again at the end.
+"""What became of the cells of a sweep: a failure is told as it happens, once, and all cells that failed at the end.
 
 Hydra shows the first failure alone, and cells may run in other processes. So each cell adds a line to a file whose name its
 process inherits, and the command reads that file when its cells have ended.
@@ -67,11 +67,12 @@ def cell() -> Iterator[None]:
 
 
 def _note(file: str, overrides: list[str], error: Exception | None) -> None:
-    """Add a cell's line; say it as well, but for a stop, which every cell that is left has in common."""
+    """Add a cell's line; say it as well, but for a stop or a failure that other cells before it had in common."""
     path = Path(file)
-    given = set(json.loads(path.read_text().splitlines()[0]))
+    given, *before = (json.loads(line) for line in path.read_text().splitlines() if line.endswith(("]", "}")))
     name = " ".join([each for each in overrides if each not in given] or overrides)
-    if error is not None and not isinstance(error, Stopped):
+    told = error is not None and explain(error) in [each["said"] for each in before]
+    if error is not None and not isinstance(error, Stopped) and not told:
         complain(error, f"{name}: ")
     line: dict[str, Any] = {"cell": name, "stopped": isinstance(error, Stopped), "code": 0, "said": ""}
     if error is not None:
@@ -84,7 +85,10 @@ def _summed_up(path: Path, code: int) -> int:
     cells = [json.loads(line) for line in path.read_text().splitlines()[1:] if line.endswith("}")]
     if failed := [each for each in cells if each["code"] and not each["stopped"]]:
         lines = [f"fewlabels: {len(failed)} of {len(cells)} cells failed:"]
-        lines += [f"  {each['cell']}: {each['said']}" for each in failed]
+        alike: dict[str, list[str]] = {}
+        for each in failed:
+            alike.setdefault(each["said"], []).append(each["cell"])
+        lines += [f"  {'; '.join(names)}: {said}" for said, names in alike.items()]
         print("\n".join(lines), file=sys.stderr)
     for stop in [each for each in cells if each["stopped"]][:1]:
         print(f"fewlabels: {stop['said']}", file=sys.stderr)
