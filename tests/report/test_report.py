@@ -97,7 +97,11 @@ def test_decisions_stand_under_the_table_and_say_whose_they_are():
         finished("a", "x", 1.0, decisions={"k": "one reading", "all": "same"}),
         finished("a", "y", 1.0, decisions={"k": "another", "all": "same"}),
     ]
-    assert grid(TABLE, Results(runs), "paper").notes == ["k (x): one reading", "all: same", "k (y): another"]
+    assert grid(TABLE, Results(runs), "paper").notes == ["k (x): one reading", "k (y): another", "all: same"]
+    runs = [finished(row, column, 1.0, decisions={"k": f"reading {row}"}) for row in "ab" for column in "xy"]
+    assert grid(TABLE, Results(runs), "paper").notes == ["k (a): reading a", "k (b): reading b"]
+    runs += [finished("b", "x", 1.0, 1, decisions={"k": "reading c"})]  # neither rows nor columns tell
+    assert grid(TABLE, Results(runs), "paper").notes[0] == "k (x; y): reading a"
 
 
 def test_markdown_and_latex_escape_what_they_must():
@@ -106,6 +110,27 @@ def test_markdown_and_latex_escape_what_they_must():
     tex = latex([g])
     assert r"A \& B\_c, 100 \%" in tex
     assert len(re.findall(r"(?<!\\)&", tex)) == 3 * 6
+
+
+def test_a_record_that_lacks_what_the_report_needs_is_left_out_by_name(tmp_path, capsys):
+    odd = [
+        {"config": {}},
+        {"config": {"method": {"_target_": "m.M"}}},
+        {"metrics": {"test_accuracy": "high"}},
+        {"curve": [{}]},
+    ]
+    for number, changes in enumerate([*odd, {"data": {}}]):
+        path = tmp_path / str(number) / "record.json"
+        path.parent.mkdir()
+        record.write(finished(None, None, 50.0, number, table=None, **changes), path)
+    build_report(tmp_path, tmp_path / "report")
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" is no record of a run: ")[1] for line in said] == [
+        "config.method._target_ is missing",
+        "config.dataset.name is missing",
+        "metrics.test_accuracy is no number",
+        "a line of its curve has no epoch",
+    ]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def record(accuracy, seed=0, method=None, labelled=50, digest="0" * 64, split_se
 
 
 def rows_of(*records, scale="paper"):
-    tables, placed = with_sweeps(records)
+    tables, placed = with_sweeps(records, ())
     (table,) = tables.values()
     g = grid(table, Results(placed), scale)
     return g.header, g.rows
@@ -32,37 +32,72 @@ def test_a_sweep_is_a_row_a_value_over_its_seeds_in_the_values_order():
     assert header == ["setting", "digits, 50 labels"]
     assert rows == [
         ["method.alpha=0.8", "59.00 ± 1.41 (n = 2)"],
-        ["method.alpha=2.0", "71.00 ± 1.41 (n = 2)"],
-        ["method.alpha=10.0", "151.00 ± 1.41 (n = 2)"],
+        ["method.alpha=2", "71.00 ± 1.41 (n = 2)"],
+        ["method.alpha=10", "151.00 ± 1.41 (n = 2)"],
     ]
+
+
+def test_one_setting_typed_in_two_ways_is_one():
+    _, rows = rows_of(record(10.0, method={"alpha": 1, "maps": None}), record(20.0, 1, {"alpha": 1.0, "maps": None}))
+    assert rows == [["one setting", "15.00 ± 7.07 (n = 2)"]]
+
+
+def test_values_are_written_as_they_are_typed():
+    values = ({"maps": None}, {"maps": True}, {"maps": [1, 2]}, {"maps": "a\nb"})
+    _, rows = rows_of(*(record(10.0, method=value) for value in values))
+    assert [row for row, _ in rows] == [f"method.maps={text}" for text in ("true", "null", "[1, 2]", "a b")]
+
+
+def test_a_key_of_a_constructor_that_some_runs_lack_tells_them_apart():
+    model = {"_target_": "m.SimpleCNN"}
+    _, rows = rows_of(record(10.0, model=model | {"options": {}}), record(20.0, 1, model=model | {"options": {"drop": 0.5}}))
+    assert len(rows) == 2
+    older, newer = record(10.0), record(20.0, 1)
+    newer.config["views"] = {"reflect": True}  # a key of the schema, from which older records are free
+    assert rows_of(older, newer)[1] == [["one setting", "15.00 ± 7.07 (n = 2)"]]
 
 
 def test_data_are_columns_and_what_they_decide_is_no_setting():
-    runs = [
-        record(10.0, labelled=100, epochs=5),
-        record(20.0, labelled=20, epochs=9),
-        record(30.0, 1, labelled=20, epochs=9),
-    ]
-    header, rows = rows_of(*runs)
+    few, many = {"labelled": 20, "views": {"padding": 1}}, {"labelled": 100, "views": {"padding": 2}}
+    header, rows = rows_of(record(10.0, **many), record(20.0, **few), record(30.0, 1, **few))
     assert header == ["setting", "digits, 20 labels", "digits, 100 labels"]
     assert rows == [["one setting", "25.00 ± 7.07 (n = 2)", "10.00 (n = 1)"]]
+    _, rows = rows_of(record(10.0, epochs=5, **many), record(20.0, epochs=9, **few))  # which the data do not decide
+    assert rows == [["epochs=5", "", "10.00 (n = 1)"], ["epochs=9", "20.00 (n = 1)", ""]]
 
 
-def test_other_images_and_splits_of_their_own_are_told_apart():
-    _, rows = rows_of(record(10.0), record(20.0, digest="a" * 64))
-    assert rows == [["data.digest=00000000", "10.00 (n = 1)"], ["data.digest=aaaaaaaa", "20.00 (n = 1)"]]
+def test_other_images_of_the_same_name_are_another_column():
+    runs = record(10.0), record(20.0, digest="a" * 64)
+    header, rows = rows_of(*runs)
+    assert header == ["setting", "digits (00000000), 50 labels", "digits (aaaaaaaa), 50 labels"]
+    assert rows == [["one setting", "10.00 (n = 1)", "20.00 (n = 1)"]]
+    for seed, run in enumerate(runs):  # drawn anew for each seed
+        run.seed, run.config["dataset"]["train_per_class"] = seed, 20
+    assert rows_of(*runs)[1] == [["one setting", "15.00 ± 7.07 (n = 2)"]]
+
+
+def test_splits_of_their_own_are_repetitions_as_seeds_are():
     _, rows = rows_of(record(10.0), record(20.0, split_seed=3))
-    assert rows == [["dataset.split_seed=3", "20.00 (n = 1)"], ["dataset.split_seed=seed", "10.00 (n = 1)"]]
+    assert rows == [["one setting", "15.00 ± 7.07 (n = 2)"]]
+    _, rows = rows_of(record(10.0), record(20.0))
+    assert rows == [["one setting", ""]]
 
 
-def test_methods_have_tables_of_their_own_and_other_runs_stay_as_they_are():
-    other = record(10.0)
-    other.config["method"] = {"_target_": "fewlabels.methods.vat.VAT"}
-    of_a_table, dead = record(1.0), record(2.0)
-    of_a_table.table, dead.status = "srikanth_1", "failed"
-    tables, placed = with_sweeps([record(20.0), other, of_a_table, dead])
-    assert list(tables) == ["Entropy-SimpleCNN", "VAT-SimpleCNN"]
-    assert placed[:2] == [of_a_table, dead]
+def test_methods_and_scales_have_tables_of_their_own_and_other_runs_stay_as_they_are():
+    other, smoke, of_a_table, unknown = record(10.0), record(5.0), record(1.0), record(2.0)
+    other.config["method"] = {"_target_": "fewlabels.methods.vat.V/T"}
+    smoke.scale, of_a_table.table, unknown.table = "smoke", "srikanth_1", "removed_1"
+    tables, placed = with_sweeps([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
+    assert list(tables) == ["Entropy-SimpleCNN", "Entropy-SimpleCNN-smoke", "V_T-SimpleCNN"]
+    assert placed[0] == of_a_table
+    assert len([run for run in placed if run.table == "Entropy-SimpleCNN"]) == 2
+
+
+def test_a_setting_whose_run_failed_has_a_row_without_a_value():
+    dead = record(0.0, method={"alpha": 9.0})
+    dead.status, dead.metrics = "failed", {}
+    _, rows = rows_of(record(10.0, method={"alpha": 0.5}), dead)
+    assert rows == [["method.alpha=0.5", "10.00 (n = 1)"], ["method.alpha=9", ""]]
 
 
 def test_the_report_prints_and_draws_a_sweep(configure, tmp_path, monkeypatch, capsys):

@@ -28,12 +28,12 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     if not root.is_dir():
         raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
-    if only is not None and only not in definitions:
-        raise UserError(f"there is no table {only}: {', '.join(definitions)}")
     check(definitions)
     to.mkdir(parents=True, exist_ok=True)
     with FileLock(to / ".lock"):  # make -j writes several reports into one folder; the last has read the latest records
-        sweeps, records = with_sweeps(read_records(root))
+        sweeps, records = with_sweeps(read_records(root), definitions)
+        if only is not None and only not in sweeps | definitions:
+            raise UserError(f"there is no table {only}: {', '.join(sweeps | definitions)}")
         printed = sweeps if only is None else {only}
         return _written(sweeps | definitions, Results(records), to, printed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -73,7 +74,10 @@ def read_records(root: Path) -> list[FoundRecord]:
     no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
     for path, found in record.read_all(sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p))):
-        if found.config.get("evaluate_test") is False:  # a search's trial: it never saw the test set
+        if found.config.get("evaluate_test") is False and "search" in path.parts:  # a trial: it never saw the test set
+            continue
+        if lacks := _lacks(found):
+            print(f"fewlabels: left out: {path} is no record of a run: {lacks}", file=sys.stderr)
             continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
@@ -81,9 +85,20 @@ def read_records(root: Path) -> list[FoundRecord]:
     return list(records.values())
 
 
+def _lacks(found: RunRecord) -> str | None:
+    """What the report cannot do without, and this record has not."""
+    for group, key in (("method", "_target_"), ("dataset", "name")):
+        node = found.config.get(group)
+        if not isinstance(node, dict) or not isinstance(node.get(key), str):
+            return f"config.{group}.{key} is missing"
+    if odd := [name for name, value in found.metrics.items() if not isinstance(value, int | float | None)]:
+        return f"metrics.{odd[0]} is no number"
+    return None if all("epoch" in line for line in found.curve) else "a line of its curve has no epoch"
+
+
 def conflict(runs: list[RunRecord]) -> str | None:
-    """The first setting in which runs of one cell differ, other than the seed, places and settings that some lack."""
-    seeds = [run.seed for run in runs]
+    """The first setting in which runs of one cell differ, other than the seeds, places and settings that some lack."""
+    seeds = [(run.seed, run.config.get("dataset", {}).get("split_seed")) for run in runs]
     if len(set(seeds)) < len(seeds):
         return "nothing but their fingerprint, with the same seed"
     flat = [settings(run) for run in runs]
@@ -94,8 +109,9 @@ def conflict(runs: list[RunRecord]) -> str | None:
 
 
 def settings(run: RunRecord) -> dict[str, Any]:
-    """By their full keys, without the seed, places and what else may differ between the seeds of a cell."""
-    return {"hardware.compile": False} | _flatten(run.config)  # which older records lack
+    """By their full keys, without the seed, places and what else may differ between the seeds of a cell. 1.0 is 1."""
+    flat = {"hardware.compile": False} | _flatten(run.config)  # which older records lack
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in flat.items()}
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -103,7 +119,7 @@ def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and name not in APART:
+        if isinstance(value, dict) and value and name not in APART:
             flat |= _flatten(value, f"{name}.")
         elif name not in APART:
             flat[name] = value

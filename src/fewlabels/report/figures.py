@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "legend.title_fontsize": 8,
     "legend.frameon": False,
     "figure.constrained_layout.h_pad": 0.08,
+    "text.parse_math": False,  # a path may hold a $
     "image.composite_image": False,  # one by one, at their own size
     "svg.fonttype": "none",  # text stays text
 }

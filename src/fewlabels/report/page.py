@@ -81,7 +81,7 @@ def _cost(runs: list[RunRecord]) -> str:
 
 
 def _runs(runs: list[RunRecord]) -> str:
-    header = ["method", "data", "seed", "status", "test accuracy %", "epochs", "images/s", "fingerprint"]
+    header = ["method", "data", "setting", "seed", "status", "test accuracy %", "epochs", "images/s", "fingerprint"]
     rows = []
     for run in runs:
         config = run.config
@@ -89,9 +89,10 @@ def _runs(runs: list[RunRecord]) -> str:
             [
                 config["method"]["_target_"].split(".")[-1],
                 f"{config['dataset']['name']}, {run.data.get('labelled')} labels",
+                run.row or "",
                 str(run.seed),
                 run.status + (f": {run.error}" if run.error else ""),
-                f"{run.metrics['test_accuracy']:.2f}" if "test_accuracy" in run.metrics else "",
+                "" if (accuracy := run.metrics.get("test_accuracy")) is None else f"{accuracy:.2f}",
                 str(len(run.curve)),
                 f"{run.cost.get('images_per_second', 0):,.0f}",
                 run.fingerprint[:8],

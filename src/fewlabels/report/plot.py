@@ -153,6 +153,8 @@ def legend_below(figure: Figure, axes: Sequence[Axes], title: str | None = None)
             handles.setdefault(name, handle)
     if handles:
         width = (max(map(len, handles)) + 7) * 0.068  # inches of an entry
+        figure.set_figwidth(max(figure.get_figwidth(), width + 0.3))
         lines = math.ceil(len(handles) / max(1, int(figure.get_figwidth() / width)))
+        figure.set_figheight(figure.get_figheight() + 0.17 * max(0, lines - 4))
         columns = math.ceil(len(handles) / lines)
         figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns, title=title or None)

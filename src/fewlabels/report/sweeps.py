@@ -1,12 +1,13 @@
-"""Runs without a table, as sweeps from the command line leave them, made into tables: one a method and network.
+"""Runs without a table, as sweeps from the command line leave them, made into tables: one a method, network and scale.
 
 Rows are the settings that differ, columns the data, and a cell holds the seeds.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,69 +21,93 @@ METRICS = {
 }
 ONE_SETTING = "one setting"
 VALUES = {"name": "values", "kind": "values", "metric": "test_accuracy", "caption": "Test accuracy by setting."}
+OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
 
 
-def with_sweeps(records: Sequence[FoundRecord]) -> tuple[dict[str, TableDefinition], list[FoundRecord]]:
-    """The tables by id, and all records: each finished one that had no table stands in a cell of one of them."""
-    loose: dict[str, list[FoundRecord]] = defaultdict(list)
+def with_sweeps(
+    records: Sequence[FoundRecord], known: Collection[str]
+) -> tuple[dict[str, TableDefinition], list[FoundRecord]]:
+    """The tables by id, and all records: each that has none of the ``known`` tables stands in a cell of one of these."""
+    loose: dict[tuple[str, str], list[FoundRecord]] = defaultdict(list)
     placed = []
     for run in records:
-        if run.table is None and run.status == "finished":
-            loose[f"{_class(run, 'method')}-{_class(run, 'model')}"].append(run)
-        else:
+        if run.table in known:
             placed.append(run)
+        else:
+            loose[f"{_class(run, 'method')}-{_class(run, 'model')}", run.scale].append(run)
     tables = {}
-    for identity, runs in sorted(loose.items()):
-        keys = _keys_that_differ(runs)
-        rows = [" ".join(f"{key}={_all(run)[key]}" for key in keys if key in _all(run)) or ONE_SETTING for run in runs]
-        order = {row: [_numbers_first(_all(run).get(key)) for key in keys] for row, run in zip(rows, runs, strict=True)}
+    for (name, scale), runs in sorted(loose.items()):
+        identity = name if scale == "paper" else f"{name}-{scale}"
+        columns = _columns(runs)
+        keys = _keys_that_differ(runs, columns)
+        values = [[settings(run).get(key) for key in keys] for run in runs]
+        rows = [" ".join(f"{k}={_typed(v)}" for k, v in zip(keys, each, strict=True)) or ONE_SETTING for each in values]
+        order = {row: [_numbers_first(value) for value in each] for row, each in zip(rows, values, strict=True)}
+        numeric = len(keys) == 1 and len(order) > 2 and all(type(each[0]) in (int, float) for each in values)
         tables[identity] = TableDefinition(
             id=identity,
-            title=f"Runs without a table: {identity.replace('-', ', ')}",
+            title=f"Runs without a table: {name.replace('-', ', ')}",
             rows_are="setting",
             rows=sorted(order, key=order.__getitem__),
-            columns=list(dict.fromkeys(_data(run) for run in sorted(runs, key=_place))),
+            columns=[column for _, column in sorted({(_place(r), c) for r, c in zip(runs, columns, strict=True)})],
             columns_are="data",
-            metrics={metric: name for metric, name in METRICS.items() if any(metric in run.metrics for run in runs)},
-            figures=[VALUES | {"x": keys[0]}] if len(keys) == 1 and len(order) > 2 else [],
+            metrics={metric: text for metric, text in METRICS.items() if any(metric in run.metrics for run in runs)},
+            figures=[VALUES | {"x": keys[0]}] if numeric else [],
         )
-        placed += [replace(run, table=identity, row=row, column=_data(run)) for row, run in zip(rows, runs, strict=True)]
+        placed += [replace(r, table=identity, row=w, column=c) for r, w, c in zip(runs, rows, columns, strict=True)]
     return tables, placed
 
 
 def _class(run: FoundRecord, group: str) -> str:
-    return str(run.config[group]["_target_"].split(".")[-1])
+    target = str(run.config.get(group, {}).get("_target_", group)).split(".")[-1]
+    return re.sub(r"\W", "_", target)  # it becomes the name of files
 
 
 def _place(run: FoundRecord) -> tuple[str, int]:
-    return run.config["dataset"]["name"], run.data["labelled"]
+    return run.config["dataset"]["name"], run.data.get("labelled", 0)
 
 
-def _data(run: FoundRecord) -> str:
-    return "{}, {} labels".format(*_place(run))
-
-
-def _all(run: FoundRecord) -> dict[str, Any]:
-    """Every setting that may tell runs apart. Splits mostly follow the seed; images are told by their hash."""
-    split = run.config["dataset"]["split_seed"]
-    return settings(run) | {
-        "data.digest": run.data["digest"][:8],
-        "dataset.split_seed": "seed" if split == run.seed else split,
-    }
-
-
-def _keys_that_differ(runs: list[FoundRecord]) -> list[str]:
-    """Among runs of the same scale on the same data: what the data and the scale decide is no setting of its own."""
-    alike = defaultdict(list)
+def _columns(runs: list[FoundRecord]) -> list[str]:
+    """The data of each run; with the images' hash where other images go by the same name. Those that are drawn anew for
+    each seed are other images each time."""
+    hashes = defaultdict(set)
     for run in runs:
-        alike[run.scale, _data(run)].append(_all(run))
-    found = {
+        hashes[_place(run)].add(_hash(run))
+    return [
+        "{}{}, {} labels".format(_place(run)[0], f" ({_hash(run)})" if len(hashes[_place(run)]) > 1 else "", _place(run)[1])
+        for run in runs
+    ]
+
+
+def _hash(run: FoundRecord) -> str:
+    return "" if settings(run).get("dataset.train_per_class") is not None else str(run.data.get("digest"))[:8]
+
+
+def _keys_that_differ(runs: list[FoundRecord], columns: list[str]) -> list[str]:
+    """But for what the choice of the data decides."""
+    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for run, column in zip(runs, columns, strict=True):
+        for key, value in settings(run).items():
+            found[key][column].add(str(value))
+    for key, by_column in found.items():
+        lacking = [c for r, c in zip(runs, columns, strict=True) if key not in settings(r)]
+        for column in (
+            lacking if key.startswith(("model.", "method.", "init_from.")) else []
+        ):  # others are older than the key
+            by_column[column].add("")
+    return [
         key
-        for group in alike.values()
-        for key in set.intersection(*map(set, group))  # an older record lacks some
-        if len({str(settings[key]) for settings in group}) > 1
-    }
-    return sorted(found)
+        for key, by_column in sorted(found.items())
+        if any(len(values) > 1 for values in by_column.values())
+        or (len(set.union(*by_column.values())) > 1 and not key.startswith(OF_THE_DATA))
+    ]
+
+
+def _typed(value: Any) -> str:
+    """As on the command line."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return " ".join(str(value).split())
 
 
 def _numbers_first(value: Any) -> tuple[int, float, str]:

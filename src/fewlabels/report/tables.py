@@ -12,6 +12,7 @@ from fewlabels.report.audit import text_against_table
 from fewlabels.report.claims import Judgement, html_list, judge, markdown_list
 from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.types import RunRecord
 
 CHOSEN = "†"
 CHOSEN_NOTE = f"{CHOSEN} chosen on the test set: the best of all test evaluations"
@@ -102,13 +103,26 @@ def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     if any(metric.startswith("best_test") for metric in table.metrics):
         notes.append(CHOSEN_NOTE)
     notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]
-    for run in results.of_table(table.id, scale):
+    return notes + _decisions(results.of_table(table.id, scale))
+
+
+def _decisions(runs: list[RunRecord]) -> list[str]:
+    """Each once; where runs differ in one, with the columns that it holds for, or the rows where the columns do not tell."""
+    found: dict[str, dict[str, list[RunRecord]]] = {}
+    for run in runs:
         for key, text in run.decisions.items():
-            varies = len({other.decisions.get(key) for other in results.of_table(table.id, scale)}) > 1
-            note = f"{key} ({run.column}): {text}" if varies else f"{key}: {text}"
-            if note not in notes:
-                notes.append(note)
+            found.setdefault(key, {}).setdefault(text, []).append(run)
+    notes = []
+    for key, texts in found.items():
+        columns, rows = ([{getattr(run, of): None for run in held} for held in texts.values()] for of in ("column", "row"))
+        places = rows if _overlap(columns) and not _overlap(rows) else columns
+        for text, place in zip(texts, places, strict=True):
+            notes.append(f"{key} ({'; '.join(map(str, place))}): {text}" if len(texts) > 1 else f"{key}: {text}")
     return notes
+
+
+def _overlap(places: list[dict[str, None]]) -> bool:
+    return len(set[str]().union(*places)) < sum(map(len, places))
 
 
 def _reported_runs(table: TableDefinition) -> list[str]:
