@@ -18,6 +18,7 @@ def leave(root: Path, name: str, table: str | None, status: str = "finished", fi
     folder = root / (table or "runs") / name
     folder.mkdir(parents=True)
     config = {
+        "method": {"_target_": "m.M"},
         "output_root": "somewhere/else/out",
         "cache_dir": "somewhere/else/cache",
         "dataset": {"path": "somewhere/else/data", "name": "d"},

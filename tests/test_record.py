@@ -90,7 +90,8 @@ def test_a_bad_record_hides_no_other(configure, tmp_path, capsys):
     for name in ("a", "b"):
         (folder / name).mkdir(parents=True)
     (folder / "a" / "record.json").touch()
-    good = RunRecord(status="finished", table="demo", row="r", column="c", fingerprint="good")
+    config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}}
+    good = RunRecord(status="finished", table="demo", row="r", column="c", fingerprint="good", config=config)
     record.write(good, folder / "b" / "record.json")
     said = f"fewlabels: left out: cannot read the record {folder / 'a' / 'record.json'}: it is empty\n"
     assert [found.fingerprint for found in read_records(tmp_path / "out")] == ["good"]
