@@ -23,6 +23,8 @@ ONE_SETTING = "one setting"
 VALUES = {"name": "values", "kind": "values", "metric": "test_accuracy", "caption": "Test accuracy by setting."}
 OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
 
+MAY_LACK = ("model.", "method.", "init_from.")  # nodes with keys of their own choice
+
 
 def with_sweeps(
     records: Sequence[FoundRecord], known: Collection[str]
@@ -38,9 +40,9 @@ def with_sweeps(
     tables = {}
     for (name, scale), runs in sorted(loose.items()):
         identity = name if scale == "paper" else f"{name}-{scale}"
-        columns = _columns(runs)
-        keys = _keys_that_differ(runs, columns)
-        values = [[settings(run).get(key) for key in keys] for run in runs]
+        columns, all_settings = _columns(runs), [settings(run) for run in runs]
+        keys = _keys_that_differ(all_settings, columns)
+        values = [[found.get(key) for key in keys] for found in all_settings]
         rows = [" ".join(f"{k}={_typed(v)}" for k, v in zip(keys, each, strict=True)) or ONE_SETTING for each in values]
         order = {row: [_numbers_first(value) for value in each] for row, each in zip(rows, values, strict=True)}
         numeric = len(keys) == 1 and len(order) > 2 and all(type(each[0]) in (int, float) for each in values)
@@ -80,27 +82,21 @@ def _columns(runs: list[FoundRecord]) -> list[str]:
 
 
 def _hash(run: FoundRecord) -> str:
-    return "" if settings(run).get("dataset.train_per_class") is not None else str(run.data.get("digest"))[:8]
+    return "" if run.config["dataset"].get("train_per_class") is not None else str(run.data.get("digest"))[:8]
 
 
-def _keys_that_differ(runs: list[FoundRecord], columns: list[str]) -> list[str]:
+def _keys_that_differ(all_settings: list[dict[str, Any]], columns: list[str]) -> list[str]:
     """But for what the choice of the data decides."""
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for run, column in zip(runs, columns, strict=True):
-        for key, value in settings(run).items():
-            found[key][column].add(str(value))
-    for key, by_column in found.items():
-        lacking = [c for r, c in zip(runs, columns, strict=True) if key not in settings(r)]
-        for column in (
-            lacking if key.startswith(("model.", "method.", "init_from.")) else []
-        ):  # others are older than the key
-            by_column[column].add("")
-    return [
-        key
-        for key, by_column in sorted(found.items())
-        if any(len(values) > 1 for values in by_column.values())
-        or (len(set.union(*by_column.values())) > 1 and not key.startswith(OF_THE_DATA))
-    ]
+    keys = []
+    for key in sorted(set().union(*all_settings)):
+        by_column: dict[str, set[str]] = defaultdict(set)
+        for found, column in zip(all_settings, columns, strict=True):
+            if key in found or key.startswith(MAY_LACK):  # else the record is older than the key
+                by_column[column].add(str(found.get(key, "")))
+        within = any(len(values) > 1 for values in by_column.values())
+        if within or (len(set().union(*by_column.values())) > 1 and not key.startswith(OF_THE_DATA)):
+            keys.append(key)
+    return keys
 
 
 def _typed(value: Any) -> str:
