@@ -27,7 +27,7 @@ th { background: var(--head); font-weight: 600; white-space: normal; vertical-al
 tr:first-child th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
 td { background: #fff; } th.first, td.first { border-left: 1px solid var(--line); } th[colspan] { text-align: center; }
 tr.derived td { background: var(--head); } tr.quoted td { color: var(--soft); white-space: normal; max-width: 16rem; }
-table.claims td { text-align: left; white-space: normal; }
+table.claims :is(th, td) { text-align: left; white-space: normal; } table.claims td:last-child { white-space: nowrap; }
 .badge { display: inline-block; border: 1px solid var(--line); border-radius: 1rem; padding: 0 .6rem; font-size: 12.5px; }
 details { color: var(--soft); font-size: 13.5px; margin: .3rem 0 1rem; } svg { max-width: 100%; height: auto; }
 figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px; max-width: 60rem; }
