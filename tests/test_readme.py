@@ -104,5 +104,8 @@ def test_the_speed_is_that_of_the_bench_at_the_commit_it_names():
         per_image = ["", ""] if ratio is None else [f"{rate['per image']:,.0f}", f"{ratio:.1f}"]
         assert limit == f"{rate['limit']:,.0f} images/s"
         assert cells == [f"{rate['ours']:,.0f}", f"{share:.2f}", *per_image]
-    for case in compiled["cases"]:
-        assert f"{case['images_per_second']['ours']:,.0f}" in text
+    cnn, wrn, large = (f"{case['images_per_second']['ours']:,.0f}" for case in compiled["cases"])
+    before = f"{cases['large CNN, lambda']['images_per_second']['ours']:,.0f}"
+    said = " ".join(text.split())
+    assert f"{large} images/s in the place of {before} (" in said
+    assert f"{cnn} images/s for SimpleCNN, {wrn} for WRN-28-2" in said

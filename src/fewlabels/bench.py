@@ -143,7 +143,7 @@ class _Flops(TorchDispatchMode):
 
 
 def _bare_step(loop: Loop, batch: Any) -> None:
-    (loop.method.compiled or loop.method.step)(loop.model, batch).loss.backward()
+    loop.method.training_step(loop.model, batch).loss.backward()
     loop.optimiser.step()
     loop.optimiser.zero_grad(set_to_none=True)
 

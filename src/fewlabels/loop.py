@@ -5,7 +5,7 @@ for epoch in epochs:
     for step in loader.plan_epoch(...):
         batch = loader.batch(epoch, step)          # labelled + unlabelled images, as views
         for part in batch.split(accumulate):
-            method.step(model, part).loss.backward()
+            method.training_step(model, part).loss.backward()
         clip, optimiser.step, ema.update           # each batch, or once an epoch (optim.step_every)
         checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
     evaluate (test, validation), tell the trackers, checkpoint
@@ -159,7 +159,7 @@ class Loop:
         if len(parts) > 1:
             self.method.prepare(self.model, parts)
         for part in parts:
-            output = (self.method.compiled or self.method.step)(self.model, part)
+            output = self.method.training_step(self.model, part)
             (output.loss / len(parts)).backward()
             self._meters.add(output)
         if self.cfg.step_every == "batch":

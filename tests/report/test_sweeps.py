@@ -1,7 +1,10 @@
 """Runs that belong to no table: a row a setting, a column the data, over the seeds."""
 
+import re
+
+from fewlabels.record import write
 from fewlabels.report import __main__ as report
-from fewlabels.report.collect import FoundRecord, Results
+from fewlabels.report.collect import FoundRecord, Results, read_records
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid
 from fewlabels.train import run as train
@@ -98,6 +101,30 @@ def test_a_setting_whose_run_failed_has_a_row_without_a_value():
     dead.status, dead.metrics = "failed", {}
     _, rows = rows_of(record(10.0, method={"alpha": 0.5}), dead)
     assert rows == [["method.alpha=0.5", "10.00 (n = 1)"], ["method.alpha=9", ""]]
+
+
+def test_a_search_s_trials_are_no_runs_of_the_user_s(tmp_path):
+    for place in ("runs/a", "search/study/runs/b"):
+        run = record(10.0, evaluate_test=False, epochs=len(place))
+        run.fingerprint = place
+        (tmp_path / "search" / place).mkdir(parents=True)  # the root's own name says nothing
+        write(run, tmp_path / "search" / place / "record.json")
+    assert [run.fingerprint for run in read_records(tmp_path / "search")] == ["runs/a"]
+
+
+def test_thirty_settings_with_odd_names_are_drawn(tmp_path):
+    """Warnings are errors: matplotlib warns of a legend that leaves no room. What stands between two $ is maths to it."""
+    runs = [record(float(number), init_from=f"/data/$\\frac${number}" + number * "long") for number in range(30)]
+    runs[0].status, runs[0].metrics["test_accuracy"] = "failed", None  # as of a loss that is no number
+    for run in runs:
+        run.fingerprint = run.config["init_from"]
+        (tmp_path / str(run.metrics["best_test_accuracy"])).mkdir()
+        write(run, tmp_path / str(run.metrics["best_test_accuracy"]) / "record.json")
+    text = report.build_report(tmp_path, tmp_path / "report")
+    assert text.count("| init_from=/data/$") == 30
+    svg = (tmp_path / "report" / "figures" / "Entropy-SimpleCNN-paper-accuracy.svg").read_text()
+    assert "$\\frac$7" in svg
+    assert float(re.search(r'<svg [^>]*width="([\d.]+)pt"', svg).group(1)) > 500  # or the longest would be cut off
 
 
 def test_the_report_prints_and_draws_a_sweep(configure, tmp_path, monkeypatch, capsys):

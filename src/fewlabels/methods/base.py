@@ -61,11 +61,15 @@ class Method(ABC):
     unlabelled_views: tuple[str, ...] = ()
     looks_at_all: bool = False  # whether begin_epoch predicts the whole unlabelled set
     second_order: bool = False  # whether the loss holds gradients: it is then differentiated twice
-    compiled: Callable[[Classifier, Batch], StepOutput] | None = None  # in the place of step, in training, where it is set
+    compiled: Callable[[Classifier, Batch], StepOutput] | None = None  # in the place of step in training, where it is set
 
     @abstractmethod
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         """The loss of one (micro-)batch."""
+
+    def training_step(self, model: Classifier, batch: Batch) -> StepOutput:
+        """As :meth:`step`, compiled where the hardware settings ask for it."""
+        return (self.compiled or self.step)(model, batch)
 
     def begin_epoch(self, start: EpochStart) -> Tensor | None:
         """Look at the whole unlabelled set; return the indices that take part in this epoch, or None for all."""

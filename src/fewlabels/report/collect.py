@@ -74,8 +74,8 @@ def read_records(root: Path) -> list[FoundRecord]:
     no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
     for path, found in record.read_all(sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p))):
-        if found.config.get("evaluate_test") is False and "search" in path.parts:  # a trial: it never saw the test set
-            continue
+        if "search" in path.relative_to(root).parts and found.config.get("evaluate_test") is False:
+            continue  # a search's trial: it never saw the test set
         if lacks := _lacks(found):
             print(f"fewlabels: left out: {path} is no record of a run: {lacks}", file=sys.stderr)
             continue
