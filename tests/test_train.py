@@ -48,7 +48,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     assert {"seconds", "images_seen", "images_per_second", "peak_memory_mib"} == set(written["cost"])
     assert written["cost"]["images_seen"] == 3 * 4 * 32
     assert written["cost"]["peak_memory_mib"] > 10
-    assert written["environment"]["torch"] == torch.__version__
+    assert written["starts"][0]["torch"] == torch.__version__
     assert "fixmatch.strong" in written["decisions"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]

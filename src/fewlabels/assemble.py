@@ -12,7 +12,7 @@ from torch.optim.swa_utils import update_bn
 
 from fewlabels.config import build, resolved
 from fewlabels.data.cache import default_cache_dir
-from fewlabels.data.folder import Decoding
+from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data

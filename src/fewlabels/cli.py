@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fewlabels.paths import conf_dir
+from fewlabels.say import say
 from fewlabels.schema import Config, SearchConfig
 from fewlabels.stopping import Stopped
 from fewlabels.types import UserError
@@ -34,7 +35,7 @@ def guarded(function: Callable[[], Any]) -> int:
     try:
         function()
     except KeyboardInterrupt:
-        print("fewlabels: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        say("fewlabels: interrupted; the same command goes on from the last checkpoint")
         return 130
     except AssertionError as error:
         if "Unexpected type for root" in str(error):  # OmegaConf's words for a key below search, which is null
@@ -58,7 +59,7 @@ def complain(error: BaseException, where: str = "") -> int:
     trace = "".join(traceback.format_exception(error)) if code == BUG else ""
     if not trace or where:
         trace += f"fewlabels: {where}{explain(error)}\n"
-    print(trace, end="", file=sys.stderr, flush=True)  # at once: other workers write there too
+    say(trace, end="")
     return code
 
 

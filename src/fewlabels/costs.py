@@ -29,6 +29,7 @@ from fewlabels.methods.base import Method
 from fewlabels.paths import conf_dir
 from fewlabels.report.collect import SCALES, Results, read_records
 from fewlabels.report.definitions import load_definitions
+from fewlabels.say import say, show
 from fewlabels.schema import Config
 from fewlabels.tables import cells
 from fewlabels.tracking.base import Line, RunInfo, Tracker
@@ -228,7 +229,7 @@ def _measured_before(path: Path) -> Costs:
     try:
         return {key: (float(step), float(prediction)) for key, (step, prediction) in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        print(f"fewlabels: {path} is damaged ({error}): its costs are measured again", file=sys.stderr)
+        say(f"fewlabels: {path} is damaged ({error}): its costs are measured again")
         return {}
 
 
@@ -251,7 +252,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for table in listing(arguments.root, arguments.scale or ["paper", "proxy"], arguments.table):
-            print(table, flush=True)  # the next may take minutes
+            show(table)  # at once: the next may take minutes
     except MISTAKES as error:
         sys.exit(complain(error))
 

@@ -124,6 +124,7 @@ def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
         "torchvision": torchvision.__version__,
         "timm": timm.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "precision": precision(device, cfg),
         "compile": cfg.compile,

@@ -14,7 +14,6 @@ for epoch in epochs:
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.say import say
 from fewlabels.schema import OptimConfig
 from fewlabels.seeding import derive
 from fewlabels.stopping import Stopped
@@ -233,7 +233,7 @@ class Loop:
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
         if minutes >= 1:
-            print(f"estimate: about {minutes:.0f} min for {left} epochs", file=sys.stderr, flush=True)
+            say(f"estimate: about {minutes:.0f} min for {left} epochs")
 
     def _save(self) -> None:
         self._finite_terms()

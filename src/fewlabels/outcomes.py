@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from fewlabels.cli import USER_MISTAKE, complain, exit_code, explain
+from fewlabels.say import say
 from fewlabels.stopping import Stopped, stopper
 
 CELLS = "FEWLABELS_CELLS"  # the file: the command's arguments, then a line a cell
@@ -89,8 +89,8 @@ def _summed_up(path: Path, code: int) -> int:
         for each in failed:
             alike.setdefault(each["said"], []).append(each["cell"])
         lines += [f"  {'; '.join(names)}: {said}" for said, names in alike.items()]
-        print("\n".join(lines), file=sys.stderr)
+        say("\n".join(lines))
     for stop in [each for each in cells if each["stopped"]][:1]:
-        print(f"fewlabels: {stop['said']}", file=sys.stderr)
+        say(f"fewlabels: {stop['said']}")
         return int(stop["code"])
     return code or min((each["code"] for each in failed), default=0)

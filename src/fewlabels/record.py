@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
 from fewlabels.files import write_text
+from fewlabels.say import say
 from fewlabels.types import RECORD_SCHEMA, RunRecord, UserError
 
 LAST_EVALUATIONS = 20
@@ -45,7 +45,7 @@ def read_all(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
         try:
             yield path, read(path)
         except UserError as error:
-            print(f"fewlabels: left out: {error}", file=sys.stderr)
+            say(f"fewlabels: left out: {error}")
 
 
 def finished(path: Path) -> RunRecord | None:

@@ -21,6 +21,7 @@ from fewlabels.config import check, register
 from fewlabels.files import write_text
 from fewlabels.loop import Loop
 from fewlabels.paths import conf_dir
+from fewlabels.say import say
 from fewlabels.schema import Config
 from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
@@ -46,11 +47,11 @@ def run(cfg: Config) -> RunRecord:
         info.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(info.folder / ".lock", timeout=0):
             if (old := record.finished(path)) is not None:
-                print(f"{info.folder}: finished already, {record.headline(old.metrics)}", file=sys.stderr)
+                say(f"{info.folder}: finished already, {record.headline(old.metrics)}")
                 record.add_decisions(old, info.config["decisions"], path)
                 return old
             result = new_record(cfg, info, data, split, start)
-            result.environment = hardware.environment(device, cfg.hardware)
+            result.starts = [hardware.environment(device, cfg.hardware)]
             record.write(result, path)
             split.save(info.folder / "split.npz")
             write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))

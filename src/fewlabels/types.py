@@ -82,7 +82,14 @@ class StepOutput:
 
 @dataclass
 class RunRecord:
-    """The one record a run leaves; ``record.json`` is this, field by field."""
+    """The one record a run leaves; ``record.json`` is this, field by field.
+
+    ``starts`` has an entry for each time that the run was started: ``fewlabels`` (version), ``commit``, ``dirty``,
+    ``python``, ``torch``, ``torchvision``, ``timm``, ``device`` (its name), ``device_kind`` (cpu or cuda), ``threads``,
+    ``precision``, ``compile``, ``seconds`` (of that start). Older records hold ``environment``, that of their last start
+    alone; it is read as their only start. ``code`` maps the modules that the method, the network and the losses are made
+    of to a hash of their source; older records have none.
+    """
 
     schema: int = RECORD_SCHEMA
     status: str = "running"
@@ -96,7 +103,8 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     curve: list[dict[str, float]] = field(default_factory=list)
     cost: dict[str, float] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
+    starts: list[dict[str, Any]] = field(default_factory=list)
+    code: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
@@ -104,7 +112,14 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Of the last start; empty before the first."""
+        return self.starts[-1] if self.starts else {}
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunRecord:
         known = cls.__dataclass_fields__
+        if environment := values.get("environment"):
+            values = {"starts": [environment]} | values
         return cls(**{key: value for key, value in values.items() if key in known})

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fewlabels.data import archives, folder
-from fewlabels.data.folder import Decoding
+from fewlabels.data.decode import Decoding, decode
 from fewlabels.data.sources import open_data
 from fewlabels.types import UserError
 from tests.conftest import png, random_images, write_image_tar
@@ -51,7 +51,7 @@ def test_images_with_bytes_changed_anywhere_are_read_or_named(tmp_path, ending):
         for position in rng.integers(0, len(content), 3):
             content[position] = rng.integers(256)
         with suppress(UserError):
-            assert folder._decode(bytes(content), "0", Decoding(size=8), tmp_path).shape == (8, 8, 3)
+            assert decode(bytes(content), "0", Decoding(size=8), tmp_path).shape == (8, 8, 3)
 
 
 def header_of(width, height):
@@ -64,11 +64,11 @@ def test_the_pixels_of_one_image_are_bounded(tmp_path):
     with pytest.raises(
         UserError, match="the image 0.png in .* 7100x7100 pixels are over the limit of 50,000,000: shrink it"
     ):
-        folder._decode(header_of(7100, 7100), "0.png", Decoding(), tmp_path)
+        decode(header_of(7100, 7100), "0.png", Decoding(), tmp_path)
     narrow = png(np.zeros((1, 40_000, 3), np.uint8))
     with pytest.raises(UserError, match="the image 0.png in .* 2560000x64 pixels are over the limit"):
-        folder._decode(narrow, "0.png", Decoding(size=64), tmp_path)
-    assert folder._decode(narrow, "0.png", Decoding(), tmp_path).shape == (1, 40_000, 3)
+        decode(narrow, "0.png", Decoding(size=64), tmp_path)
+    assert decode(narrow, "0.png", Decoding(), tmp_path).shape == (1, 40_000, 3)
 
 
 @pytest.mark.parametrize(("packed", "decoded"), [(100, 3 * 64), (3 * 64, 100)])
@@ -81,7 +81,7 @@ def test_what_is_read_and_decoded_ahead_is_bounded_in_bytes(tmp_path, monkeypatc
             read += 1
             yield str(i), bytes(packed)
 
-    monkeypatch.setattr(folder, "_decode", lambda *_: np.zeros((1, decoded, 1), np.uint8))
+    monkeypatch.setattr(folder, "decode", lambda *_: np.zeros((1, decoded, 1), np.uint8))
     monkeypatch.setattr(folder, "MAX_AHEAD_BYTES", 5 * 3 * 64)
     ahead = [read - done for done, _ in enumerate(folder._decoded(files(), Decoding(), tmp_path))]
     assert len(ahead) == 50

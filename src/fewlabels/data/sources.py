@@ -12,6 +12,7 @@ from torchvision import datasets as official
 from fewlabels.data import folder
 from fewlabels.data.archives import ARCHIVES, is_archive, readable
 from fewlabels.data.cache import CacheWriter, cached
+from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
 from fewlabels.types import UserError
 
@@ -34,7 +35,7 @@ def open_data(
     cache_dir: Path,
     *,
     download: bool = True,
-    decoding: folder.Decoding = folder.Decoding(),
+    decoding: Decoding = Decoding(),
 ) -> ImageData:
     """The data set ``name`` from ``source``, decoded once into the cache.
 

@@ -19,6 +19,7 @@ from fewlabels.report.figures import check, draw_figures
 from fewlabels.report.page import page
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, latex, markdown, tidy_csv
+from fewlabels.say import say, show
 from fewlabels.types import UserError
 
 
@@ -65,16 +66,16 @@ def main() -> None:
         parser.error("name the folder of the runs (output_root)")
     try:
         if arguments.audit:
-            print(audit(load_definitions(conf_dir()).values()))
+            show(audit(load_definitions(conf_dir()).values()))
             return
         to = expanded(arguments.to) if arguments.to else arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)
     except (UserError, OSError) as error:
-        print(f"fewlabels: {error}", file=sys.stderr)
+        say(f"fewlabels: {error}")
         sys.exit(2)
     if text:
-        print(text)
-    print(f"{to / 'index.html'} is the page", file=sys.stderr)
+        show(text)
+    say(f"{to / 'index.html'} is the page")
 
 
 if __name__ == "__main__":

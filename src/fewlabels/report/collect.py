@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 
 from fewlabels import record
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.say import say
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
@@ -77,7 +77,7 @@ def read_records(root: Path) -> list[FoundRecord]:
         if "search" in path.relative_to(root).parts and found.config.get("evaluate_test") is False:
             continue  # a search's trial: it never saw the test set
         if lacks := _lacks(found):
-            print(f"fewlabels: left out: {path} is no record of a run: {lacks}", file=sys.stderr)
+            say(f"fewlabels: left out: {path} is no record of a run: {lacks}")
             continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:

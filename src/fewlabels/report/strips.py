@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
@@ -12,6 +11,7 @@ import numpy as np
 
 from fewlabels.report import pictures as files
 from fewlabels.report.plot import Plot, draw_line, epoch_axis, label, new_figure, over_seeds
+from fewlabels.say import say
 from fewlabels.types import RunRecord, UserError
 
 if TYPE_CHECKING:
@@ -202,5 +202,5 @@ def _shots(
             return shots
     if reasons:
         where = f"figure {plot.entry['name']} of table {plot.table.id} at {plot.scale} scale"
-        print(f"fewlabels: left out of {where}: {'; '.join(reasons)}", file=sys.stderr)
+        say(f"fewlabels: left out of {where}: {'; '.join(reasons)}")
     return shots

@@ -7,7 +7,6 @@ next depends on the trials before it alone: a killed search, given again, ends a
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from fewlabels.files import write_text
 from fewlabels.fingerprint import fingerprint
 from fewlabels.paths import expanded
 from fewlabels.record import headline
+from fewlabels.say import say, show
 from fewlabels.schema import Config, SearchConfig
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
@@ -65,7 +65,7 @@ def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, f
         study.tell(trial)
         for checkpoint in folder.rglob("checkpoint.pt"):  # a told trial is never gone on with, and a hundred fill a disk
             checkpoint.unlink()
-        print(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}", file=sys.stderr, flush=True)
+        say(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
     best = sorted(told[:trials], key=lambda trial: -(trial.score or 0))  # the first of equals
     if best[0].error:
         raise UserError(f"{folder}: no setting of this space trained to its end: {best[0].error}")
@@ -78,8 +78,8 @@ def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, f
         "run": {"fingerprint": result.fingerprint, "metrics": result.metrics},
     }
     write_text(folder / "search.json", json.dumps(summary, indent=1) + "\n")
-    print(_table(best, axes))
-    print(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
+    show(_table(best, axes))
+    show(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
     return result
 
 

@@ -7,6 +7,7 @@ import time
 
 from tqdm import tqdm
 
+from fewlabels.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 
@@ -50,7 +51,7 @@ class Bar(Tracker):
         elif now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:
             self._last_line = now
             facts = ", ".join(f"{key} {value}" for key, value in self._text.items())
-            print(f"{self._name}: epoch {line['epoch']}/{self._epochs}: {facts}", file=sys.stderr, flush=True)
+            say(f"{self._name}: epoch {line['epoch']}/{self._epochs}: {facts}")
 
     def finish(self, record: RunRecord) -> None:
         if self._bar is not None:

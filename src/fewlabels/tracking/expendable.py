@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-
+from fewlabels.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
 
@@ -41,8 +39,4 @@ class Expendable(Tracker):
         except Exception as error:  # a service or a library of somebody else's: any kind
             name = type(self._tracker).__name__
             self._tracker = None
-            with contextlib.suppress(OSError):  # the terminal may be what failed
-                print(
-                    f"fewlabels: {name} failed ({type(error).__name__}: {error}); the run goes on without it",
-                    file=sys.stderr,
-                )
+            say(f"fewlabels: {name} failed ({type(error).__name__}: {error}); the run goes on without it")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import netrc
 import os
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from fewlabels.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 
@@ -71,7 +71,7 @@ class WandB(Tracker):
         try:
             self._run = begin(self._chosen_mode())
         except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
-            print(f"W&B cannot be reached ({error}): this run is tracked offline", file=sys.stderr)
+            say(f"W&B cannot be reached ({error}): this run is tracked offline")
             self._run = begin("offline")
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric="epoch")
