@@ -10,12 +10,12 @@ import fewlabels
 PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a module may import those of its own floor and of the floors below.
 FLOORS = [
-    ["types", "seeding", "device", "files", "paths", "say", "stopping"],
+    ["types", "seeding", "device", "files", "paths", "say", "stopping", "code_hash", "run_folder"],
     ["losses", "models", "data", "record", "kmeans", "schema"],
     ["methods"],
     ["config"],
     ["fingerprint", "tables"],
-    ["optim", "evaluate", "meters", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
+    ["optim", "evaluate", "meters", "checkpoint", "tracking", "hardware", "gallery", "transfer", "history"],
     ["loop"],
     ["assemble", "cli", "outcomes"],
     ["search", "trial"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import glob
+import re
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +13,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.optim.swa_utils import update_bn
 
+from fewlabels import record
 from fewlabels.config import build, resolved
 from fewlabels.data.cache import default_cache_dir
 from fewlabels.data.decode import Decoding
@@ -19,7 +23,8 @@ from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, make_split
 from fewlabels.data.views import Views
 from fewlabels.evaluate import Held
-from fewlabels.fingerprint import fingerprint
+from fewlabels.files import below
+from fewlabels.fingerprint import fingerprint, method_name
 from fewlabels.gallery import Gallery
 from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
@@ -90,16 +95,48 @@ def build_model(cfg: Config, data: ImageData) -> Classifier:
     return model
 
 
-def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, start: Start | None = None) -> RunInfo:
-    """The run's name, folder and fingerprint. The same settings always come to the same place."""
-    identity = fingerprint(cfg, data.digest, split.digest, start.record.fingerprint if start else None)
-    method = cfg.method["_target_"].split(".")[-2]
+def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, origin: str | None = None) -> RunInfo:
+    """The run's name, folder and fingerprint. The same settings always come to the same place.
+
+    Args:
+        origin: the fingerprint of the run whose weights this one starts from.
+    """
+    identity = fingerprint(cfg, data.digest, split.digest, origin)
     labels = "all" if cfg.dataset.num_labels is None else cfg.dataset.num_labels
-    name = f"{method}-{model.name}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
+    network = re.sub(r"[/\\\\:]", "_", model.name)  # timm's may be addresses
+    name = f"{method_name(cfg)}-{network}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
     table = cfg.table["id"] if cfg.table else None
     row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
-    folder = expanded(cfg.output_root) / (table or "runs") / name
+    folder = below(expanded(cfg.output_root), table or "runs", name)
     return RunInfo(name, folder, resolved(cfg), table, row, column, identity, _epochs(cfg))
+
+
+def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
+    """A run, with its record, that started from another and has weights of its own by now: the other may be gone.
+
+    The record says what it started from; it is this run where that comes to its own fingerprint.
+    """
+    apart = identify(cfg, data, split, model)
+    pattern = f"{glob.escape(apart.name.rpartition('-')[0])}-????????/record.json"
+    begun = []
+    for path, found in record.read_all(sorted(apart.folder.parent.glob(pattern))):
+        if found.origin is None or not _same_place(found.config.get("init_from"), apart.config["init_from"]):
+            continue
+        info = identify(cfg, data, split, model, found.origin)
+        if info.fingerprint == found.fingerprint and (
+            found.status == "finished" or path.with_name("checkpoint.pt").exists()
+        ):
+            begun.append((info, found))
+    if len(begun) > 1:
+        names = f"{begun[0][0].folder} and {begun[1][0].name}"
+        raise UserError(f"init_from={cfg.init_from} is gone, and {names} both started from there: name another")
+    return begun[0] if begun else None
+
+
+def _same_place(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or expanded(one).resolve() == expanded(other).resolve()
+    return bool(one == other)
 
 
 def _epochs(cfg: Config) -> int:
@@ -115,6 +152,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         scale=cfg.scale.name,
         seed=cfg.seed,
         fingerprint=info.fingerprint,
+        origin=start.record.fingerprint if start else None,
         config=info.config,
         decisions=dict(info.config["decisions"]) | (decision(start, cfg.trainable) if start else {}),
         data={
@@ -132,9 +170,16 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
 
 
 def build_loop(
-    cfg: Config, info: RunInfo, data: ImageData, split: Split, model: Classifier, method: Method, device: torch.device
+    cfg: Config,
+    info: RunInfo,
+    data: ImageData,
+    split: Split,
+    model: Classifier,
+    method: Method,
+    device: torch.device,
+    mine: Callable[[], None] = lambda: None,
 ) -> Loop:
-    """The training loop, resumed from the run's checkpoint where there is one."""
+    """The training loop, resumed from the run's checkpoint where there is one. ``mine``: see :class:`Loop`."""
     if cfg.hardware.compile and method.second_order:
         method.compiled = compile_step(method.step)
     elif cfg.hardware.compile:
@@ -156,8 +201,8 @@ def build_loop(
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
-    path, check = info.folder / "checkpoint.pt", stopper.check
-    return Loop(model, method, loader, held, _typed(cfg.optim), schedule, cfg.seed, path, info.fingerprint, gallery, check)
+    path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
+    return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, mine)
 
 
 def _typed(node: Any) -> Any:

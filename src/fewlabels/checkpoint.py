@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewlabels.files import write_atomically
+from fewlabels.files import FileError, write_atomically
 from fewlabels.types import UserError
 
 FORMAT = 2
@@ -27,7 +27,7 @@ def save(path: Path, state: dict[str, Any], fingerprint: str) -> None:
         write_atomically(path, lambda file: torch.save(content, file))
     except RuntimeError as error:  # torch's writer, when the disk fills in the middle
         if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
+            raise FileError(error.__context__, "write", path) from error
         raise
 
 

@@ -1,26 +1,106 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and what to say where the disk refuses."""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from fewlabels.types import UserError
+
+SHARED_MEMORY = Path("/dev/shm")
+LITTLE = 2**20  # bytes: less is as good as full
+
+
+class FileError(OSError):
+    """What the disk refused, with the file and what was being done to it: ``cannot write X: No space left on device``."""
+
+    def __init__(self, error: OSError, doing: str, path: Path) -> None:
+        super().__init__(error.errno, reason(error, path), str(path))
+        self.doing = doing
+
+    def __str__(self) -> str:
+        return f"cannot {self.doing} {self.filename}: {self.strerror}"
+
+
+@contextmanager
+def doing(what: str, path: Path) -> Iterator[None]:
+    """Around a call that may fail: a bare OSError often knows neither the file nor what was done to it."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(error, what, path) from error
+
+
+def told(error: OSError) -> str:
+    """What is wrong, in one line. Of an error that came without a file, and from we know not where, that much is said."""
+    if isinstance(error, FileError):
+        return str(error)
+    place = f" {error.filename}" if error.filename else " a file"
+    return f"cannot read or write{place}: {reason(error, error.filename)}"
+
+
+def reason(error: OSError, path: Path | str | bytes | int | None = None) -> str:
+    """The system's words; "no space" is told apart by what there is no space for."""
+    words = error.strerror or str(error) or type(error).__name__
+    if error.errno != errno.ENOSPC or not hasattr(os, "statvfs"):
+        return words
+    place = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else SHARED_MEMORY
+    place = next((each for each in (place, *place.parents) if each.exists()), place)
+    try:
+        disk = os.statvfs(place)
+    except OSError:
+        return words
+    if disk.f_files and not disk.f_favail:
+        return f"{words} (no inodes left: remove some files, whatever their size)"
+    if place.is_relative_to(SHARED_MEMORY) and (path is not None or disk.f_bavail * disk.f_frsize < LITTLE):
+        return f"{words} ({SHARED_MEMORY}, the shared memory, is full; a container takes --shm-size=2g)"
+    return words
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one."""
+    """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one.
+
+    Raises:
+        FileError: an OSError that names the file and what was being done to it.
+    """
     scratch = path.with_name(path.name + ".tmp")
-    try:
-        with scratch.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)  # on a full disk half a file is in the way
-        raise
+    with doing("write", path):
+        scratch.unlink(missing_ok=True)  # what a killed process left, or a link that would be followed
+        file = scratch.open("xb")  # exclusively: never through a link that somebody puts there now
+        try:
+            with file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            scratch.unlink(missing_ok=True)  # on a full disk half a file is in the way
+            raise
+    with doing("rename", scratch):
+        try:
+            os.replace(scratch, path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
+    """As UTF-8, whatever the locale; bytes of a path that are not UTF-8 become ``\\udcff``."""
+    write_atomically(path, lambda file: file.write(text.encode(errors="backslashreplace")))
+
+
+def below(root: Path, *parts: str) -> Path:
+    """``root/part/part``, where every part is the plain name of a file: nothing leads out of ``root``.
+
+    Raises:
+        UserError: a part is none.
+    """
+    for part in parts:
+        if part in ("", ".", "..") or any(character in part for character in "/\\\0"):
+            raise UserError(f"{part!r} is no name for a folder in {root}: dataset.name and table.id are plain names")
+    return root.joinpath(*parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from typing import Any
 
 from omegaconf import MISSING, OmegaConf
@@ -28,8 +29,45 @@ _PLACES = (
     "search",
     "decisions",
     "init_from",
+    "rerun",
+    "keep",
 )
 _DATASET_PLACES = ("source", "path", "download")
+
+# Where a class lies is no part of what it computes. These were first recorded under their path, and keep it wherever they
+# are moved; any other class is known by its name.
+_FIRST_RECORDED = {
+    path.rpartition(".")[2]: f"fewlabels.{path}"
+    for path in (
+        "methods.attention_fixmatch.AttentionFixMatch",
+        "methods.entropy.Entropy",
+        "methods.fixmatch.FixMatch",
+        "methods.inversion.Inversion",
+        "methods.kmeans_fixmatch.KMeansFixMatch",
+        "methods.pseudo_label.PseudoLabel",
+        "methods.supervised.Supervised",
+        "methods.vat.VAT",
+        "models.attention.AttentionWideResNet",
+        "models.inversion_nets.InversionResNet",
+        "models.inversion_nets.LargeCNN",
+        "models.simple_cnn.SimpleCNN",
+        "models.timm_model.TimmModel",
+        "models.wide_resnet.WideResNet",
+    )
+}
+
+
+def identity(cls: type) -> str:
+    """The name of a method or a network that stays when its module is moved."""
+    if cls.__module__.partition(".")[0] == "fewlabels":
+        return _FIRST_RECORDED.get(cls.__name__, cls.__name__)
+    return cls.__name__
+
+
+def method_name(cfg: Config) -> str:
+    """The method's part of a folder's name: ``kmeans_fixmatch``."""
+    *path, name = identity(check_target("method", cfg.method)).split(".")
+    return path[-1] if path else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
@@ -44,8 +82,9 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
     values["dataset"] = {key: value for key, value in values["dataset"].items() if key not in _DATASET_PLACES}
     defaults: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     for group in ("model", "method"):
-        parameters = inspect.signature(check_target(group, values[group])).parameters.values()
-        defaults[group] = {p.name: p.default for p in parameters}
+        cls = check_target(group, values[group])
+        values[group] = {**values[group], "_target_": identity(cls)}
+        defaults[group] = {p.name: p.default for p in inspect.signature(cls).parameters.values()}
     settings = _canonical(_unlike(values, defaults))
     if cfg.hardware.precision != "auto":
         settings["precision"] = cfg.hardware.precision

@@ -59,7 +59,7 @@ class Schedule:
 class Loop:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
-    ``check`` is called at every step and raises Stopped when the run has to end.
+    ``check`` is called at every step and raises Stopped when the run has to end; ``mine`` comes before anything is written.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -76,10 +76,11 @@ class Loop:
         fingerprint: str,
         gallery: Gallery | None = None,
         check: Callable[[], None] = lambda: None,
+        mine: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
-        self.path, self.fingerprint, self.gallery, self.check = path, fingerprint, gallery, check
+        self.path, self.fingerprint, self.gallery, self.check, self.mine = path, fingerprint, gallery, check, mine
         self.optimiser = build_optimiser(model, optim)
         self.ema = build_ema(model, optim.ema_decay)
         self.device = loader.images.device
@@ -187,6 +188,7 @@ class Loop:
         line: Line = {"epoch": self.epoch, "step": self.step, "lr": lr, **terms, **self.method.epoch_metrics()}
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
+        self.mine()
         if self.gallery is not None:
             self.gallery.keep(self.method, self._averaged, self.epoch)
         self.curve.append(line)
@@ -236,6 +238,7 @@ class Loop:
             say(f"estimate: about {minutes:.0f} min for {left} epochs")
 
     def _save(self) -> None:
+        self.mine()
         self._finite_terms()
         self._saved_at = time.monotonic()
         gradients = None

@@ -120,6 +120,8 @@ class Config:
     evaluate_test: bool = True
     checkpoint_seconds: float = 60.0
     budget_minutes: float | None = None
+    rerun: bool = False
+    keep: bool = False
     output_root: str = "outputs"
     cache_dir: str | None = None
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

@@ -7,78 +7,114 @@ python -m fewlabels.train search=tpe method=entropy 'search.space={method.alpha:
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
 import hydra
-from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fewlabels import hardware, outcomes, record
-from fewlabels.assemble import build_loop, build_method, build_model, draw_split, identify, new_record, open_images
+from fewlabels import code_hash, hardware, history, outcomes, record
+from fewlabels.assemble import (
+    build_loop,
+    build_method,
+    build_model,
+    draw_split,
+    identify,
+    identify_begun,
+    new_record,
+    open_images,
+)
 from fewlabels.cli import guarded
 from fewlabels.config import check, register
-from fewlabels.files import write_text
-from fewlabels.loop import Loop
-from fewlabels.paths import conf_dir
-from fewlabels.say import say
+from fewlabels.files import told, write_text
+from fewlabels.paths import conf_dir, expanded
+from fewlabels.run_folder import RunFolder
 from fewlabels.schema import Config
 from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
-from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.transfer import find_start, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
-def run(cfg: Config) -> RunRecord:
+def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
+    wish = history.Wish(cfg.rerun, cfg.keep, in_sweep)
     stopper.begin(cfg.budget_minutes)
-    method = build_method(cfg)
-    device = hardware.setup(cfg.hardware)
-    data = open_images(cfg)
-    split = draw_split(cfg, data)
-    start = find_start(cfg)
-    model = build_model(cfg, data)
-    info = identify(cfg, data, split, model, start)
-    path = info.folder / "record.json"
+    parts = Parts(cfg)
     try:
-        info.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(info.folder / ".lock", timeout=0):
-            if (old := record.finished(path)) is not None:
-                say(f"{info.folder}: finished already, {record.headline(old.metrics)}")
-                record.add_decisions(old, info.config["decisions"], path)
-                return old
-            result = new_record(cfg, info, data, split, start)
-            result.starts = [hardware.environment(device, cfg.hardware)]
-            record.write(result, path)
-            split.save(info.folder / "split.npz")
-            write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
-            if start is not None and not (info.folder / "checkpoint.pt").exists():  # else it has begun, and has its own
-                load_weights(model, start, cfg.dataset.name)
-            model = hardware.place(model, device, cfg.hardware)
-            _train(
-                lambda: build_loop(cfg, info, data, split, model, method, device), result, info, build_trackers(cfg.tracking)
-            )
-            return result
-    except Timeout:
-        raise UserError(f"{info.folder} is being trained by another process: it was left alone") from None
+        if (old := history.finished(parts.folder, parts.info, parts.code, wish)) is None:
+            with parts.folder.held():
+                old = history.finished(parts.folder, parts.info, parts.code, wish)  # another process may have been quicker
+                if old is None:
+                    return _go_on(parts, history.begun(parts.folder, parts.code, wish, parts.gone))
+        return _told(old, parts)
     except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or info.folder}: {error.strerror or error}; set output_root"
-        ) from error
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        advice = "; set output_root" if Path(name).is_relative_to(expanded(cfg.output_root)) else ""
+        raise UserError(told(error) + advice) from error
 
 
-def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers: list[Tracker]) -> None:
+class Parts:
+    """What a run is made of, before its folder is looked into: nothing is written yet."""
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg, self.method = cfg, build_method(cfg)
+        self.device = hardware.setup(cfg.hardware)
+        self.data = open_images(cfg)
+        self.split = draw_split(cfg, self.data)
+        self.model = build_model(cfg, self.data)
+        self.gone: UserError | None = None  # why there is no run to start from
+        try:
+            self.start = find_start(cfg)
+            origin = self.start.record if self.start else None
+            origin_code = code_hash.of_origin(origin.code) if origin else None
+            self.info = identify(cfg, self.data, self.split, self.model, origin.fingerprint if origin else None)
+        except UserError as error:
+            if cfg.init_from is None or (begun := identify_begun(cfg, self.data, self.split, self.model)) is None:
+                raise
+            self.start, self.gone = None, error
+            self.info, old = begun
+            origin_code = old.code.get(code_hash.ORIGIN)
+        self.code = code_hash.made_of(type(self.method), type(self.model), origin=origin_code)
+        self.folder = RunFolder(self.info.folder)
+
+
+def _go_on(parts: Parts, old: RunRecord | None) -> RunRecord:
+    """Train, from the checkpoint where there is one. ``old``: the record of the starts before."""
+    cfg, info, folder, half_way = parts.cfg, parts.info, parts.folder, parts.folder.has_checkpoint
+    with history.first_threads(folder, old):
+        result = new_record(cfg, info, parts.data, parts.split, parts.start)
+        history.continued(old, result, parts.code, half_way)
+        result.starts.append(hardware.environment(parts.device, cfg.hardware) | {"seconds": 0.0})
+        if half_way:
+            history.say_what_differs(folder, result.starts)
+        elif parts.start is not None:  # else it has begun, and has its own
+            load_weights(parts.model, parts.start, cfg.dataset.name)
+        record.write(result, folder.record)
+        parts.split.save(info.folder / "split.npz")
+        write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
+        _train(parts, result)
+    return result
+
+
+def _train(parts: Parts, result: RunRecord) -> None:
     """Build the loop and run it and, however it ends, leave a record of it."""
+    cfg, info, folder, device = parts.cfg, parts.info, parts.folder, parts.device
+    model = hardware.place(parts.model, device, cfg.hardware)
     loop, started = None, []
     try:
-        loop = build()
-        for tracker in trackers:
+        loop = build_loop(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
+        history.count_seconds(result.starts, loop.seconds)
+        for tracker in build_trackers(cfg.tracking):
             tracker.start(info, loop.curve)
             started.append(tracker)
-        loop.run(trackers)
+        loop.run(started)
         result.status = "finished"
     except Stopped:
         raise  # it is still running, as it were
@@ -88,9 +124,20 @@ def _train(build: Callable[[], Loop], result: RunRecord, info: RunInfo, trackers
     finally:
         if loop is not None:
             result.curve, result.metrics, result.cost = loop.curve, record.summarise(loop.curve), loop.cost()
+            result.starts[-1]["seconds"] = result.cost["seconds"] - loop.seconds
         for tracker in started:  # before the record says "finished": killed in between, the same command comes back to them
             tracker.finish(result)
-        record.write(result, info.folder / "record.json")
+        if folder.is_ours:
+            record.write(result, folder.record)
+
+
+def _told(old: RunRecord, parts: Parts) -> RunRecord:
+    """A finished run may be told of more decisions, which change no result; where it cannot be written it goes without."""
+    if old.decisions | parts.info.config["decisions"] != old.decisions:
+        old.decisions |= parts.info.config["decisions"]
+        with contextlib.suppress(OSError, UserError), parts.folder.held():
+            record.write(old, parts.folder.record)
+    return old
 
 
 def _one(cfg: Config) -> None:
@@ -101,7 +148,7 @@ def _one(cfg: Config) -> None:
         if cfg.search:
             run_search(cfg, run)
         else:
-            run(cfg)
+            run(cfg, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 RECORD_SCHEMA = 1
+STATUSES = ("running", "finished", "failed")
 
 
 class UserError(Exception):
@@ -88,7 +89,8 @@ class RunRecord:
     ``python``, ``torch``, ``torchvision``, ``timm``, ``device`` (its name), ``device_kind`` (cpu or cuda), ``threads``,
     ``precision``, ``compile``, ``seconds`` (of that start). Older records hold ``environment``, that of their last start
     alone; it is read as their only start. ``code`` maps the modules that the method, the network and the losses are made
-    of to a hash of their source; older records have none.
+    of to a hash of their source; older records have none. ``origin`` is the fingerprint of the run whose weights this one
+    started from.
     """
 
     schema: int = RECORD_SCHEMA
@@ -105,6 +107,7 @@ class RunRecord:
     cost: dict[str, float] = field(default_factory=dict)
     starts: list[dict[str, Any]] = field(default_factory=list)
     code: dict[str, str] = field(default_factory=dict)
+    origin: str | None = None
     decisions: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -16,6 +16,7 @@ from fewlabels.say import say
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
+APART |= {"rerun", "keep"}
 APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
 APART |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
 SCALES = ("paper", "proxy", "smoke")

@@ -16,9 +16,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import open_dict
 
+from fewlabels import history
 from fewlabels.assemble import draw_split, open_images
-from fewlabels.files import write_text
-from fewlabels.fingerprint import fingerprint
+from fewlabels.code_hash import made_of
+from fewlabels.config import check_target
+from fewlabels.files import below, write_text
+from fewlabels.fingerprint import fingerprint, method_name
 from fewlabels.paths import expanded
 from fewlabels.record import headline
 from fewlabels.say import say, show
@@ -44,8 +47,10 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     data = open_images(cfg)
     draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
     identity = fingerprint(cfg, data.digest, _identity(search, axes))
-    name = f"{cfg.method['_target_'].split('.')[-2]}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
-    folder = expanded(cfg.output_root) / "search" / name
+    name = f"{method_name(cfg)}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
+    folder = below(expanded(cfg.output_root), "search", name)
+    code = made_of(check_target("method", cfg.method), check_target("model", cfg.model))
+    history.check_search(folder, code, history.Wish(cfg.rerun, cfg.keep))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) as lock:
