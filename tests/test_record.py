@@ -71,17 +71,22 @@ def test_a_run_whose_record_is_damaged_says_how_to_go_on(content, configure, tmp
     whole = run(configure("debug=tiny"))
     (path,) = (tmp_path / "out" / "runs").glob("*/record.json")
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"cannot read the record .*: remove it; the checkpoint beside it goes on$"):
+    with pytest.raises(
+        UserError, match=r"cannot read the record .*: rename it record.json.damaged; the checkpoint beside it goes on$"
+    ):
         run(configure("debug=tiny"))
-    path.unlink()
+    path.rename(f"{path}.damaged")
     again = run(configure("debug=tiny"))
     assert (again.metrics, again.curve) == (whole.metrics, whole.curve)
+    assert len(read_records(tmp_path / "out")) == 1
     path.write_bytes(content)
     path.with_name("checkpoint.pt").unlink()
-    with pytest.raises(UserError, match=r"remove it; there is no checkpoint beside it, and the run starts again$"):
+    with pytest.raises(
+        UserError, match=r"rename it record.json.damaged; there is no checkpoint beside it, and the run starts again$"
+    ):
         run(configure("debug=tiny"))
-    path.write_text('{"schema": 2}')  # of a later version: not to be removed
-    with pytest.raises(UserError, match=r"is no record of schema 1$"):
+    path.write_text('{"schema": 2}')  # of a later version: not to be moved
+    with pytest.raises(UserError, match=r"is no record of schema 1, but of 2: another version wrote it$"):
         run(configure("debug=tiny"))
 
 

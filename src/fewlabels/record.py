@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
@@ -185,8 +184,7 @@ def found(path: Path) -> RunRecord | None:
     except Damaged as error:
         beside = path.with_name("checkpoint.pt").exists()
         rest = "the checkpoint beside it goes on" if beside else "there is no checkpoint beside it, and the run starts again"
-        aside = f"mv {shlex.quote(str(path))} {shlex.quote(f'{path}.damaged')}"
-        raise UserError(f"{error}: move it aside ({aside}); {rest}") from error
+        raise UserError(f"{error}: rename it {path.name}.damaged; {rest}") from error
 
 
 def summarise(curve: list[dict[str, float]]) -> dict[str, float]:

@@ -37,11 +37,11 @@ class RunFolder:
         with doing("make the folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            with doing("lock", self.path / ".lock"):
+        with doing("lock", self.path / ".lock"):
+            try:
                 lock.acquire()
-        except Timeout:
-            raise UserError(f"{self.path} is being trained by another process: it was left alone") from None
+            except Timeout:  # which is an OSError
+                raise UserError(f"{self.path} is being trained by another process: it was left alone") from None
         try:
             self._lock_file = self._found()
             yield
