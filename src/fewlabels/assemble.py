@@ -90,6 +90,7 @@ def build_model(cfg: Config, data: ImageData) -> Classifier:
     seed_global(cfg.seed, "initialisation")
     model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
     assert isinstance(model, Classifier)
+    model.image_shape = (data.channels, *size)
     if cfg.trainable == "head":
         freeze(model)
     return model

@@ -18,6 +18,7 @@ from fewlabels.data.loader import Images
 from fewlabels.files import write_atomically
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.models.modes import evaluation
 from fewlabels.seeding import generator
 from fewlabels.types import UserError
 
@@ -79,13 +80,8 @@ class Gallery:
 @contextmanager
 def _watching(model: Classifier) -> Iterator[None]:
     """Evaluation mode and no gradient, then back to what was."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
+    with evaluation(model), torch.no_grad():
+        yield
 
 
 def _spread(index: torch.Tensor, count: int) -> torch.Tensor:

@@ -17,6 +17,8 @@ import torch
 
 from fewlabels import __version__
 from fewlabels.models.base import Classifier
+from fewlabels.models.bf16 import affected
+from fewlabels.say import say
 from fewlabels.schema import HardwareConfig
 from fewlabels.types import UserError
 
@@ -61,11 +63,33 @@ def setup(cfg: HardwareConfig) -> torch.device:
 def place(model: Classifier, device: torch.device, cfg: HardwareConfig) -> Classifier:
     """Move the model to the device, in the memory layout and the precision that pay there."""
     if precision(device, cfg) == "bf16":
+        if device.type == "cpu":
+            _mend(model)  # still in float32, in which nothing goes wrong
         model.compute_dtype = torch.bfloat16
     model.to(device)
     model.memory_format = torch.channels_last if cfg.channels_last else torch.contiguous_format
     model.to(memory_format=model.memory_format)
     return model
+
+
+def _mend(model: Classifier) -> None:
+    """Have the convolutions mended that torch computes wrongly in bf16 on a processor, and say so."""
+    if model.image_shape is None:  # no images to try it with
+        model.mended = True
+        return
+    dead, wrong = affected(model, model.image_shape)
+    model.mended = dead + wrong > 0
+    if dead:
+        say(
+            f"{model.name}: {_convolutions(dead)} with weights that meet padding alone in images this small; torch's bf16 "
+            "may leave their gradients unwritten on a processor: they are set to zero"
+        )
+    if wrong:
+        say(f"{model.name}: {_convolutions(wrong)} of a kind that torch's bf16 gets wrong on a processor: run in float32")
+
+
+def _convolutions(count: int) -> str:
+    return "1 convolution" if count == 1 else f"{count} convolutions"
 
 
 def precision(device: torch.device, cfg: HardwareConfig) -> str:

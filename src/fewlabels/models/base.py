@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from fewlabels.models.bf16 import Mended
 from fewlabels.types import UserError
 
 
@@ -27,12 +29,16 @@ class Classifier(nn.Module, ABC):
     ``name`` stands in the run directory's name. ``compute_dtype`` is what convolutions and matrix products
     run in (bfloat16 through autocast); weights, logits and embeddings stay in their own precision. ``memory_format`` is the
     layout that the images are brought to. ``compiled`` takes the place of :meth:`compute` in training, where it is set.
+    ``image_shape`` (C, H, W) is that of the images to come; ``mended`` has convolutions go through
+    :class:`fewlabels.models.bf16.Mended`.
     """
 
     name: str
     compute_dtype: torch.dtype | None = None
     memory_format: torch.memory_format = torch.preserve_format
     compiled: Callable[[Classifier, Tensor], Activations] | None = None
+    image_shape: tuple[int, int, int] | None = None
+    mended: bool = False
 
     @abstractmethod
     def compute(self, images: Tensor) -> Activations:
@@ -44,7 +50,7 @@ class Classifier(nn.Module, ABC):
             images = images.contiguous(memory_format=self.memory_format)
         if self.compute_dtype is None:
             return self._compute(images)
-        with torch.autocast(images.device.type, dtype=self.compute_dtype):
+        with torch.autocast(images.device.type, dtype=self.compute_dtype), Mended() if self.mended else nullcontext():
             out = self._compute(images)
         return out._replace(logits=out.logits.float(), embedding=out.embedding.float())
 

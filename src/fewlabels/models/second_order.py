@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad
 
+from fewlabels.models.bf16 import dead_mask
+
 DIMS = (0, 2, 3)
 
 
@@ -184,9 +186,12 @@ def _gradients(
     gx = one(x, padding, 0) if wanted[0] else None
     if not wanted[1]:
         return gx, None
+    # As in fewlabels.models.bf16, which does not see what is no torch function.
+    dead = dead_mask(tuple(x.shape[2:]), tuple(w.shape[2:]), padding=padding) if g.dtype == torch.bfloat16 else None
     if padding[0] == w.shape[2] - 1 > 0:  # "full": three times as fast on a processor when the images bring their border
         x, padding = pad(x, (padding[1], padding[1], padding[0], padding[0])), (0, 0)
-    return gx, one(x, padding, 1)
+    gw = one(x, padding, 1)
+    return gx, gw if dead is None else gw.masked_fill(dead.to(gw.device), 0.0)
 
 
 def _layout(x: Tensor) -> torch.memory_format:
