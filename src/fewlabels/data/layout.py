@@ -211,9 +211,10 @@ def _check_classes(found: _Found, members: dict[str, dict[str, list[tuple[str, s
         raise UserError(f"{path}: {second}/{name}/ has no train/{name}/ beside it{like}")
     for piece, place in found.inner.items():
         if piece in PARTS or (composed(piece) in train and not piece.isdigit()):  # numbers may well be a way to sort files
+            other = piece if piece in PARTS else f"train/{shown(piece)}"
             raise UserError(
-                f"{path}: {shown(place)}/ lies inside of a class, and {piece if piece in PARTS else f'train/{shown(piece)}'}/ is "
-                "there as well: a copy, or one folder too deep? Move it out"
+                f"{path}: {shown(place)}/ lies inside of a class, and {other}/ is there as well: a copy, or one folder too "
+                "deep? Move it out"
             )
 
 
