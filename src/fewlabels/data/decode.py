@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from fewlabels.data.formats import FORMATS
 from fewlabels.data.names import shown
 from fewlabels.types import UserError
+
+# Pillow's remarks, printed past the one place that prints: on sizes, for which there is a bound here, and on damaged EXIF.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 MAX_PIXELS = 50_000_000  # of one image; Pillow warns of 89 million, and stops at 179 million
 
