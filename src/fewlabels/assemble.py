@@ -155,7 +155,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         fingerprint=info.fingerprint,
         origin=start.record.fingerprint if start else None,
         config=info.config,
-        decisions=dict(info.config["decisions"]) | (decision(start, cfg.trainable) if start else {}),
+        decisions=dict(info.config["decisions"]) | data.notes | (decision(start, cfg.trainable) if start else {}),
         data={
             "digest": data.digest,
             **({} if data.files is None else {"files": data.files}),

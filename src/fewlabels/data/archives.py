@@ -10,21 +10,27 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Container, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+from fewlabels.data.formats import HEAD, is_odd
+from fewlabels.data.links import Link, Tree
+from fewlabels.data.listing import HIDDEN, MAX_MEMBERS, SPECIAL, UPWARDS, Listing, readable, tree_files
+from fewlabels.data.names import hidden, pieces_of, shown
 from fewlabels.types import UserError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
 MAX_MEMBER_BYTES = 256 * 2**20
-MAX_MEMBERS = 3_000_000  # folders and links count as well
 MAX_HEADER_BYTES = 256 * 2**10  # of a tar, before one member: long names and attributes
+MAX_LINK_BYTES = 4096  # of the path that a link in a zip is
 # The last four: headers that hold nonsense, or headers before headers without end; RuntimeError is an encrypted zip as well.
 BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError),
@@ -33,87 +39,144 @@ BROKEN = (
 
 
 def is_archive(path: Path) -> bool:
-    return path.name.endswith(ARCHIVES)
-
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """A file or folder that may not be read, or that the disk fails on, is one line that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename or path}: {error.strerror or error}") from error
-
-
-def tree_files(path: Path) -> list[tuple[str, Path]]:
-    """Name and place of every file below a folder. A folder that may not be read is an error, or its images were missing."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    with readable(path):
-        files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=fail) for name in names)
-        return sorted((file.relative_to(path).as_posix(), file) for file in files if file.is_file())
+    return path.name.lower().endswith(ARCHIVES)
 
 
 def member_names(path: Path) -> list[str]:
     """The names of the files in a folder or an archive."""
+    return listed(path).names
+
+
+def listed(path: Path) -> Listing:
+    """What a folder or an archive holds."""
+    listing = Listing()
     if path.is_dir():
-        return [name for name, _ in tree_files(path)]
-    names = []
+        for name, file in tree_files(path, listing):
+            listing.names.append(name)
+            if is_odd(name):
+                with readable(path), file.open("rb") as opened:
+                    listing.heads[name] = opened.read(HEAD)
+        return listing
+    concealed: list[tuple[str, Link | None]] = []  # hidden, but a link may lead there
+    links: list[tuple[int, str, Link]] = []  # how many files came before it, its name and target
     try:
-        for count, (name, is_file) in enumerate(_listed(path), 1):
+        for count, member in enumerate(_members(path), 1):
             if count > MAX_MEMBERS:
                 raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files, folders and links: over the limit")
-            if is_file:
-                names.append(name)
+            name, pieces = member.name, pieces_of(member.name)
+            first = next((i for i, piece in enumerate(pieces, 1) if piece != ".." and hidden(piece)), None)
+            if ".." in pieces:
+                listing.leave_out(UPWARDS, name)
+            elif first is not None:
+                listing.leave_out(HIDDEN, "/".join(pieces[:first]))
+                if member.kind == "file" or isinstance(member.kind, Link):
+                    concealed.append((name, member.kind if isinstance(member.kind, Link) else None))
+            elif member.kind == "folder":
+                listing.folders.append("/".join(pieces))
+            elif isinstance(member.kind, Link):
+                links.append((len(listing.names), name, member.kind))
+            elif member.kind == "special":
+                listing.leave_out(SPECIAL, name)
+            else:
+                listing.names.append(name)
+                if is_odd(name):
+                    listing.heads[name] = member.head()
     except BROKEN as error:
         raise UserError(f"cannot read the archive {path}: {error}") from error
-    return names
+    if links:
+        tree, before = Tree(), 0
+        for name, target in concealed:
+            tree.add(name, target)
+        for position, link, target in links:
+            for name in listing.names[before:position]:
+                tree.add(name)
+            tree.add(link, target)
+            before = position
+        for name in listing.names[before:]:
+            tree.add(name)
+        found = dict(tree.files(path, MAX_MEMBERS, listing))
+        listing.names = list(found)
+        listing.links = {name: member for name, member in found.items() if name != member}
+    return listing
 
 
-def members(path: Path, wanted: Container[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read."""
+def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read.
+
+    ``links`` is that of the archive's :class:`Listing`: what of it is wanted comes with the member that it leads to.
+    """
     name = ""
+    links = links or {}
+    also: dict[str, list[str]] = {}
+    for link, target in links.items():
+        if link in wanted:
+            also.setdefault(target, []).append(link)
     try:
         if path.is_dir():
             for name, file in tree_files(path):
                 if name in wanted:
                     yield name, file.read_bytes()
-        elif path.name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    name = info.filename
-                    if name in wanted:
-                        _check_size(name, info.file_size, path)
-                        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                            raise zipfile.BadZipFile("it is packed by another method than deflate")  # of unknown size
-                        with archive.open(info) as packed:
-                            yield name, packed.read(info.file_size)  # without a size it unpacks all that is there
-        else:
-            with _Bounded(_unpacked(path)) as tar:
-                for member in _tar_members(tar):
-                    name = member.name
-                    if name in wanted and member.isfile():
-                        _check_size(name, member.size, path)
-                        yield name, tar.content(member)
+            return
+        for member in _members(path):
+            name = member.name
+            own = name in wanted and name not in links
+            if member.kind == "file" and (own or name in also):
+                if member.size > MAX_MEMBER_BYTES:
+                    limit = f"over the limit of {MAX_MEMBER_BYTES:,} for one image"
+                    raise UserError(f"{shown(name)} in {path} is {member.size:,} bytes: {limit}")
+                content = member.content()
+                for each in (*([name] if own else []), *also.get(name, [])):
+                    yield each, content
     except BROKEN as error:
-        raise UserError(f"cannot read {name} in {path}: {error}") from error
+        raise UserError(f"cannot read {shown(name)} in {path}: {error}") from error
 
 
-def _listed(path: Path) -> Iterator[tuple[str, bool]]:
-    """Name, and whether it is a file, of all that an archive holds."""
-    if path.name.endswith(".zip"):
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    kind: Link | Literal["file", "folder", "special"]
+    size: int
+    content: Callable[[], bytes]
+    head: Callable[[], bytes]
+
+
+def _members(path: Path) -> Iterator[_Member]:
+    """All that an archive holds; each is to be read before the next."""
+    if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            yield from ((info.filename, not info.is_dir()) for info in archive.infolist())
+            yield from (_zip_member(archive, info) for info in archive.infolist())
     else:
         with _Bounded(_unpacked(path)) as tar:
-            yield from ((member.name, member.isfile()) for member in _tar_members(tar))
+            yield from (_tar_member(tar, info) for info in _tar_members(tar))
 
 
-def _check_size(name: str, size: int, path: Path) -> None:
-    if size > MAX_MEMBER_BYTES:
-        raise UserError(f"{name} in {path} is {size:,} bytes: over the limit of {MAX_MEMBER_BYTES:,} for one image")
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    known = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+    def content(size: int) -> bytes:
+        if not known:
+            raise zipfile.BadZipFile("it is packed by another method than deflate")  # of unknown size
+        with archive.open(info) as packed:
+            return packed.read(size)  # without a size it unpacks all that is there
+
+    name = info.filename
+    if not info.flag_bits & 0x800:  # no word about its letters: most write UTF-8 all the same
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode()
+    name = name.replace("\\", "/")  # as some write it on Windows
+    kind: Link | Literal["file", "folder"] = "folder" if name.endswith("/") else "file"
+    if stat.S_ISLNK(info.external_attr >> 16) and info.file_size <= MAX_LINK_BYTES:
+        kind = Link(content(MAX_LINK_BYTES).decode("utf-8", "surrogateescape"))
+    return _Member(name, kind, info.file_size, lambda: content(info.file_size), lambda: content(HEAD) if known else b"")
+
+
+def _tar_member(tar: _Bounded, info: tarfile.TarInfo) -> _Member:
+    kind: Link | Literal["file", "folder", "special"] = "file" if info.isfile() else "folder" if info.isdir() else "special"
+    if info.issym() or info.islnk():
+        kind = Link(info.linkname, hard=info.islnk())
+    return _Member(
+        info.name, kind, info.size, lambda: tar.content(info), lambda: b"" if info.issparse() else tar.content(info, HEAD)
+    )
 
 
 class _Bounded(io.BufferedReader):
@@ -136,13 +199,14 @@ class _Bounded(io.BufferedReader):
             raise tarfile.TarError("its members overlap")
         return super().seek(offset, whence)
 
-    def content(self, member: tarfile.TarInfo) -> bytes:
+    def content(self, member: tarfile.TarInfo, limit: int | None = None) -> bytes:
+        """All bytes of a member, or so many of the first."""
         if member.issparse():
             raise tarfile.TarError("it is stored as a sparse file")
-        self.left = member.size
+        self.left = size = member.size if limit is None else min(member.size, limit)
         self.seek(member.offset_data)
-        content = self.read(member.size)
-        if len(content) < member.size:
+        content = self.read(size)
+        if len(content) < size:
             raise tarfile.TarError("unexpected end of data")
         return content
 
@@ -171,7 +235,7 @@ def _unpacked(path: Path) -> gzip.GzipFile | io.FileIO:
 
 
 def _tar_members(tar: _Bounded) -> Iterator[tarfile.TarInfo]:
-    archive = tarfile.TarFile(fileobj=tar, tarinfo=_Header)
+    archive = tarfile.TarFile(fileobj=tar, tarinfo=_Header, encoding="utf-8", errors="surrogateescape")
     while (member := archive.next()) is not None:
         archive.members.clear()  # type: ignore[attr-defined]  # it would keep them all
         archive.pax_headers = {}  # nor are attributes of all the members that follow of use for an image

@@ -23,7 +23,7 @@ from fewlabels.files import write_text
 from fewlabels.paths import expanded
 from fewlabels.types import UserError
 
-FORMAT = 2  # of an entry: part of its name
+FORMAT = 3  # of an entry: part of its name
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
 # What reading a damaged entry raises: files that are missing, empty, cut short or not what they were; UserError: labels
 # without a class. That a file may not be read, or that the disk fails, is no damage to an entry that others may be using.
@@ -36,6 +36,7 @@ class CacheWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: str | None = None  # of ImageData
+        self.notes: dict[str, str] = {}  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -127,7 +128,7 @@ def _build(root: Path, final: Path, build: Callable[[CacheWriter], tuple[str, ..
         writer.flush()
         train, test = _read_arrays(scratch)
         data = ImageData(train, test, classes, digest_of(train, test, classes))  # which checks the labels
-        meta = {"classes": list(data.classes), "digest": data.digest, "files": writer.files}
+        meta = {"classes": list(data.classes), "digest": data.digest, "files": writer.files, "notes": writer.notes}
         write_text(scratch / "meta.json", json.dumps(meta))
         os.rename(scratch, final)
     finally:
@@ -146,4 +147,4 @@ def _read_arrays(folder: Path) -> tuple[ImageSet, ImageSet]:
 def _open(folder: Path) -> ImageData:
     meta = json.loads((folder / "meta.json").read_text())
     train, test = _read_arrays(folder)
-    return ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"])
+    return ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"])

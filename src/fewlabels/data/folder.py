@@ -12,8 +12,10 @@ import numpy as np
 
 from fewlabels.data import archives
 from fewlabels.data.cache import CacheWriter
-from fewlabels.data.decode import Decoding, decode
-from fewlabels.data.layout import is_image, layout, names_digest
+from fewlabels.data.decode import Decoding, decode, told
+from fewlabels.data.layout import layout, names_digest
+from fewlabels.data.names import encoded, shown
+from fewlabels.say import say
 from fewlabels.types import UserError
 
 MAX_AHEAD_BYTES = 256 * 2**20
@@ -29,19 +31,22 @@ def content_key(path: Path, decoding: Decoding) -> str:
         else:
             for name, file in archives.tree_files(path):
                 stat = file.stat()
-                sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
+                sha.update(encoded(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n"))
     sha.update(repr(decoding).encode())
     return f"folder-{sha.hexdigest()[:32]}"
 
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
-    places, classes = layout([name for name in archives.member_names(path) if is_image(name)], decoding, path)
+    listing = archives.listed(path)
+    plan = layout(listing, decoding, path)
+    places, classes = plan.places, plan.classes
     writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     arrays: dict[str, np.ndarray] = {}
     missing = set(places)
     counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
-    for name, image in _decoded(archives.members(path, places), decoding, path):
+    done: list[str] = []
+    for name, image in _decoded(archives.members(path, places, listing.links), decoding, path, done):
         part, position, _ = places[name]
         if not arrays:
             arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
@@ -49,27 +54,37 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
             size = "x".join(map(str, image.shape[1::-1]))
             first = "x".join(map(str, arrays[part].shape[2:0:-1]))
             raise UserError(
-                f"image {name} in {path} is {size} pixels where others are {first}: set dataset.image_size to resize all"
+                f"image {shown(name)} in {path} is {size} pixels where others are {first}: "
+                "set dataset.image_size to resize all"
             )
         arrays[part][position] = image
         missing.discard(name)
     if missing:
         raise UserError(
-            f"{path} changed while it was read: {len(missing)} images, {min(missing)} among them, were gone: run it again"
+            f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
+            "run it again"
         )
     for part, count in counts.items():
         labels = writer.array(part, "labels", (count,), "<i8")
         for place_part, position, label in places.values():
             if place_part == part:
                 labels[position] = label
+    if line := "; ".join(filter(None, (plan.told, told(done)))):
+        say(f"fewlabels: {line}")
+        writer.notes = {"data.images": line}
     return classes
 
 
-def _decoded(files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded."""
+def _decoded(
+    files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path, done: list[str] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded.
+
+    ``done`` gets what had to be done to images.
+    """
 
     def one(file: tuple[str, bytes]) -> tuple[str, np.ndarray]:
-        return file[0], decode(file[1], file[0], decoding, path)
+        return file[0], decode(file[1], file[0], decoding, path, done)
 
     files = iter(files)
     decoded_bytes = MAX_AHEAD_BYTES  # what one image will take: unknown, so the first is decoded alone

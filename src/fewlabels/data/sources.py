@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from fewlabels.data.archives import ARCHIVES, is_archive, readable
 from fewlabels.data.cache import CacheWriter, cached
 from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
+from fewlabels.data.known import check_obeyed, unlike_official
+from fewlabels.say import say
 from fewlabels.types import UserError
 
 DIGITS = tuple(map(str, range(10)))
@@ -40,8 +43,8 @@ def open_data(
     """The data set ``name`` from ``source``, decoded once into the cache.
 
     Args:
-        source: one of :data:`SOURCES`; ``auto`` looks into ``path`` for an official archive, then for an
-            image folder or an archive of one called ``name``.
+        source: one of :data:`SOURCES`; ``auto`` looks into ``path`` for an official archive, or for an image folder or an
+            archive of one called ``name``. Where it finds two, or where it finds none, it is an error.
         path: the data root, or the image folder or archive itself.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
 
@@ -50,7 +53,16 @@ def open_data(
     """
     if source not in SOURCES:
         raise UserError(f"dataset.source={source} is none of {', '.join(SOURCES)}")
+    data = _opened(name, source, path, cache_dir, download, decoding)
+    if unlike := unlike_official(name, data, decoding):
+        say(f"fewlabels: {unlike}")
+        data = replace(data, notes=data.notes | {"data.official": unlike})
+    return data
+
+
+def _opened(name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
     if source == "digits":
+        check_obeyed("digits", source, decoding)
         return _digits()
     with readable(path):
         if source == "auto":
@@ -60,7 +72,7 @@ def open_data(
         elif source == "imagenet" and not ((path / "train").is_dir() and (path / "val").is_dir()):
             raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
     if source == "torchvision":
-        return _official(name, path, cache_dir, download)
+        return _official(name, path, cache_dir, download, decoding)
     key = folder.content_key(path, decoding)
     return cached(cache_dir, key, lambda writer: folder.build(path, decoding, writer))
 
@@ -81,26 +93,40 @@ def _digits() -> ImageData:
 
 def _find(name: str, path: Path) -> tuple[str, Path]:
     """What lies at ``path``: ("torchvision" or "folder", where)."""
-    if name in OFFICIAL_FILES and any((path / file).exists() for file in OFFICIAL_FILES[name]):
-        return "torchvision", path
-    if _folder_candidates(name, path):
-        return "folder", path
-    return ("torchvision" if name in OFFICIAL_FILES else "folder"), path
+    candidates = _candidates(name, path)
+    here = [path / file for file in OFFICIAL_FILES.get(name, ()) if (path / file).exists()]
+    if here and candidates:
+        raise UserError(
+            f"{path} holds two sources of {name}, {here[0].relative_to(path)} and {_called(candidates[0], path)}: "
+            "dataset.source=torchvision takes the first, dataset.source=folder the second"
+        )
+    return "torchvision" if here or (name in OFFICIAL_FILES and not candidates) else "folder", path
 
 
-def _folder_candidates(name: str, path: Path) -> list[Path]:
+def _candidates(name: str, path: Path) -> list[Path]:
+    """The image folders and archives that may be meant by ``name`` in ``path``."""
     if path.is_file() and is_archive(path):
         return [path]
-    found = [path / f"{name}{ending}" for ending in ARCHIVES if (path / f"{name}{ending}").is_file()]
-    if (path / "train").is_dir():
-        found.insert(0, path)
-    elif (path / name / "train").is_dir():
-        found.append(path / name)
-    return found
+    found = [folder for folder in (path, path / name) if (folder / "train").is_dir()]
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    return found + [
+        entry for entry in entries if entry.name.removeprefix(name).lower() in ARCHIVES and entry.name.startswith(name)
+    ]
+
+
+def _called(candidate: Path, path: Path) -> str:
+    """A candidate as it is called inside of ``path``."""
+    return f"{(candidate / 'train').relative_to(path)}/" if candidate.is_dir() else candidate.name
 
 
 def _find_folder(name: str, path: Path) -> Path:
-    found = _folder_candidates(name, path)
+    found = _candidates(name, path)
+    if len(found) > 1:
+        first, second = (_called(candidate, path) for candidate in found[:2])
+        raise UserError(
+            f"{path} holds two candidates for {name}, {first} and {second}: which is meant? "
+            f"Set dataset.path={found[1]} for the second; for the first, move the second out"
+        )
     if found:
         return found[0]
     if path.is_file():
@@ -112,10 +138,11 @@ def _find_folder(name: str, path: Path) -> Path:
     )
 
 
-def _official(name: str, root: Path, cache_dir: Path, download: bool) -> ImageData:
+def _official(name: str, root: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
     if name not in OFFICIAL_FILES:
         known = ", ".join(OFFICIAL_FILES)
         raise UserError(f"dataset.source=torchvision knows {known}, not {name!r}: use dataset.source=folder")
+    check_obeyed(name, "torchvision", decoding)
     key = f"{name}-{hashlib.sha256(repr(_checksums(name)).encode()).hexdigest()[:32]}"
 
     def build(writer: CacheWriter) -> tuple[str, ...]:
