@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -34,16 +35,16 @@ class Cell:
     reduced: bool = False  # at another scale than the reported number's: the two are not comparable
     mixed: str = ""  # in which conditions its runs differ
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         return mean(self.values) if self.values else None
 
-    @property
+    @cached_property
     def std(self) -> float | None:
         """Sample standard deviation; None for one or two values."""
         return stdev(self.values) if len(self.values) >= FEWEST else None
 
-    @property
+    @cached_property
     def variances(self) -> list[tuple[float, int]] | None:
         """What the variance of the mean over seeds is the sum of, each with its degrees of freedom; None where there are too
         few seeds."""
