@@ -13,7 +13,8 @@ from fewlabels.report import __main__ as report
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results, conflict, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
-from fewlabels.report.tables import grid, latex, markdown
+from fewlabels.report.latex import latex
+from fewlabels.report.tables import grid, markdown
 from fewlabels.types import UserError
 from tests.report.helpers import finished
 

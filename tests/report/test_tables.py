@@ -10,8 +10,10 @@ from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.latex import latex
 from fewlabels.report.reported import Derived, Quoted, TextSays, Verbatim
-from fewlabels.report.tables import grid, html_table, latex, markdown, tidy_csv
+from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.tidy import tidy_csv
 from tests.report.helpers import PRINTED, finished, write_tables
 
 TABLE = TableDefinition(

@@ -13,12 +13,16 @@ from fewlabels.files import write_text
 from fewlabels.paths import conf_dir, expanded
 from fewlabels.report.audit import audit
 from fewlabels.report.claims import markdown_section
-from fewlabels.report.collect import Results, read_records
+from fewlabels.report.collect import FoundRecord, Results, read_records
 from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.figures import check, draw_figures
+from fewlabels.report.latex import latex
 from fewlabels.report.page import page
+from fewlabels.report.sound import left_out
 from fewlabels.report.sweeps import with_sweeps
-from fewlabels.report.tables import grid, latex, markdown, tidy_csv
+from fewlabels.report.tables import grid, markdown
+from fewlabels.report.text import one_line, short
+from fewlabels.report.tidy import tidy_csv
 from fewlabels.say import say, show
 from fewlabels.types import UserError
 
@@ -32,11 +36,26 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     check(definitions)
     to.mkdir(parents=True, exist_ok=True)
     with FileLock(to / ".lock"):  # make -j writes several reports into one folder; the last has read the latest records
-        sweeps, records = with_sweeps(read_records(root), definitions)
+        found = read_records(root)
+        if not found:
+            raise UserError(f"there is no record of a run below {root}: name the output_root of your runs")
+        sweeps, records = with_sweeps([run for run in found if _has_a_place(run, definitions)], definitions)
         if only is not None and only not in sweeps | definitions:
             raise UserError(f"there is no table {only}: {', '.join(sweeps | definitions)}")
         printed = sweeps if only is None else {only}
         return _written(sweeps | definitions, Results(records), to, printed)
+
+
+def _has_a_place(run: FoundRecord, definitions: dict[str, TableDefinition]) -> bool:
+    """Whether its table, where it has one, has its row and column: else it is named, not lost."""
+    table = definitions.get(run.table or "")
+    if table is None:
+        return True
+    for what, place, known in (("row", run.row, table.rows), ("column", run.column, table.columns)):
+        if place not in known:
+            left_out(run.folder, f"is a run of {table.id}, which has no {what} {short(place)}")
+            return False
+    return True
 
 
 def _written(definitions: dict[str, TableDefinition], results: Results, to: Path, printed: Collection[str]) -> str:
@@ -70,8 +89,12 @@ def main() -> None:
             return
         to = expanded(arguments.to) if arguments.to else arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)
-    except (UserError, OSError) as error:
-        say(f"fewlabels: {error}")
+    except UserError as error:
+        say(f"fewlabels: {one_line(str(error))}")
+        sys.exit(2)
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        say(f"fewlabels: the report could not be made: {one_line(f'{what}{error.strerror or error}')}")
         sys.exit(2)
     if text:
         show(text)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import math
+import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fewlabels import record
 from fewlabels.report.definitions import TableDefinition
-from fewlabels.say import say
+from fewlabels.report.mixtures import MIXED, grouped, mixture
+from fewlabels.report.sound import SCALES, left_out, sound_records
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
 APART |= {"rerun", "keep"}
 APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
 APART |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
-SCALES = ("paper", "proxy", "smoke")
+FEWEST = 3  # seeds from which on there is a spread: two numbers have a distance, and no interval
+
+
+Place = tuple[str | None, str, str | None, str | None]  # table, scale, row and column
 
 
 @dataclass(frozen=True)
@@ -29,38 +33,49 @@ class Cell:
     values: list[float]
     reported: float | None = None
     parts: list[Cell] = field(default_factory=list)  # of a derived row
+    reduced: bool = False  # at another scale than the reported number's: the two are not comparable
+    mixed: str = ""  # in which conditions its runs differ
 
-    @property
+    @cached_property
     def mean(self) -> float | None:
         return mean(self.values) if self.values else None
 
-    @property
+    @cached_property
     def std(self) -> float | None:
-        """Sample standard deviation; None for a single run."""
-        return stdev(self.values) if len(self.values) > 1 else None
+        """Sample standard deviation; None for one or two values."""
+        return stdev(self.values) if len(self.values) >= FEWEST else None
+
+    @cached_property
+    def variances(self) -> list[tuple[float, int]] | None:
+        """What the variance of the mean over seeds is the sum of, each with its degrees of freedom; None where there are too
+        few seeds."""
+        if self.parts:
+            count = len(self.parts)
+            found = [part.variances for part in self.parts]
+            known = [(variance / count**2, free) for part in found if part is not None for variance, free in part]
+            return None if None in found else known
+        return None if self.std is None else [(self.std**2 / len(self.values), len(self.values) - 1)]
 
     @property
-    def standard_error(self) -> float | None:
-        """Of the mean, from the spread over seeds alone; None where a single run stands somewhere."""
-        if self.parts:
-            errors = [part.standard_error for part in self.parts]
-            known = [error for error in errors if error is not None]
-            return None if len(known) < len(errors) else math.hypot(*known) / len(errors)
-        return None if self.std is None else self.std / math.sqrt(len(self.values))
+    def seeds(self) -> list[int]:
+        """How many it has; in a derived row each of its rows."""
+        return [number for part in self.parts for number in part.seeds] if self.parts else [len(self.values)]
 
     @property
     def difference(self) -> float | None:
-        """Reproduced less reported."""
-        return None if self.mean is None or self.reported is None else self.mean - self.reported
+        """Reproduced less reported, at the reported number's scale alone."""
+        return None if self.mean is None or self.reported is None or self.reduced else self.mean - self.reported
 
     def __str__(self) -> str:
-        """``45.10 ± 0.52 (n = 3)``; empty where nothing was run."""
+        """``45.10 ± 0.52 (n = 3)``; both values of two; empty where nothing was run."""
         if self.mean is None:
             return ""
         digits = 2 if abs(self.mean) >= 1 else 4  # percentages, and shares
-        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        text = f"{self.mean:.{digits}f}" + ("" if self.std is None else f" ± {self.std:.{digits}f}")
+        if len(self.values) == 2 and not self.parts:
+            text = " / ".join(f"{value:.{digits}f}" for value in self.values)
         of = f"mean of {len(self.parts)} rows" if self.parts else f"n = {len(self.values)}"
-        return f"{self.mean:.{digits}f}{spread} ({of})"
+        return f"{text} ({of})" + (f" {MIXED}" if self.mixed else "")
 
 
 @dataclass
@@ -71,41 +86,60 @@ class FoundRecord(RunRecord):
 
 
 def read_records(root: Path) -> list[FoundRecord]:
-    """Every record below ``root``. The same run found twice counts once, a fresh one before a published one; files that are
-    no records are named and left out."""
+    """Every record below ``root``, links to folders followed. The same run found twice counts once, a fresh one before a
+    published one; files that are no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
-    for path, found in record.read_all(sorted(root.rglob("record.json"), key=lambda p: ("published" not in p.parts, p))):
-        if "search" in path.relative_to(root).parts and found.config.get("evaluate_test") is False:
+    for path, found in sound_records(sorted(record_files(root), key=lambda p: ("published" not in p.parts, p))):
+        if found.config.get("evaluate_test") is False and "search" in _places(path, root):
             continue  # a search's trial: it never saw the test set
-        if lacks := _lacks(found):
-            say(f"fewlabels: left out: {path} is no record of a run: {lacks}")
-            continue
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
             records[key] = FoundRecord(**vars(found), folder=path.parent)
     return list(records.values())
 
 
-def _lacks(found: RunRecord) -> str | None:
-    """What the report cannot do without, and this record has not."""
-    for group, key in (("method", "_target_"), ("dataset", "name")):
-        node = found.config.get(group)
-        if not isinstance(node, dict) or not isinstance(node.get(key), str):
-            return f"config.{group}.{key} is missing"
-    if odd := [name for name, value in found.metrics.items() if not isinstance(value, int | float | None)]:
-        return f"metrics.{odd[0]} is no number"
-    return None if all("epoch" in line for line in found.curve) else "a line of its curve has no epoch"
+def record_files(root: Path) -> Iterator[Path]:
+    """Each record.json below ``root``, once: a folder that several links lead to, itself among them, is entered once."""
+    entered = set()
+
+    def unreadable(error: OSError) -> None:
+        left_out(None, f"cannot read the folder {error.filename}: {error.strerror}")
+
+    for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
+        state = os.stat(folder)
+        if (state.st_dev, state.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((state.st_dev, state.st_ino))
+        # By name, real folders before links to them.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
+        if "record.json" in files:
+            path = Path(folder, "record.json")
+            if path.is_file():
+                yield path
+            else:
+                left_out(path, "is a link to nothing, or no file")
 
 
-def conflict(runs: list[RunRecord]) -> str | None:
+def _places(path: Path, root: Path) -> set[str]:
+    """The names of the folders that it lies in, below ``root``, by links or without."""
+    real, top = path.resolve(), root.resolve()
+    return {*path.relative_to(root).parts, *(real.relative_to(top).parts if real.is_relative_to(top) else ())}
+
+
+def conflict(runs: Sequence[RunRecord]) -> str | None:
     """The first setting in which runs of one cell differ, other than the seeds, places and settings that some lack."""
     seeds = [(run.seed, run.config.get("dataset", {}).get("split_seed")) for run in runs]
     if len(set(seeds)) < len(seeds):
         return "nothing but their fingerprint, with the same seed"
     flat = [settings(run) for run in runs]
-    for key in sorted(set.intersection(*map(set, flat))) if flat else []:
-        if len({str(settings[key]) for settings in flat}) > 1:
-            return key
+    everywhere = set.intersection(*map(set, flat)) if flat else set()
+    for key in sorted(set().union(*flat)):
+        below = key not in everywhere and any(other.startswith(f"{key}.") for found in flat for other in found)
+        values = [str(found.get(key, "keys and values" if below else "")) for found in flat]
+        if (below or key in everywhere) and len(set(values)) > 1:
+            labels = [(str(run.seed), value) for run, value in zip(runs, values, strict=True)]
+            return f"{key} ({grouped(labels, 'seed')})"
     return None
 
 
@@ -133,7 +167,8 @@ class Results:
     def __init__(self, records: Sequence[RunRecord]) -> None:
         self.records = [r for r in records if r.status == "finished"]
         self.unfinished = [r for r in records if r.status != "finished"]
-        self._cells: dict[tuple[str | None, str, str | None, str | None], list[RunRecord]] = defaultdict(list)
+        self._cells: dict[Place, list[RunRecord]] = defaultdict(list)
+        self._conflicts: dict[Place, str | None] = {}
         for found in self.records:
             self._cells[found.table, found.scale, found.row, found.column].append(found)
         for runs in self._cells.values():
@@ -144,8 +179,13 @@ class Results:
 
     def agreeing(self, table: str, scale: str, row: str, column: str) -> list[RunRecord]:
         """The runs of a cell, or none where they differ in more than their seed."""
-        runs = self.runs(table, scale, row, column)
-        return [] if conflict(runs) else runs
+        return [] if self._conflict((table, scale, row, column)) else self.runs(table, scale, row, column)
+
+    def _conflict(self, place: Place) -> str | None:
+        """Each cell is looked through once, however many metrics and figures it stands in."""
+        if place not in self._conflicts:
+            self._conflicts[place] = conflict(self._cells.get(place, []))
+        return self._conflicts[place]
 
     def of_table(self, table: str | None, scale: str | None = None) -> list[RunRecord]:
         return [r for r in self.records if r.table == table and (scale is None or r.scale == scale)]
@@ -153,18 +193,33 @@ class Results:
     def cell(self, table: TableDefinition, scale: str, row: str, column: str, metric: str) -> Cell:
         """Empty where nothing was run. Proxy and smoke runs are never put beside the paper scale's. A derived row stays
         empty until all the rows that it is made of have a value."""
-        reported = table.reported_value(row, column, metric)
+        reported, reduced = table.reported_value(row, column, metric), scale != "paper"
         if row in table.derived:
-            parts = [self.cell(table, scale, part, column, metric) for part in table.derived[row].mean_of]
+            of = table.derived[row].mean_of
+            parts = [self.cell(table, scale, part, column, metric) for part in of]
             means = [part.mean for part in parts if part.mean is not None]
-            return Cell(means if len(means) == len(parts) else [], reported, parts)
-        runs = self.agreeing(table.id, scale, row, column)
-        return Cell([run.metrics[metric] for run in runs if run.metrics.get(metric) is not None], reported)
+            if len(means) < len(parts):
+                return Cell([], reported, parts, reduced)
+            mixed = mixture([(part, run) for part in of for run in self.agreeing(table.id, scale, part, column)])
+            return Cell(means, reported, parts, reduced, mixed)
+        runs = [run for run in self.agreeing(table.id, scale, row, column) if run.metrics.get(metric) is not None]
+        mixed = mixture([(str(run.seed), run) for run in runs], "seed")
+        return Cell([run.metrics[metric] for run in runs], reported, [], reduced, mixed)
+
+    def mixtures(self, table: TableDefinition, scale: str) -> list[str]:
+        """A line for the cells whose runs were made under different conditions, once for all that have the same."""
+        places: dict[str, list[str]] = {}
+        for row in table.all_rows:
+            for column in table.columns:
+                for mixed in {self.cell(table, scale, row, column, metric).mixed: None for metric in table.metrics}:
+                    if mixed:
+                        places.setdefault(mixed, []).append(f"{row} | {column}")
+        return [f"{MIXED} made under different conditions: {'; '.join(cells)}: {mixed}" for mixed, cells in places.items()]
 
     def conflicts(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for each cell whose runs differ in more than their seed."""
         cells = [(row, column) for row in table.rows for column in table.columns]
-        found = [(row, column, conflict(self.runs(table.id, scale, row, column))) for row, column in cells]
+        found = [(row, column, self._conflict((table.id, scale, row, column))) for row, column in cells]
         return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:

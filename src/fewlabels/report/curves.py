@@ -125,7 +125,8 @@ def _shades(name: str, count: int) -> Any:
 
 
 def values(plot: Plot) -> Figure | None:
-    """A metric against the rows' numbers: mean and deviation over seeds, a line a column, and the baseline's mean."""
+    """A metric against the rows' numbers: mean and deviation over seeds, of two seeds both values, a line a column, and the
+    baseline's mean."""
     metric = plot.entry["metric"]
     places, numeric = positions(plot.rows)
     figure, (axis,) = panels(1, 1, 6.5, 3.6)
@@ -136,6 +137,10 @@ def values(plot: Plot) -> Figure | None:
             x, mean, std = zip(*points, strict=True)
             style = colour(plot.table.columns.index(column)) | {"marker": "o", "markersize": 4, "linewidth": 1.4}
             axis.errorbar(x, mean, yerr=std, label=column, capsize=3, **style)
+            pairs = [
+                (x, y) for x, c in zip(places, cells, strict=True) if len(c.values) == 2 and not c.parts for y in c.values
+            ]
+            axis.plot(*zip(*pairs, strict=True), **style | {"linestyle": "", "marker": "_"}) if pairs else None
     if not axis.lines:
         return None
     _rows_axis(axis, plot, places, numeric)

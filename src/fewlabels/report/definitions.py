@@ -58,7 +58,7 @@ def load_definitions(conf: Path) -> dict[str, TableDefinition]:
 def read_definition(file: Path) -> TableDefinition:
     """Raises UserError naming the file and the key."""
     try:
-        node = yaml.load(file.read_text(), Loader=_Loader)
+        node = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)
         if not isinstance(node, dict) or not isinstance(node.get("table"), dict):
             raise UserError("there is no table node")
         table = _table(node["table"])

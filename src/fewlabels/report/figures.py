@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,12 @@ CELLS = ("rows", "columns")
 SHADE = "Line: mean over seeds; shade: their range."
 KINDS = {
     "accuracy": Kind(curves.accuracy, (), CELLS, SHADE),
-    "values": Kind(curves.values, ("metric",), (*CELLS, "x", "baseline"), "Mean and sample standard deviation over seeds."),
+    "values": Kind(
+        curves.values,
+        ("metric",),
+        (*CELLS, "x", "baseline"),
+        "Mean and sample standard deviation over seeds; of two seeds a dash each.",
+    ),
     "curves": Kind(curves.curves, ("terms",), (*CELLS, "log"), SHADE),
     "layers": Kind(curves.layers, ("prefix", "pairs"), ("columns", "column", "limits"), SHADE),
     "pictures": Kind(strips.pictures, ("names",), (*CELLS, "errors", "images")),
@@ -183,7 +189,8 @@ def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str 
         import matplotlib
     except ImportError as error:
         raise UserError('the report draws with matplotlib: pip install "fewlabels[report]"') from error
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the page's reader has a font for it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
         figure = draw(plot)
@@ -192,6 +199,7 @@ def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str 
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = re.sub(r' id="[A-Za-z\d.]+_\d+"', "", text.getvalue())  # figure_1 and the like, which all figures of a page have
+    svg = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", svg)  # which XML has not
     return re.sub(r' d="[^"]*"', _shorter, svg)
 
 

@@ -9,6 +9,7 @@ from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
 from fewlabels.report.figures import Drawn
 from fewlabels.report.tables import Grid, html_table
+from fewlabels.report.text import name, one_line
 from fewlabels.types import RunRecord
 
 STYLE = """
@@ -33,6 +34,12 @@ details { color: var(--soft); font-size: 13.5px; margin: .3rem 0 1rem; } svg { m
 figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px; max-width: 60rem; }
 """
 
+LEAD = (
+    "Mean ± sample standard deviation over seeds (n runs), of two runs both values; Δ is reproduced less reported, in "
+    "points, at the paper's scale alone. A cell where nothing was run is empty. A mean of rows has its deviation over the rows, "
+    "where there are three. Grey rows are quoted from the write-up, verbatim, with what is amiss in brackets."
+)
+
 
 def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]]]]], results: Results) -> str:
     """All tables, a part a scale: its grid and its figures. One that reports nothing and was not run is left out."""
@@ -47,9 +54,7 @@ def page(sections: list[tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>fewlabels: reported and reproduced</title><style>{STYLE}</style></head><body>"
-        "<h1>Reported and reproduced</h1><p class=lead>Mean ± sample standard deviation over seeds (n runs); Δ is "
-        "reproduced less reported, in points. A cell where nothing was run is empty. A mean of rows has its deviation "
-        "over the rows. Grey rows are quoted from the write-up, verbatim, with what is amiss in brackets.</p>"
+        f"<h1>Reported and reproduced</h1><p class=lead>{LEAD}</p>"
         f"<nav>{links}</nav>{body}</body></html>\n"
     )
 
@@ -73,9 +78,12 @@ def _cost(runs: list[RunRecord]) -> str:
     """Runs, hours and the machines they ran on."""
     if not runs:
         return "nothing was run yet"
-    hours = sum(run.cost.get("seconds", 0) for run in runs) / 3600
-    devices = sorted({f"{r.environment.get('device')}, {r.environment.get('precision')}" for r in runs})
-    commits = sorted({str(r.environment.get("commit"))[:8] for r in runs if r.environment.get("commit")})
+    hours = sum(run.cost.get("seconds") or 0 for run in runs) / 3600
+    starts = [start for run in runs for start in run.starts or [{}]]
+    devices = sorted(
+        {name(f"{start.get('device') or 'unknown'}, {start.get('precision') or 'unknown'}") for start in starts}
+    )
+    commits = sorted({one_line(start["commit"][:8]) for start in starts if start.get("commit")})
     at = f", commit {', '.join(commits)}" if commits else ""
     return f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {hours:.2f} h on {'; '.join(devices)}{at}"
 
@@ -87,15 +95,15 @@ def _runs(runs: list[RunRecord]) -> str:
         config = run.config
         rows.append(
             [
-                config["method"]["_target_"].split(".")[-1],
-                f"{config['dataset']['name']}, {run.data.get('labelled')} labels",
-                run.row or "",
+                name(config["method"]["_target_"].split(".")[-1]),
+                f"{name(config['dataset']['name'])}, {run.data.get('labelled')} labels",
+                name(run.row or ""),
                 str(run.seed),
-                run.status + (f": {run.error}" if run.error else ""),
+                run.status + (f": {one_line(run.error, 500)}" if run.error else ""),
                 "" if (accuracy := run.metrics.get("test_accuracy")) is None else f"{accuracy:.2f}",
                 str(len(run.curve)),
-                f"{run.cost.get('images_per_second', 0):,.0f}",
-                run.fingerprint[:8],
+                f"{run.cost.get('images_per_second') or 0:,.0f}",
+                one_line(run.fingerprint[:8]),
             ]
         )
     return html_table(Grid("", header, rows, []))

@@ -13,6 +13,7 @@ from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.text import name
 
 METRICS = {
     "test_accuracy": "test accuracy %",
@@ -38,17 +39,19 @@ def with_sweeps(
         else:
             loose[f"{_class(run, 'method')}-{_class(run, 'model')}", run.scale].append(run)
     tables = {}
-    for (name, scale), runs in sorted(loose.items()):
-        identity = name if scale == "paper" else f"{name}-{scale}"
+    for (classes, scale), runs in sorted(loose.items()):
+        identity = classes if scale == "paper" else f"{classes}-{scale}"
         columns, all_settings = _columns(runs), [settings(run) for run in runs]
         keys = _keys_that_differ(all_settings, columns)
         values = [[found.get(key) for key in keys] for found in all_settings]
-        rows = [" ".join(f"{k}={_typed(v)}" for k, v in zip(keys, each, strict=True)) or ONE_SETTING for each in values]
+        rows = [
+            " ".join(name(f"{k}={_typed(v)}") for k, v in zip(keys, each, strict=True)) or ONE_SETTING for each in values
+        ]
         order = {row: [_numbers_first(value) for value in each] for row, each in zip(rows, values, strict=True)}
         numeric = len(keys) == 1 and len(order) > 2 and all(type(each[0]) in (int, float) for each in values)
         tables[identity] = TableDefinition(
             id=identity,
-            title=f"Runs without a table: {name.replace('-', ', ')}",
+            title=f"Runs without a table: {classes.replace('-', ', ')}",
             rows_are="setting",
             rows=sorted(order, key=order.__getitem__),
             columns=[column for _, column in sorted({(_place(r), c) for r, c in zip(runs, columns, strict=True)})],
@@ -62,7 +65,7 @@ def with_sweeps(
 
 def _class(run: FoundRecord, group: str) -> str:
     target = str(run.config.get(group, {}).get("_target_", group)).split(".")[-1]
-    return re.sub(r"\W", "_", target)  # it becomes the name of files
+    return re.sub(r"\W", "_", target, flags=re.ASCII)[:60]  # it becomes the name of files
 
 
 def _place(run: FoundRecord) -> tuple[str, int]:
@@ -76,7 +79,9 @@ def _columns(runs: list[FoundRecord]) -> list[str]:
     for run in runs:
         hashes[_place(run)].add(_hash(run))
     return [
-        "{}{}, {} labels".format(_place(run)[0], f" ({_hash(run)})" if len(hashes[_place(run)]) > 1 else "", _place(run)[1])
+        "{}{}, {} labels".format(
+            name(_place(run)[0]), f" ({_hash(run)})" if len(hashes[_place(run)]) > 1 else "", _place(run)[1]
+        )
         for run in runs
     ]
 

@@ -1,10 +1,8 @@
-"""One grid of text a table and scale; the same grid as Markdown, LaTeX and HTML, and all cells as tidy CSV."""
+"""One grid of text a table and scale; the same grid as Markdown and as HTML."""
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -12,12 +10,13 @@ from fewlabels.report.audit import text_against_table
 from fewlabels.report.claims import Judgement, html_list, judge, markdown_list
 from fewlabels.report.collect import Results
 from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.text import markdown as escaped
+from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
 
 CHOSEN = "†"
 CHOSEN_NOTE = f"{CHOSEN} chosen on the test set: the best of all test evaluations"
-CSV_HEADER = ["table", "scale", "kind", "row", "column", "metric", "reported", "reported_std", "reported_runs"]
-CSV_HEADER += ["mean", "std", "n", "difference", "quoted", "corrected", "slip"]
+REDUCED_NOTE = "The reported numbers are those of the paper's scale, so that no difference to them is shown"
 WIDE = 8  # columns that fit on a page
 
 
@@ -44,7 +43,9 @@ def signed(value: float | None) -> str:
 
 
 def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
-    """Rows of the table; for each metric the reported value, then each column's reproduced value and difference."""
+    """Rows of the table; for each metric the reported value, then each column's reproduced value and, at the paper's scale,
+    its difference."""
+    differences = table.has_numbers and scale == "paper"
     lines: list[list[str]] = [[table.rows_are or "row", *table.all_rows, *(quoted.row for quoted in table.quoted)]]
     groups = []
     for metric, name in table.metrics.items():
@@ -63,7 +64,7 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
                 group.append("reported")
             lines.append([label, *map(str, cells), *beside])
             group.append(column if shared else "reproduced")
-            if table.has_numbers:
+            if differences:
                 lines.append(["Δ", *(signed(cell.difference) for cell in cells), *beside])
                 group.append("Δ")
             if not shared:
@@ -71,10 +72,12 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
                 group = []
         if shared:
             groups.append((heading, group))
-    header, *rows = (list(row) for row in zip(*lines, strict=True))
+    header, *rows = ([one_line(cell) for cell in row] for row in zip(*lines, strict=True))
     kinds = [""] * len(table.rows) + ["derived"] * len(table.derived) + ["quoted"] * len(table.quoted)
-    caption = f"{table.id}, {scale} scale. {table.title}"
-    return Grid(caption, header, rows, _notes(table, results, scale), groups, kinds, judge(table, results, scale))
+    groups = [(one_line(heading), [one_line(cell) for cell in group]) for heading, group in groups]
+    notes = [one_line(note) for note in _notes(table, results, scale)]
+    caption = one_line(f"{table.id}, {scale} scale. {table.title}")
+    return Grid(caption, header, rows, notes, groups, kinds, judge(table, results, scale))
 
 
 def _one_number_for_all_columns(table: TableDefinition, metric: str) -> bool:
@@ -99,7 +102,8 @@ def _reported(table: TableDefinition, column: str, metric: str) -> list[str]:
 def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     """What the proxy reduces, the table's own notes and slips, then every decision that stands between reported and ours."""
     notes = [f"Proxy scale: {table.proxy}"] if table.proxy and scale == "proxy" else []
-    notes += results.conflicts(table, scale)
+    notes += [REDUCED_NOTE] if table.has_numbers and scale != "paper" else []
+    notes += results.conflicts(table, scale) + results.mixtures(table, scale)
     if any(metric.startswith("best_test") for metric in table.metrics):
         notes.append(CHOSEN_NOTE)
     notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]
@@ -138,7 +142,7 @@ def _reported_runs(table: TableDefinition) -> list[str]:
     return notes
 
 
-def _pages(g: Grid) -> list[Grid]:
+def pages(g: Grid) -> list[Grid]:
     """The grid itself, or for a wide one several side by side, each with whole groups of columns and the rows' names."""
     pages: list[list[int]] = [[0]]
     column = 1
@@ -156,13 +160,14 @@ def _pages(g: Grid) -> list[Grid]:
 def markdown(grids: Iterable[Grid]) -> str:
     parts = []
     for g in grids:
-        lines = [f"### {g.caption}", ""]
-        for page in _pages(g):
-            rows = [[_italic(cell) for cell in row] if g.kind(i) == "quoted" else row for i, row in enumerate(page.rows)]
-            lines += [_row(page.header), _row(["---"] * len(page.header)), *map(_row, rows), ""]
+        lines = [f"### {escaped(g.caption)}", ""]
+        for page in pages(g):
+            header, *rows = ([escaped(cell) for cell in row] for row in [page.header, *page.rows])
+            rows = [[_italic(cell) for cell in row] if g.kind(i) == "quoted" else row for i, row in enumerate(rows)]
+            lines += [_row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
         if g.claims:
             lines += [markdown_list(g.claims)]
-        lines += [f"- {note}" for note in g.notes]
+        lines += [f"- {escaped(note)}" for note in g.notes]
         parts.append("\n".join(lines).rstrip("\n") + "\n")
     return "\n".join(parts)
 
@@ -172,47 +177,7 @@ def _italic(cell: str) -> str:
 
 
 def _row(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-_TEX = {"&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
-_TEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$", "Δ": r"$\Delta$"}
-_TEX |= {CHOSEN: r"$\dagger$", "λ": r"$\lambda$", "Γ": r"$\Gamma$", "Π": r"$\Pi$", "<": r"$<$", ">": r"$>$"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
-
-
-def _tex_row(cells: list[str], kind: str) -> str:
-    texts = [rf"\textit{{{_tex(cell)}}}" if kind == "quoted" and cell else _tex(cell) for cell in cells]
-    return " & ".join(texts) + r" \\"
-
-
-def _tex_tabular(g: Grid) -> list[str]:
-    long = [max(map(len, column)) > 30 for column in zip(*g.rows, strict=True)][1:]
-    return [
-        rf"\begin{{tabular}}{{l{''.join('p{0.25' + chr(92) + 'linewidth}' if wraps else 'r' for wraps in long)}}}",
-        r"\hline",
-        _tex_row(g.header, ""),
-        r"\hline",
-        *(_tex_row(line, g.kind(i)) for i, line in enumerate(g.rows)),
-        r"\hline",
-        r"\end{tabular}",
-    ]
-
-
-def latex(grids: Iterable[Grid]) -> str:
-    """Tables for \\input; they need no package."""
-    parts = []
-    for g in grids:
-        lines = [r"\begin{table}", rf"\caption{{{_tex(g.caption)}}}"]
-        for page in _pages(g):
-            lines += [*_tex_tabular(page), ""]
-        if CHOSEN_NOTE in g.notes:
-            lines.append(_tex(CHOSEN_NOTE))
-        parts.append("\n".join([*lines, r"\end{table}"]))
-    return "\n\n".join(parts) + "\n"
+    return f"| {' | '.join(cells)} |"
 
 
 def html_table(g: Grid) -> str:
@@ -238,40 +203,3 @@ def _html_head(g: Grid) -> str:
         upper += f"<th class=first colspan={len(group)}>{html.escape(heading)}</th>"
         lower += "".join(f"<th{'' if i else ' class=first'}>{html.escape(cell)}</th>" for i, cell in enumerate(group))
     return f"<tr>{upper}</tr><tr>{lower}</tr>"
-
-
-def tidy_csv(tables: Iterable[TableDefinition], results: Results) -> str:
-    """A line for each cell and metric, and for each number that a write-up quotes: those stand in ``quoted``, verbatim.
-
-    ``n`` counts runs; in a derived row the rows that it is the mean of.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_HEADER, restval="", lineterminator="\n")
-    writer.writeheader()
-    for table in tables:
-        for scale in results.scales(table):
-            for row in table.all_rows:
-                for column in table.columns:
-                    for metric in table.metrics:
-                        place = {"table": table.id, "scale": scale, "row": row, "column": column, "metric": metric}
-                        kind = "derived" if row in table.derived else "cell"
-                        writer.writerow(place | {"kind": kind} | _numbers(table, results, place))
-            for quoted in table.quoted:
-                for column, value in quoted.values.items():
-                    place = {"table": table.id, "scale": scale, "row": quoted.row, "column": column}
-                    slip = {
-                        "corrected": quoted.corrected.get(column, ""),
-                        "slip": quoted.slip if quoted.flagged(column) else "",
-                    }
-                    metric = next(iter(table.metrics))
-                    writer.writerow(place | slip | {"kind": "quoted", "metric": metric, "quoted": value})
-    return text.getvalue()
-
-
-def _numbers(table: TableDefinition, results: Results, place: dict[str, str]) -> dict[str, str | int]:
-    cell = results.cell(table, place["scale"], place["row"], place["column"], place["metric"])
-    printed = table.printed(place["row"], place["column"], place["metric"])
-    numbers = {"reported": cell.reported, "mean": cell.mean, "std": cell.std, "difference": cell.difference}
-    if printed is not None:
-        numbers |= {"reported_std": printed.std, "reported_runs": printed.runs}
-    return {"n": len(cell.values)} | {key: f"{value:.6g}" for key, value in numbers.items() if value is not None}

@@ -1,0 +1,42 @@
+"""Which differences between cells are more than their seeds' noise: t tests that hold for few seeds and many comparisons."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.special import stdtr
+
+from fewlabels.report.collect import Cell
+
+LEVEL = 0.05  # how often a claim of equal cells may come to any verdict but "cannot be told apart"
+
+
+def difference(first: Cell, second: Cell) -> float | None:
+    """Two-sided p of Welch's t test that two cells have the same mean; None where a side has too few seeds."""
+    if first.mean is None or second.mean is None or first.variances is None or second.variances is None:
+        return None
+    return _two_sided(first.mean - second.mean, [*first.variances, *second.variances])
+
+
+def against_zero(cell: Cell) -> float | None:
+    """Two-sided p of the t test that a cell's mean is 0; None where it has too few seeds."""
+    return None if cell.mean is None or cell.variances is None else _two_sided(cell.mean, cell.variances)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The same p values, corrected for their number: one below LEVEL stands beside all others below it."""
+    corrected, largest = [1.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = largest
+    return corrected
+
+
+def _two_sided(gap: float, variances: list[tuple[float, int]]) -> float:
+    """With Welch and Satterthwaite's degrees of freedom."""
+    total = sum(variance for variance, _ in variances)
+    if total == 0:  # every seed gave the very same number, on all sides
+        return 1.0 if math.isclose(gap, 0, abs_tol=1e-9) else 0.0
+    freedom = 1 / sum((variance / total) ** 2 / free for variance, free in variances)
+    return float(2 * stdtr(freedom, -abs(gap) / math.sqrt(total)))
