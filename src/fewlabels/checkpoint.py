@@ -72,29 +72,33 @@ def check(state: dict[str, Any]) -> None:
     _plain(state)
 
 
-def load(path: Path, fingerprint: str, expected: Mapping[str, tuple[type, ...]] | None = None) -> dict[str, Any] | None:
+def load(
+    path: Path, fingerprint: str, expected: Mapping[str, tuple[type, ...]] | None = None, advice: str | None = None
+) -> dict[str, Any] | None:
     """The state, or None where there is no checkpoint.
 
     Args:
         expected: the keys that must be there, with the types of their values.
+        advice: what to do about one that is damaged; else how to move it aside and start over.
 
     Raises:
         UserError: it is damaged, or of another run; a damaged checkpoint is never silently started over.
     """
     try:
-        state = read(path)
+        state = read(path, advice)
     except FileNotFoundError:
         return None
+    advice = advice or remedy(path)
     if state["fingerprint"] != fingerprint:
-        raise UserError(f"the checkpoint {path} belongs to another configuration: {remedy(path)}")
+        raise UserError(f"the checkpoint {path} belongs to another configuration: {advice}")
     for key, kinds in (expected or {}).items():
         if key not in state or type(state[key]) not in kinds:
             found = f"{key} is a {type(state[key]).__name__}" if key in state else f"it has no {key}"
-            raise UserError(f"the checkpoint {path} is damaged ({found}): {remedy(path)}")
+            raise UserError(f"the checkpoint {path} is damaged ({found}): {advice}")
     return state
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, advice: str | None = None) -> dict[str, Any]:
     """The state, whichever run's it is.
 
     Raises:
@@ -119,8 +123,8 @@ def read(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         if "allocate memory" in str(error):
             raise
-        raise UserError(f"the checkpoint {path} is damaged ({_why(error)}): {remedy(path)}") from error
-    raise UserError(f"the checkpoint {path} has format {state['format']!r}, not {FORMAT}: {remedy(path)}")
+        raise UserError(f"the checkpoint {path} is damaged ({_why(error)}): {advice or remedy(path)}") from error
+    raise UserError(f"the checkpoint {path} has format {state['format']!r}, not {FORMAT}: {advice or remedy(path)}")
 
 
 def remedy(path: Path) -> str:

@@ -27,7 +27,7 @@ from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
-from fewlabels.transfer import find_start, load_weights
+from fewlabels.transfer import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
@@ -56,7 +56,7 @@ def run(cfg: Config) -> RunRecord:
             split.save(info.folder / "split.npz")
             write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
             if start is not None and not (info.folder / "checkpoint.pt").exists():  # else it has begun, and has its own
-                load_weights(model, start, cfg.dataset.name)
+                load_weights(model, start, keeps_head(start, cfg.dataset, data.classes))
             model = hardware.place(model, device, cfg.hardware)
             _train(
                 lambda: build_loop(cfg, info, data, split, model, method, device), result, info, build_trackers(cfg.tracking)
