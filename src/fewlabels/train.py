@@ -34,6 +34,7 @@ from fewlabels.types import RunRecord, UserError
 def run(cfg: Config) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
+    trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
     stopper.begin(cfg.budget_minutes)
     method = build_method(cfg)
     device = hardware.setup(cfg.hardware)
@@ -58,9 +59,7 @@ def run(cfg: Config) -> RunRecord:
             if start is not None and not (info.folder / "checkpoint.pt").exists():  # else it has begun, and has its own
                 load_weights(model, start, keeps_head(start, cfg.dataset, data.classes))
             model = hardware.place(model, device, cfg.hardware)
-            _train(
-                lambda: build_loop(cfg, info, data, split, model, method, device), result, info, build_trackers(cfg.tracking)
-            )
+            _train(lambda: build_loop(cfg, info, data, split, model, method, device), result, info, trackers)
             return result
     except Timeout:
         raise UserError(f"{info.folder} is being trained by another process: it was left alone") from None
