@@ -36,7 +36,7 @@ from fewlabels.schema import Config
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
 from fewlabels.tracking.base import RunInfo
-from fewlabels.transfer import Start, decision, freeze
+from fewlabels.transfer import Start, decision, freeze, keeps_head
 from fewlabels.types import RunRecord, UserError
 
 
@@ -155,7 +155,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         fingerprint=info.fingerprint,
         origin=start.record.fingerprint if start else None,
         config=info.config,
-        decisions=dict(info.config["decisions"]) | data.notes | (decision(start, cfg.trainable) if start else {}),
+        decisions=dict(info.config["decisions"]) | data.notes | _start(cfg, data, start),
         data={
             "digest": data.digest,
             **({} if data.files is None else {"files": data.files}),
@@ -163,11 +163,16 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
             "training_images": len(data.train),
             "test_images": len(data.test),
             "classes": len(data.classes),
+            "class_names": list(data.classes),
             "labelled": len(split.labelled),
             "unlabelled": len(split.unlabelled),
             "validation": len(split.validation),
         },
     )
+
+
+def _start(cfg: Config, data: ImageData, start: Start | None) -> dict[str, str]:
+    return decision(start, cfg.trainable, keeps_head(start, cfg.dataset, data.classes)) if start else {}
 
 
 def build_loop(

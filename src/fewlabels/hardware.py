@@ -138,8 +138,9 @@ def _reset_peak_memory(device: torch.device) -> None:
 
 def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
     """Versions, device and commit, for the record."""
-    import timm
     import torchvision
+
+    from fewlabels.timm_alone import timm
 
     return {
         "fewlabels": __version__,

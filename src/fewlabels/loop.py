@@ -36,6 +36,7 @@ from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.plain import metrics, step_output
 from fewlabels.say import say
 from fewlabels.schema import OptimConfig
 from fewlabels.seeding import derive
@@ -93,7 +94,9 @@ class Loop:
         self._trackers: list[Tracker] = []
         # Of this session, for the estimate.
         self._batches, self._first_step, self._look_seconds, self._images_before = 0, 0.0, 0.0, 0
-        self._restore()
+        with checkpoint.restoring(path):
+            self._restore()
+        checkpoint.check({"model": model.state_dict(), "method": method.state_dict()})  # before there is work to lose
 
     def run(self, trackers: list[Tracker]) -> None:
         """Train to the end. Raises Diverged when the loss is no longer finite; the last good checkpoint stays."""
@@ -160,7 +163,7 @@ class Loop:
         if len(parts) > 1:
             self.method.prepare(self.model, parts)
         for part in parts:
-            output = self.method.training_step(self.model, part)
+            output = step_output(self.method.training_step(self.model, part), self.method)
             (output.loss / len(parts)).backward()
             self._meters.add(output)
         if self.cfg.step_every == "batch":
@@ -184,8 +187,8 @@ class Loop:
         terms = self._finite_terms()
         self.epoch += 1
         self.step_in_epoch = 0
-        lr = self.optimiser.param_groups[0]["lr"]
-        line: Line = {"epoch": self.epoch, "step": self.step, "lr": lr, **terms, **self.method.epoch_metrics()}
+        line: Line = {"epoch": self.epoch, "step": self.step, "lr": self.optimiser.param_groups[0]["lr"], **terms}
+        line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
         self.mine()
@@ -225,7 +228,7 @@ class Loop:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
             result |= {f"{held.name}_{key}": value for key, value in values.items()}
         if self.gallery is not None:
-            result |= self.gallery.diagnose(self.method, model)
+            result |= metrics(self.gallery.diagnose(self.method, model), self.method)
         return result
 
     def _print_estimate(self) -> None:
@@ -241,9 +244,8 @@ class Loop:
         self.mine()
         self._finite_terms()
         self._saved_at = time.monotonic()
-        gradients = None
-        if self.cfg.step_every == "epoch":  # they outlive a batch, so they are part of the state
-            gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
+        outlive = self.cfg.step_every == "epoch"  # gradients outlive a batch, so they are part of the state
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None} if outlive else None
         state: dict[str, Any] = {
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
@@ -265,14 +267,14 @@ class Loop:
         checkpoint.save(self.path, state, self.fingerprint)
 
     def _restore(self) -> None:
-        state = checkpoint.load(self.path, self.fingerprint)
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.OF_A_RUN)
         if state is None:
             return
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        checkpoint.load_optimiser(self.optimiser, state["optimiser"])
         self.method.load_state_dict(state["method"])
         for name, parameter in self.model.named_parameters():
             if state["gradients"] and name in state["gradients"]:

@@ -22,8 +22,9 @@ class Meters:
     finite: Tensor | int = 0
 
     def add(self, output: StepOutput) -> None:
-        for name, value in {"loss": output.loss.detach(), **output.terms}.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        for name, value in {"loss": output.loss.detach().reshape(()), **output.terms}.items():
+            # A copy: the method may go on writing into what it gave.
+            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.finite = self.finite + self.sums["loss"].isfinite()  # a sum stays finite as long as each loss was
 

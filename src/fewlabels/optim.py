@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 
 from fewlabels.schema import OptimConfig
+from fewlabels.timm_alone import timm
 from fewlabels.types import UserError
 
 
@@ -50,6 +50,6 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def build_ema(model: nn.Module, decay: float | None) -> ModelEmaV3 | None:
+def build_ema(model: nn.Module, decay: float | None) -> timm.utils.ModelEmaV3 | None:
     """timm's exponential moving average of weights and buffers; evaluated in the model's place."""
-    return None if decay is None else ModelEmaV3(model, decay=decay)
+    return None if decay is None else timm.utils.ModelEmaV3(model, decay=decay)

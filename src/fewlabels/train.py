@@ -36,8 +36,9 @@ from fewlabels.run_folder import RunFolder
 from fewlabels.schema import Config
 from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
+from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.build import build_trackers
-from fewlabels.transfer import find_start, load_weights
+from fewlabels.transfer import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
@@ -45,6 +46,7 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
     wish = history.Wish(cfg.rerun, cfg.keep, in_sweep)
+    trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
     stopper.begin(cfg.budget_minutes)
     parts = Parts(cfg)
     try:
@@ -52,7 +54,7 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
             with parts.folder.held():
                 old = history.finished(parts.folder, parts.info, parts.code, wish)  # another process may have been quicker
                 if old is None:
-                    return _go_on(parts, history.begun(parts.folder, parts.code, wish, parts.gone))
+                    return _go_on(parts, history.begun(parts.folder, parts.code, wish, parts.gone), trackers)
         return _told(old, parts)
     except OSError as error:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
@@ -85,7 +87,7 @@ class Parts:
         self.folder = RunFolder(self.info.folder)
 
 
-def _go_on(parts: Parts, old: RunRecord | None) -> RunRecord:
+def _go_on(parts: Parts, old: RunRecord | None, trackers: list[Tracker]) -> RunRecord:
     """Train, from the checkpoint where there is one. ``old``: the record of the starts before."""
     cfg, info, folder, half_way = parts.cfg, parts.info, parts.folder, parts.folder.has_checkpoint
     with history.first_threads(folder, old):
@@ -95,15 +97,15 @@ def _go_on(parts: Parts, old: RunRecord | None) -> RunRecord:
         if half_way:
             history.say_what_differs(folder, result.starts)
         elif parts.start is not None:  # else it has begun, and has its own
-            load_weights(parts.model, parts.start, cfg.dataset.name)
+            load_weights(parts.model, parts.start, keeps_head(parts.start, cfg.dataset, parts.data.classes))
         record.write(result, folder.record)
         parts.split.save(info.folder / "split.npz")
         write_text(info.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(info.config)))
-        _train(parts, result)
+        _train(parts, result, trackers)
     return result
 
 
-def _train(parts: Parts, result: RunRecord) -> None:
+def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
     """Build the loop and run it and, however it ends, leave a record of it."""
     cfg, info, folder, device = parts.cfg, parts.info, parts.folder, parts.device
     model = hardware.place(parts.model, device, cfg.hardware)
@@ -111,7 +113,7 @@ def _train(parts: Parts, result: RunRecord) -> None:
     try:
         loop = build_loop(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
         history.count_seconds(result.starts, loop.seconds)
-        for tracker in build_trackers(cfg.tracking):
+        for tracker in trackers:
             tracker.start(info, loop.curve)
             started.append(tracker)
         loop.run(started)

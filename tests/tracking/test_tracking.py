@@ -76,25 +76,6 @@ def test_wandb_offline_holds_the_curves(configure, tmp_path):
     assert all(part in file.read_bytes() for part in expected)
 
 
-def test_wandb_without_an_account_goes_offline_by_itself(monkeypatch, tmp_path):
-    from fewlabels.tracking.wandb import WandB
-
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert WandB("p")._chosen_mode() == "offline"
-    assert WandB("p", mode="online")._chosen_mode() == "online"
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password " + "x" * 40)
-    (tmp_path / "netrc").chmod(0o600)
-    assert WandB("p")._chosen_mode() == "online"
-    monkeypatch.setenv("NETRC", str(tmp_path / "nowhere"))
-    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert WandB("p")._chosen_mode() == "online"
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert WandB("p", mode="online")._chosen_mode() == "disabled"
-
-
 def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, capsys):
     import wandb
 

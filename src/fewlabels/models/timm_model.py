@@ -5,11 +5,11 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.timm_alone import timm
 from fewlabels.types import UserError
 
 

@@ -2,30 +2,59 @@
 
 from __future__ import annotations
 
-import netrc
+import contextlib
+import io
 import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from fewlabels.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
-from fewlabels.types import RunRecord
+from fewlabels.types import RunRecord, UserError
 
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
+MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
 
 
-def has_account() -> bool:
-    """Whether ``wandb login`` was done here: a key in the environment, or in the netrc file that it writes."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+def library() -> Any:
+    """The package, quiet, and out of the way: as it is imported it wraps stdout and stderr, and makes a temporary folder.
+
+    That folder is for media that nobody here logs; a killed run would leave it behind.
+    """
+    if "wandb" in sys.modules:
+        return sys.modules["wandb"]
+    usual, out, err = tempfile.tempdir, io.StringIO(), io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        tempfile.tempdir = folder
+        try:
+            import wandb
+            import wandb.errors
+        finally:
+            tempfile.tempdir = usual
+    return wandb
+
+
+def has_account(wandb: Any) -> bool:
+    """Whether ``wandb login`` was done here, wherever it keeps that. No question is asked and no network is used."""
+    if os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    _silence(wandb)
     try:
-        return netrc.netrc(os.environ.get("NETRC") or Path.home() / ".netrc").authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
+        return bool(wandb.login(prompt=False, verify=False))
+    except TypeError:  # before 0.29, where it would have asked
+        return bool(wandb.api.api_key)
+    except wandb.errors.Error:  # a key of the wrong form, which the start will say
+        return True
+
+
+def _silence(wandb: Any) -> None:
+    """What it says before a run has settings of its own."""
+    wandb.setup(settings=wandb.Settings(silent=True))
 
 
 class WandB(Tracker):
@@ -33,19 +62,32 @@ class WandB(Tracker):
 
     Online the service knows the lines that it has, and gets the rest; offline each session's file holds all of them.
 
-    Without an account the run is written to ``<run>/wandb`` offline; ``wandb sync`` uploads it later.
+    Without an account, or where the service cannot be reached, the run is written to ``<run>/wandb`` offline;
+    ``wandb sync`` uploads it later. The terminal is not recorded.
 
     Args:
         mode: ``auto`` (online with an account, else offline), ``online`` or ``offline``; ``$WANDB_MODE`` goes first.
+
+    Raises:
+        UserError: the mode or the project's name is none.
     """
 
     def __init__(self, project: str, entity: str | None = None, mode: str = "auto") -> None:
         self._project, self._entity, self._mode = project, entity, mode
         self._run: Any = None
+        if mode != "auto" and mode not in MODES:
+            raise UserError(f"tracking.wandb_mode={mode} is none of auto, {', '.join(MODES)}")
+        if (given := os.environ.get("WANDB_MODE")) and given not in MODES:
+            raise UserError(f"WANDB_MODE={given} in the environment is none of {', '.join(MODES)}")
+        with contextlib.suppress(ImportError):  # that it cannot be imported is said at the start
+            wandb = library()
+            try:
+                wandb.Settings(project=project, entity=entity)
+            except (wandb.errors.UsageError, ValueError) as error:
+                raise UserError(f"tracking.wandb_project={project}: {' '.join(str(error).split())}") from error
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
-        import wandb
-
+        wandb = library()
         tags = [info.config["scale"]["name"]]
         if info.table:
             tags += [info.table.split("_")[0], f"{info.row} / {info.column}"]
@@ -54,6 +96,7 @@ class WandB(Tracker):
         limits = {name: seconds for name, seconds in limits.items() if hasattr(wandb.Settings(), name)}  # by version
 
         def begin(mode: Any) -> Any:
+            _silence(wandb)
             return wandb.init(
                 project=self._project,
                 entity=self._entity,
@@ -65,29 +108,36 @@ class WandB(Tracker):
                 group=info.table,
                 tags=[tag[:64] for tag in tags],
                 config=info.config,
-                settings=wandb.Settings(silent=True, disable_git=True, disable_code=True, **limits),
+                settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, **limits),
             )
 
+        mode, before = self._chosen_mode(wandb), set(_online(info.folder))
         try:
-            self._run = begin(self._chosen_mode())
+            self._run = begin(mode)
         except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
-            say(f"W&B cannot be reached ({error}): this run is tracked offline")
+            if mode in ("offline", "dryrun", "disabled"):
+                raise
+            say(f"fewlabels: W&B does not take this run ({' '.join(str(error).split())}): it is tracked offline")
+            with contextlib.suppress(SystemExit):  # the attempt's process ends, and with it the claim to the run's name
+                wandb.teardown()
+            for folder in set(_online(info.folder)) - before:  # it holds no line
+                shutil.rmtree(folder, ignore_errors=True)
             self._run = begin("offline")
         self._run.define_metric("epoch", hidden=True)
         self._run.define_metric("*", step_metric="epoch")
         for line in curve:
             self.epoch(line)
 
-    def _chosen_mode(self) -> Any:
+    def _chosen_mode(self, wandb: Any) -> Any:
         if os.environ.get("WANDB_MODE"):
             return os.environ["WANDB_MODE"]
         if self._mode != "auto":
             return self._mode
         # Online without a key would ask for one, and wait.
-        return "online" if has_account() else "offline"
+        return "online" if has_account(wandb) else "offline"
 
     def epoch(self, line: Line) -> None:
-        import wandb
+        wandb = library()
 
         def shown(value: Any) -> Any:
             if not isinstance(value, list):
@@ -100,3 +150,7 @@ class WandB(Tracker):
     def finish(self, record: RunRecord) -> None:
         self._run.summary.update(record.metrics | {"status": record.status})
         self._run.finish(exit_code=1 if record.status == "failed" else 0)
+
+
+def _online(folder: Path) -> list[Path]:
+    return list(folder.glob("wandb/run-*"))
