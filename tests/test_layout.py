@@ -10,7 +10,7 @@ import fewlabels
 PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a module may import those of its own floor and of the floors below.
 FLOORS = [
-    ["types", "seeding", "device", "files", "paths", "say", "stopping"],
+    ["types", "seeding", "device", "files", "paths", "ranges", "say", "stopping"],
     ["losses", "models", "data", "record", "kmeans", "schema"],
     ["methods"],
     ["config"],
