@@ -17,7 +17,7 @@ FLOORS = [
     ["fingerprint", "tables"],
     ["optim", "evaluate", "meters", "checkpoint", "tracking", "hardware", "gallery", "transfer"],
     ["loop"],
-    ["assemble", "cli", "outcomes"],
+    ["assemble", "arguments", "cli", "outcomes", "suggest", "system"],
     ["search", "trial"],
     ["per_image"],
     ["train", "costs", "bench", "report"],

@@ -97,8 +97,9 @@ def check(cfg: Config) -> None:
     for key in _lacking(container, Config):  # "~key" takes out what it likes
         raise UserError(f"{key} was taken out: every key has a value; set it to another one")
     schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    for key, known in _unknown(container, schema):  # "+key=1" adds what it likes
-        raise UserError(f"{key}: there is no such key{did_you_mean(key, known)}")
+    if unknown := list(_unknown(container, schema)):  # "+key=1" adds what it likes
+        known = set(leaves(container)) - set(unknown)
+        raise UserError(f"{unknown[0]}: there is no such key{did_you_mean(unknown[0], sorted(known))}")
     for fault in faults(container, settings(Config)):
         raise UserError(fault)
     check_table(container["table"])
@@ -120,11 +121,20 @@ def did_you_mean(key: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Keys that the schema has not, with those that it has beside them. A node without keys of its own takes any."""
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that take a value, in full."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            yield f"{prefix}{key}"
+
+
+def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys that the schema has not. A node without keys of its own takes any."""
     for key, value in values.items():
         if key not in schema:
-            yield f"{prefix}{key}", [f"{prefix}{name}" for name in schema]
+            yield from leaves({key: value}, prefix)
         elif isinstance(value, dict) and isinstance(schema[key], dict) and schema[key]:
             yield from _unknown(value, schema[key], f"{prefix}{key}.")
 
@@ -150,7 +160,7 @@ def find_class(group: str, node: Any) -> type:
     if not isinstance(cls, type) or not issubclass(cls, base) or inspect.isabstract(cls):
         what = f"derived from {base.__module__}.{base.__name__}"
         lacks = f": it lacks {', '.join(sorted(cls.__abstractmethods__))}" if inspect.isabstract(cls) else ""
-        raise UserError(f"{group}._target_={target} is no {group}, a class {what}{lacks}")
+        raise UserError(f"{group}._target_={target} is no {group}: it must be a class {what}{lacks}")
     return cls
 
 
@@ -167,6 +177,8 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         if key not in allowed and (not takes_any or key.startswith("_")):
             known = [f"{group}.{name}" if name in node else f"+{group}.{name}" for name in allowed]
             hint = did_you_mean(f"{group}.{key}", known)
+            if near := difflib.get_close_matches(key, decided, n=1):
+                hint = f"; {group}.{near[0]} is decided by the data"
             raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
     for name in allowed:
         if name not in given and parameters[name].default is inspect.Parameter.empty:

@@ -11,11 +11,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewlabels.cli import explain, unknown_key
+from fewlabels.cli import explain
 from fewlabels.config import build, check, resolved
 from fewlabels.fingerprint import changes_result
 from fewlabels.ranges import faults
 from fewlabels.schema import Config
+from fewlabels.suggest import unknown_key
 from fewlabels.types import UserError
 
 RANGE = ("low", "high", "log", "step")
@@ -112,7 +113,7 @@ def _current(cfg: Config, key: str) -> Any:
     node: Any = resolved(cfg)
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
-            raise UserError(f"search.space: {unknown_key(key)}")
+            raise UserError(f"search.space: {unknown_key(key, cfg)}")
         node = node[part]
     if isinstance(node, dict):
         raise UserError(f"search.space: {key} is a group: name a key of it, or run a search for each option (-m)")
