@@ -42,7 +42,6 @@ def test_auto_takes_bf16_only_where_the_processor_has_it(monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"precision": "fp8"}, "hardware.precision=fp8 is none of auto, bf16, fp32"),
         ({"device": "abacus"}, "hardware.device=abacus is no device"),
         ({"device": "cuda:99"}, "hardware.device=cuda"),
     ],

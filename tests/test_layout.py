@@ -10,14 +10,15 @@ import fewlabels
 PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a module may import those of its own floor and of the floors below.
 FLOORS = [
-    ["types", "seeding", "device", "files", "paths", "plain", "say", "stopping", "timm_alone", "code_hash", "run_folder"],
+    ["types", "seeding", "device", "files", "paths", "plain", "ranges", "say", "stopping"],
+    ["timm_alone", "code_hash", "run_folder"],
     ["losses", "models", "data", "record", "kmeans", "schema"],
     ["methods"],
     ["config"],
     ["fingerprint", "tables"],
     ["optim", "evaluate", "meters", "checkpoint", "tracking", "hardware", "gallery", "transfer", "history"],
     ["loop"],
-    ["assemble", "cli", "outcomes"],
+    ["assemble", "arguments", "cli", "outcomes", "suggest", "system"],
     ["search", "trial"],
     ["per_image"],
     ["train", "costs", "bench", "report"],

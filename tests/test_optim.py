@@ -8,7 +8,6 @@ import torch
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.optim import build_ema, build_optimiser, lr_factor
 from fewlabels.schema import OptimConfig
-from fewlabels.types import UserError
 
 
 @pytest.mark.parametrize(
@@ -64,8 +63,3 @@ def test_the_average_of_the_weights_by_hand():
     ema.update(model)
     assert ema.module.weight.item() == pytest.approx(1 - 0.9**2)
     assert build_ema(model, None) is None
-
-
-def test_unknown_optimisers_are_refused():
-    with pytest.raises(UserError, match="optim.name=lion is none of adam, sgd"):
-        build_optimiser(torch.nn.Linear(1, 1), OptimConfig(name="lion"))

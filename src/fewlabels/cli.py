@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from hydra.conf import HydraConf
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fewlabels.paths import conf_dir
 from fewlabels.say import say
-from fewlabels.schema import Config, SearchConfig
 from fewlabels.stopping import Stopped
+from fewlabels.suggest import unknown_key, unknown_option
+from fewlabels.system import is_out_of_memory, of_memory, of_os
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1
+ADVICE = re.compile(r"Weights only load failed.*?(?=\)?: remove|\)?: it|$)", re.DOTALL)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
@@ -67,44 +65,79 @@ def exit_code(error: BaseException) -> int:
     """A stopped run's own; else whether it is for the user to mend, as what the disk refuses is, or for us."""
     if isinstance(error, Stopped):
         return error.code
-    return USER_MISTAKE if isinstance(error, MISTAKES) else BUG
+    return USER_MISTAKE if isinstance(error, MISTAKES) or is_out_of_memory(error) else BUG
 
 
 def explain(error: BaseException) -> str:
     """One line for a person, with the nearest valid name where a name was mistyped."""
-    causes = []
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         if isinstance(cause, UserError | Stopped):
-            return str(cause)
-        causes.append(str(cause))
+            return " ".join(_no_advice(_place(causes) + str(cause)).split())
         cause = cause.__cause__ or cause.__context__
+    if is_out_of_memory(error):
+        return of_memory(error)
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's for a file that is not there is both
-        place = f" {error.filename}" if error.filename else ""
-        return f"cannot read or write{place}: {error.strerror or error}; look at output_root, cache_dir and dataset.path"
+        return of_os(error)
     if exit_code(error) == BUG:
         return " ".join(f"{type(error).__name__}: {error}".split())
-    text = "\n".join(causes)
-    return _in_file(text) + (_translated(text) or " ".join(causes[0].split()) or type(error).__name__)
+    text = "\n".join(map(str, causes))
+    return _in_file(text) + (_translated(text) or _plainly(causes))
+
+
+def _place(causes: list[BaseException]) -> str:
+    """The key that a mistake was found in, where OmegaConf knows it and the mistake's own text does not."""
+    keys = [cause.full_key for cause in causes if isinstance(cause, OmegaConfBaseException) and cause.full_key]
+    return f"{keys[0]}: " if keys and not keys[0].startswith("hydra.") and keys[0] not in str(causes[-1]) else ""
+
+
+def _no_advice(text: str) -> str:
+    """Without torch's advice to load a file all the same that holds code."""
+    return re.sub(
+        r"Weights only load failed.*?(?=\)?: remove|$)", "it holds code, which is never run", text, flags=re.DOTALL
+    )
+
+
+def _plainly(causes: list[BaseException]) -> str:
+    """The first line of the first error that says what is wrong."""
+    for cause in causes:
+        lines = str(cause).splitlines()
+        if lines and not lines[0].startswith(("Error merging override", "Error parsing override", "In '")):
+            where = _place([*causes, cause])
+            return where + " ".join(lines[0].split())
+    return " ".join(str(causes[0]).split()) or type(causes[0]).__name__
 
 
 def _translated(text: str) -> str | None:
     """What Hydra and OmegaConf say of a name or a value, in our words."""
     if match := re.search(r"(?:Could not find|Could not load) '([\w/]+)/([^'/]+)'", text):
-        group, option = match.groups()
-        there = set(re.findall(r"^\t([\w-]+)$", text, re.MULTILINE)) or _options(group)
-        return f"{group}={option}: there is no such {group}{_nearest(option, there)}"
+        return unknown_option(match[1], match[2], re.findall(r"^\t([\w-]+)$", text, re.MULTILINE))
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match.group(1).removeprefix("+").split("@")[0])
+    if match := re.search(r"already at '([^']+)'", text):
+        return f"{match[1]} has a value already: leave the + out"
+    if match := re.search(r"Multiple values for ([\w/]+)", text) or re.search(
+        r"groups is not supported: '\+\+([\w/]+)", text
+    ):
+        return f"{match[1]} has an option already: leave the + out"
+    if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'\n", text, re.DOTALL):
+        key, value = match.groups()
+        quoted = f"""'{key}="{value}"'"""
+        return f"{key}={value}: add -m for a run of each; where the comma is a part of the value, quote it twice: {quoted}"
     if match := re.search(r"Key '[^']*' not in '\w+'.*?full_key: ([\w.]+)", text, re.DOTALL):
         return unknown_key(match.group(1))
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
-        return f"{match[2] or 'a key'} looks another one up: {unknown_key(match[1])}"
+        hint = f"; an environment variable is ${{oc.env:{match[1]}}}" if match[1].isupper() else ""
+        return f"{match[2] or 'a key'} looks another one up: {unknown_key(match[1])}{hint}"
+    if match := re.search(r"Environment variable '(\w+)' not found(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
+        return f"{match[2] or 'a key'} needs the environment variable {match[1]}, which is not set"
     if match := re.search(r"Value '(.*?)' .*?could not be converted to (\w+)(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
         value, kind, full_key = match.groups()
         return f"{full_key or 'a key'}={value}: not a valid {kind.lower()}"
-    if match := re.search(r"LexerNoViableAltException: ([\w.]+)=(~\S*)", text):
-        return f"{match[0].split()[1]}: Hydra takes ~ in quotes of its own alone: '{match[1]}=\"{match[2]}\"'"
+    if match := re.search(r"(?:'None' for|Non optional) field.*?full_key: ([\w.]+)", text, re.DOTALL):
+        return f"{match[1]}=null: it is never null, give a value or leave the key out"
     if match := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{match.group(1)} must be given: add {match.group(1)}=..."
     return None
@@ -114,44 +147,3 @@ def _in_file(text: str) -> str:
     """The file of conf/ that is at fault, where Hydra names one; of config.yaml and of the command line it says the same."""
     match = re.search(r"^In '(?!hydra/)([\w/-]+)': ", text, re.MULTILINE)
     return f"{match[1]}.yaml: " if match and (match[1] != "config" or "raised while composing" in text) else ""
-
-
-def unknown_key(key: str) -> str:
-    """That the configuration has no such key, with the nearest that there is."""
-    known = _keys() | _groups() if key.split(".")[0] != "hydra" else set(_walk(OmegaConf.structured(HydraConf), "hydra."))
-    if key in known:  # some method or model has it
-        return f"{key}: the chosen {key.split('.')[0]} has no such key"
-    return f"{key}: there is no such key{_nearest(key, known)}"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not near:  # a key may be right but for the group before it
-        near = [k for k in sorted(known) if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known)[:30])}"
-
-
-def _options(group: str) -> set[str]:
-    return {file.stem for file in (conf_dir() / group).glob("*.yaml")}
-
-
-def _groups() -> set[str]:
-    return {folder.name for folder in conf_dir().iterdir() if folder.is_dir()}
-
-
-def _keys() -> set[str]:
-    """Every key of the schema, and every key of any method or model."""
-    keys = set(_walk(OmegaConf.structured(Config), "")) | set(_walk(OmegaConf.structured(SearchConfig), "search."))
-    for group in ("method", "model"):
-        for option in _options(group):
-            node = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
-            keys |= set(_walk(node, "" if group in node else f"{group}."))
-    return keys
-
-
-def _walk(node: Any, prefix: str) -> Iterable[str]:
-    for key in node:
-        yield f"{prefix}{key}"
-        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
-        if isinstance(child, DictConfig):
-            yield from _walk(child, f"{prefix}{key}.")

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.utils import get_class
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Classifier
 from fewlabels.paths import conf_dir, expanded
+from fewlabels.ranges import FileName, faults, settings, told
 from fewlabels.schema import Config
 from fewlabels.types import UserError
 
-_POSITIVE = (
-    *("epochs", "eval_every", "batch.size", "batch.steps", "batch.unlabelled_size", "optim.accumulate"),
-    *("hardware.threads", "views.crop", "views.size", "dataset.image_size", "dataset.train_per_class"),
-    *("scale.max_epochs", "scale.max_steps", "scale.max_test_images", "scale.max_batch"),
-)
-_CHOICES = {
-    "optim.name": ("adam", "sgd"),
-    "optim.schedule": ("constant", "halving", "cosine", "fixmatch"),
-    "optim.step_every": ("batch", "epoch"),
-    "scale.name": ("paper", "proxy", "smoke"),
-    "trainable": ("all", "head"),
-    "views.test": ("plain", "flip"),
-    "tracking.wandb_mode": ("auto", "online", "offline"),
-}
+BASES: dict[str, type] = {"method": Method, "model": Classifier}
+# What the images decide, and no setting.
+FROM_DATA: dict[str, tuple[str, ...]] = {"method": (), "model": ("num_classes", "image_size", "channels")}
+_OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
 def register() -> None:
@@ -37,11 +31,11 @@ def register() -> None:
     # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
     OmegaConf.register_new_resolver("choose", _choose, replace=True)
     OmegaConf.register_new_resolver("fewlabels_folder", _folder, replace=True)
-    OmegaConf.register_new_resolver("int", int, replace=True)
-    OmegaConf.register_new_resolver("float", float, replace=True)
+    OmegaConf.register_new_resolver("int", _number(int), replace=True)
+    OmegaConf.register_new_resolver("float", _number(float), replace=True)
     # ${network:large_cnn,{width: 0.25}}: an option of conf/model, for a table whose rows are networks.
     OmegaConf.register_new_resolver("network", _network, replace=True)
-    OmegaConf.register_new_resolver("minus", lambda a, b: a - b, replace=True)
+    OmegaConf.register_new_resolver("minus", _minus, replace=True)
 
 
 def _choose(value: Any, options: DictConfig) -> Any:
@@ -49,18 +43,50 @@ def _choose(value: Any, options: DictConfig) -> Any:
         if key in options:
             chosen = options[key]
             return OmegaConf.create(chosen) if isinstance(chosen, dict | list) else chosen
-    raise UserError(f"{value!r} is none of {', '.join(map(str, options))}")
+    raise UserError(f"{told(value)} is none of {', '.join(map(str, options))}")
 
 
-def _folder(root: str, table: Any) -> str:
+def _number(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        try:
+            return kind(value)
+        except (ValueError, TypeError, OverflowError):
+            raise UserError(f"{told(value)} is no {'whole ' * (kind is int)}number") from None
+
+    return convert
+
+
+def _minus(a: Any, b: Any) -> Any:
+    for value in (a, b):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{told(a)} minus {told(b)}: {told(value)} is no number")
+    return a - b
+
+
+def _folder(root: Any, table: Any) -> str:
     """Where the runs of a sweep lie. Hydra makes this folder, so that ``~`` has to be put in before it sees it."""
-    if table and (not isinstance(table, DictConfig) or not table.get("id")):
-        raise UserError("table.id must be given: the name of the table's file")
+    for fault in faults({"output_root": root}, settings(Config)):
+        raise UserError(fault)
+    check_table(table)
     return str(expanded(root) / (table["id"] if table else "runs"))
 
 
+def check_table(table: Any) -> None:
+    """A table is a mapping that says where a run belongs; its id is the name of a folder."""
+    if table is None:
+        return
+    if not isinstance(table, DictConfig | dict) or not table.get("id"):
+        raise UserError("table.id must be given: the name of the table's file")
+    for fault in faults({"id": table["id"]}, {"id": Annotated[str, FileName()]}, "table."):
+        raise UserError(fault)
+
+
 def _network(name: str, changes: DictConfig | None = None) -> Any:
-    return OmegaConf.merge(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), changes or {})
+    path = conf_dir() / "model" / f"{name}.yaml"
+    there = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in there:
+        raise UserError(f"there is no model {told(name)}{did_you_mean(str(name), there)}")
+    return OmegaConf.merge(OmegaConf.load(path), changes or {})
 
 
 def check(cfg: Config) -> None:
@@ -68,28 +94,15 @@ def check(cfg: Config) -> None:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     container = resolved(cfg)
+    for key in _lacking(container, Config):  # "~key" takes out what it likes
+        raise UserError(f"{key} was taken out: every key has a value; set it to another one")
     schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
-    for key, known in _unknown(container, schema):  # "+key=1" adds what it likes
-        raise UserError(f"{key}: there is no such key{_did_you_mean(key, known)}")
-
-    def value(key: str) -> Any:
-        node: Any = container
-        for part in key.split("."):
-            node = node[part]
-        return node
-
-    for key in _POSITIVE:
-        if value(key) is not None and value(key) < 1:
-            raise UserError(f"{key}={value(key)} must be at least 1")
-    for key, choices in _CHOICES.items():
-        if value(key) not in choices:
-            raise UserError(f"{key}={value(key)} is none of {', '.join(choices)}")
-    if cfg.seed < 0:
-        raise UserError(f"seed={cfg.seed} must not be negative")
-    if cfg.optim.lr <= 0:
-        raise UserError(f"optim.lr={cfg.optim.lr} must be positive")
-    if cfg.optim.ema_decay is not None and not 0 <= cfg.optim.ema_decay < 1:
-        raise UserError(f"optim.ema_decay={cfg.optim.ema_decay} must lie in [0, 1)")
+    if unknown := list(_unknown(container, schema)):  # "+key=1" adds what it likes
+        known = set(leaves(container)) - set(unknown)
+        raise UserError(f"{unknown[0]}: there is no such key{did_you_mean(unknown[0], sorted(known))}")
+    for fault in faults(container, settings(Config)):
+        raise UserError(fault)
+    check_table(container["table"])
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
     if cfg.hardware.compile and cfg.trainable == "head":
@@ -102,48 +115,77 @@ def check(cfg: Config) -> None:
         check_target(group, container[group])
 
 
-def _did_you_mean(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """The nearest of the names that there are, for the end of a message."""
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
-    """Keys that the schema has not, with those that it has beside them. A node without keys of its own takes any."""
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that take a value, in full."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            yield f"{prefix}{key}"
+
+
+def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys that the schema has not. A node without keys of its own takes any."""
     for key, value in values.items():
         if key not in schema:
-            yield f"{prefix}{key}", [f"{prefix}{name}" for name in schema]
+            yield from leaves({key: value}, prefix)
         elif isinstance(value, dict) and isinstance(schema[key], dict) and schema[key]:
             yield from _unknown(value, schema[key], f"{prefix}{key}.")
 
 
-def check_target(group: str, node: dict[str, Any]) -> type:
-    """The class behind a ``_target_`` node, after checking the node's keys against its constructor."""
+def _lacking(values: dict[str, Any], owner: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(owner):
+        if field.name not in values:
+            yield f"{prefix}{field.name}"
+        elif is_dataclass(kind := settings(owner)[field.name]) and isinstance(values[field.name], dict):
+            yield from _lacking(values[field.name], kind, f"{prefix}{field.name}.")
+
+
+def find_class(group: str, node: Any) -> type:
+    """The class behind a ``_target_`` node, looked up and not called: one of ours, or one derived as ours are."""
+    target = node.get("_target_") if isinstance(node, dict) else None
+    if not isinstance(target, str) or not target:
+        raise UserError(f"{group}._target_ must be given: the {group}'s class, with its module")
+    base = BASES[group]
     try:
-        cls = get_class(node["_target_"])
+        cls: Any = get_object(target)
     except Exception as error:  # Hydra wraps import errors of any kind
-        raise UserError(f"{group}._target_={node.get('_target_')} cannot be imported: {error}") from error
-    allowed = inspect.signature(cls).parameters
-    for key, value in node.items():
-        if key == "_target_":
-            continue
-        if key not in allowed:
-            hint = _did_you_mean(f"{group}.{key}", [f"{group}.{name}" for name in allowed])
-            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
-        _check_type(f"{group}.{key}", value, allowed[key].default)
+        raise UserError(f"{group}._target_={target} cannot be imported: {error}") from error
+    if not isinstance(cls, type) or not issubclass(cls, base) or inspect.isabstract(cls):
+        what = f"derived from {base.__module__}.{base.__name__}"
+        lacks = f": it lacks {', '.join(sorted(cls.__abstractmethods__))}" if inspect.isabstract(cls) else ""
+        raise UserError(f"{group}._target_={target} is no {group}: it must be a class {what}{lacks}")
     return cls
 
 
-def _check_type(key: str, value: Any, default: Any) -> None:
-    """Methods and models have no schema but their constructor: a value must be of its default's kind."""
-    kinds: list[tuple[type, tuple[type, ...], str]] = [
-        (bool, (bool,), "true or false"),
-        (int, (int,), "a whole number"),
-        (float, (int, float), "a number"),
-        (str, (str,), "a word"),
-    ]
-    for kind, accepted, name in kinds:
-        if type(default) is kind and (not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool)):
-            raise UserError(f"{key}={value} must be {name}")
+def check_target(group: str, node: dict[str, Any]) -> type:
+    """The class behind a ``_target_`` node, after checking the node's values against its constructor."""
+    cls = find_class(group, node)
+    parameters = inspect.signature(cls).parameters
+    given, decided = {key: value for key, value in node.items() if key != "_target_"}, FROM_DATA[group]
+    allowed = [name for name in parameters if name not in decided and parameters[name].kind not in _OPEN]
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in given:
+        if key in decided:
+            raise UserError(f"{group}.{key} is decided by the data: leave it out")
+        if key not in allowed and (not takes_any or key.startswith("_")):
+            known = [f"{group}.{name}" if name in node else f"+{group}.{name}" for name in allowed]
+            hint = did_you_mean(f"{group}.{key}", known)
+            if near := difflib.get_close_matches(key, decided, n=1):
+                hint = f"; {group}.{near[0]} is decided by the data"
+            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
+    for name in allowed:
+        if name not in given and parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f"{group}.{name} must be given: add +{group}.{name}=...")
+    for fault in faults(given, settings(cls), f"{group}."):
+        raise UserError(fault)
+    return cls
 
 
 def build(group: str, node: Any, **extra: Any) -> Any:
@@ -151,7 +193,11 @@ def build(group: str, node: Any, **extra: Any) -> Any:
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
     cls = check_target(group, {str(key): value for key, value in values.items()})
-    return cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+    built = cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+    if isinstance(built, Classifier):
+        for fault in faults({"name": built.name}, {"name": Annotated[str, FileName()]}, "the network's "):
+            raise UserError(fault)
+    return built
 
 
 def resolved(cfg: Config) -> dict[str, Any]:

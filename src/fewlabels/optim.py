@@ -9,7 +9,6 @@ from torch import nn
 
 from fewlabels.schema import OptimConfig
 from fewlabels.timm_alone import timm
-from fewlabels.types import UserError
 
 
 def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
@@ -20,10 +19,8 @@ def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer
     groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": spared, "weight_decay": 0.0}]
     if cfg.name == "adam":
         return torch.optim.Adam(groups, lr=cfg.lr, fused=True)
-    if cfg.name == "sgd":
-        nesterov = cfg.nesterov and cfg.momentum > 0
-        return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
-    raise UserError(f"optim.name={cfg.name} is none of adam, sgd")
+    nesterov = cfg.nesterov and cfg.momentum > 0
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
 
 def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from fewlabels.types import UserError
@@ -17,8 +19,11 @@ def conf_dir() -> Path:
 
 
 def expanded(path: str) -> Path:
-    """The path with ``~`` put in: no shell does it in ``key=~/folder``, and a folder called ``~`` invites ``rm -rf ~``."""
+    """The path with ``~`` and ``$NAME`` put in: no shell does it in ``key='~/folder'``, and such a folder is a trap."""
+    filled = os.path.expandvars(path)
+    if (unknown := re.search(r"\$\{?\w+", filled)) and not os.path.exists(filled):
+        raise UserError(f"{path}: no environment variable is called {unknown[0].strip('${')}: write the path in full")
     try:
-        return Path(path).expanduser()
+        return Path(filled).expanduser()
     except RuntimeError as error:  # ~somebody
         raise UserError(f"{path}: no home folder is known for {Path(path).parts[0]}: write the path in full") from error

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from fewlabels import code_hash, hardware, history, outcomes, record
+from fewlabels.arguments import understood
 from fewlabels.assemble import (
     build_loop,
     build_method,
@@ -28,7 +29,7 @@ from fewlabels.assemble import (
     new_record,
     open_images,
 )
-from fewlabels.cli import guarded
+from fewlabels.cli import complain, guarded
 from fewlabels.config import check, register
 from fewlabels.files import told, write_text
 from fewlabels.paths import conf_dir, expanded
@@ -36,12 +37,14 @@ from fewlabels.run_folder import RunFolder
 from fewlabels.schema import Config
 from fewlabels.search.run import run_search
 from fewlabels.stopping import Stopped, stopper
+from fewlabels.system import told_plainly
 from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.transfer import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
+@told_plainly
 def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
@@ -161,7 +164,10 @@ def _hydra_main(cfg: Config) -> None:
 def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # wherever it was put
+    try:
+        sys.argv[1:] = understood(sys.argv[1:])
+    except UserError as error:
+        sys.exit(complain(error))
     stopper.begin_sweep(sys.argv[1:])
     sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 

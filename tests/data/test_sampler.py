@@ -73,9 +73,6 @@ def test_epoch_plans(arguments, expected):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"epoch_of": "both"}, "batch.epoch_of=both is none of labelled, unlabelled, all"),
-        ({"order": "mixed"}, "batch.order=mixed"),
-        ({"labelled_share": 1.5}, "must lie in"),
         ({"labelled_share": 0.005}, "leaves no labelled image in a batch of 64"),
         ({"order": "joined"}, "batch.labelled_share has no meaning with batch.order=joined"),
         ({"order": "in_turn", "labelled_share": None, "fixed_steps": 4}, "batch.steps has no meaning"),

@@ -234,5 +234,3 @@ def test_shared_draws_repeat_one_value(generator):
 def test_unknown_views_are_refused(images, generator):
     with pytest.raises(UserError, match="no view 'stronger': plain, flip, weak, strong"):
         views().make("stronger", images, generator)
-    with pytest.raises(UserError, match="views.strong=blur"):
-        views(strong="blur")

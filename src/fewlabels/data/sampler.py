@@ -14,9 +14,6 @@ from torch import Tensor
 from fewlabels.seeding import generator
 from fewlabels.types import UserError
 
-EPOCHS_OF = ("labelled", "unlabelled", "all")
-ORDERS = ("together", "joined", "in_turn")
-
 
 class Stream:
     """Endless passes over a set of images, each pass in a new seeded order, starting afresh every epoch.
@@ -95,10 +92,6 @@ def plan_epoch(
         parts: micro-batches that a batch will be cut into; the share is rounded so that each holds the same number.
         unlabelled_size: images of a batch of unlabelled ones in turn; None: as many as of a labelled one.
     """
-    if epoch_of not in EPOCHS_OF:
-        raise UserError(f"batch.epoch_of={epoch_of} is none of {', '.join(EPOCHS_OF)}")
-    if order not in ORDERS:
-        raise UserError(f"batch.order={order} is none of {', '.join(ORDERS)}")
     if num_labelled + num_unlabelled == 0:
         raise UserError("there is nothing to train on: no labelled and no unlabelled images")
     if order != "together" and labelled_share is not None:
@@ -137,8 +130,6 @@ def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: fl
     if share is None:
         share = num_labelled / (num_labelled + num_unlabelled)
         return min(max(round(share * size), 1), size - 1)
-    if not 0 <= share <= 1:
-        raise UserError(f"batch.labelled_share={share} must lie in [0, 1]")
     count = round(share * size / parts) * parts
     if share > 0 and count == 0:
         raise UserError(f"batch.labelled_share={share} leaves no labelled image in a batch of {size}")

@@ -20,7 +20,6 @@ from fewlabels.say import say
 from fewlabels.types import UserError
 
 DIGITS = tuple(map(str, range(10)))
-SOURCES = ("auto", "digits", "torchvision", "folder", "imagenet")
 
 # What the official archives are called inside the data root; the first is the one to name to a person.
 OFFICIAL_FILES = {
@@ -43,7 +42,7 @@ def open_data(
     """The data set ``name`` from ``source``, decoded once into the cache.
 
     Args:
-        source: one of :data:`SOURCES`; ``auto`` looks into ``path`` for an official archive, or for an image folder or an
+        source: as in ``dataset.source``; ``auto`` looks into ``path`` for an official archive, or for an image folder or an
             archive of one called ``name``. Where it finds two, or where it finds none, it is an error.
         path: the data root, or the image folder or archive itself.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
@@ -51,8 +50,6 @@ def open_data(
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
     """
-    if source not in SOURCES:
-        raise UserError(f"dataset.source={source} is none of {', '.join(SOURCES)}")
     data = _opened(name, source, path, cache_dir, download, decoding)
     if unlike := unlike_official(name, data, decoding):
         say(f"fewlabels: {unlike}")

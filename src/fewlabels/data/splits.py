@@ -123,9 +123,7 @@ def make_split(
 
 
 def _check_folds(folds: int, fold: int, num_validation: int) -> None:
-    if folds < 2:
-        raise UserError(f"dataset.folds={folds} must be at least 2")
-    if not 0 <= fold < folds:
+    if fold >= folds:
         raise UserError(f"dataset.fold={fold} is none of the {folds} folds: they are numbered from 0")
     if num_validation:
         raise UserError("dataset.folds and dataset.num_validation both hold images out: set one of them")
@@ -134,8 +132,6 @@ def _check_folds(folds: int, fold: int, num_validation: int) -> None:
 def _per_class(count: int | None, num_classes: int, key: str) -> int | None:
     if count is None:
         return None
-    if count < 0:
-        raise UserError(f"{key}={count} is negative")
     if count % num_classes:
         raise UserError(f"{key}={count} cannot be spread evenly over {num_classes} classes: use a multiple of {num_classes}")
     return count // num_classes

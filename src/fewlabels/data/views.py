@@ -81,12 +81,6 @@ class Views:
     per_image: bool = False
     size: int | None = None
 
-    def __post_init__(self) -> None:
-        if self.strong not in ("randaugment", "jitter"):
-            raise UserError(f"views.strong={self.strong} is none of randaugment, jitter")
-        if not 0 <= self.magnitude <= 30:
-            raise UserError(f"views.magnitude={self.magnitude} must lie in 0 .. 30")
-
     def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Several views of each image. The generator is of the host: the same draws on every device, and no wait for one."""
         images = self._scaled(images)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from fewlabels import losses
-from fewlabels.methods.base import Method, probability
+from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.ranges import Share, Weight
 from fewlabels.types import Batch, StepOutput, UserError
 
 
@@ -25,9 +26,8 @@ class AttentionFixMatch(Method):
 
     unlabelled_views = ("weak", "strong")
 
-    def __init__(self, threshold: float = 0.95, weight: float = 1.0, attention_weight: float = 1.0) -> None:
-        self.threshold = probability("threshold", threshold)
-        self.weight, self.attention_weight = weight, attention_weight
+    def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0, attention_weight: Weight = 1.0) -> None:
+        self.threshold, self.weight, self.attention_weight = threshold, weight, attention_weight
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]

@@ -13,14 +13,7 @@ from typing import Any
 from torch import Generator, Tensor
 
 from fewlabels.models.base import Classifier
-from fewlabels.types import Batch, StepOutput, UserError
-
-
-def probability(name: str, value: float) -> float:
-    """``value``, refused where it is no probability. ``name`` is the setting's, for the message."""
-    if not 0 <= value <= 1:
-        raise UserError(f"method.{name}={value} must lie in [0, 1]")
-    return value
+from fewlabels.types import Batch, StepOutput
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,8 @@ class Method(ABC):
     """A semi-supervised method.
 
     ``labelled_view`` and ``unlabelled_views`` name the views (``fewlabels.data.views``) that its batches hold; a method
-    without unlabelled views gets labelled batches only.
+    without unlabelled views gets labelled batches only. The arguments of the constructor are the keys of ``method``; their
+    types, with a :class:`fewlabels.ranges.Range` each, say what they may be.
     """
 
     labelled_view: str = "weak"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,10 @@ from fewlabels import losses
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.batch_norm import frozen_statistics
+from fewlabels.ranges import OneOf, Weight
 from fewlabels.types import Batch, StepOutput, UserError
 
-MAPS = ("top1", "probability_weighted")
+Maps = Annotated[str, OneOf("top1", "probability_weighted")]
 
 
 @final
@@ -32,9 +33,7 @@ class Entropy(Method):
 
     unlabelled_views = ("weak",)
 
-    def __init__(self, alpha: float = 0.8, beta: float = 0.0, gamma: float = 0.0, maps: str = "top1") -> None:
-        if maps not in MAPS:
-            raise UserError(f"method.maps={maps} is none of {', '.join(MAPS)}")
+    def __init__(self, alpha: Weight = 0.8, beta: Weight = 0.0, gamma: Weight = 0.0, maps: Maps = "top1") -> None:
         self.alpha, self.beta, self.gamma, self.maps = alpha, beta, gamma, maps
         self._whole_batch_mean: Tensor | None = None
 

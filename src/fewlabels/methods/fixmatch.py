@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import Method, probability
+from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.ranges import Share, Weight
 from fewlabels.types import Batch, StepOutput
 
 
@@ -25,8 +26,8 @@ class FixMatch(Method):
 
     unlabelled_views = ("weak", "strong")
 
-    def __init__(self, threshold: float = 0.95, weight: float = 1.0) -> None:
-        self.threshold, self.weight = probability("threshold", threshold), weight
+    def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0) -> None:
+        self.threshold, self.weight = threshold, weight
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         labelled, weak, strong = self._logits(

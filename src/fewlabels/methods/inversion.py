@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import final
+from typing import Annotated, final
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import Method, probability
+from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.ranges import OneOf, Share
 from fewlabels.types import Batch, StepOutput, UserError
 
-RECONSTRUCTIONS = ("gamma", "lambda")
+Reconstruction = Annotated[str, OneOf("gamma", "lambda")]
 
 
 @final
@@ -34,13 +35,11 @@ class Inversion(Method):
     unlabelled_views = ("plain",)
     second_order = True
 
-    def __init__(self, reconstruction: str = "lambda", a: float | None = None, b: float | None = None) -> None:
-        if reconstruction not in RECONSTRUCTIONS:
-            raise UserError(f"method.reconstruction={reconstruction} is none of {', '.join(RECONSTRUCTIONS)}")
+    def __init__(self, reconstruction: Reconstruction = "lambda", a: Share | None = None, b: Share | None = None) -> None:
         if (a is None) != (b is None):
             raise UserError("method.a and method.b are given both (equation 5) or not at all (equation 6)")
         self.multiscale = reconstruction == "lambda"
-        self.weights = None if a is None or b is None else (probability("a", a), probability("b", b))
+        self.weights = None if a is None or b is None else (a, b)
 
     def step(self, model: Classifier, batch: Batch) -> StepOutput:
         images = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewlabels import kmeans, losses
-from fewlabels.methods.base import EpochStart, Method, probability
+from fewlabels.methods.base import EpochStart, Method
 from fewlabels.models.base import Classifier
-from fewlabels.types import Batch, StepOutput, UserError
+from fewlabels.ranges import Count, OneOf, Share, Weight
+from fewlabels.types import Batch, StepOutput
 
-VARIANTS = ("corrected", "as_published")
+Variant = Annotated[str, OneOf("corrected", "as_published")]
 
 
 @final
@@ -40,21 +41,17 @@ class KMeansFixMatch(Method):
 
     def __init__(
         self,
-        variant: str = "corrected",
-        threshold: float = 0.95,
-        w_labeled: float = 1.0,
-        w_augment: float = 0.25,
-        w_kmeans: float = 0.25,
-        clusters: int = 10,
-        n_init: int = 10,
+        variant: Variant = "corrected",
+        threshold: Share = 0.95,
+        w_labeled: Weight = 1.0,
+        w_augment: Weight = 0.25,
+        w_kmeans: Weight = 0.25,
+        clusters: Count = 10,
+        n_init: Count = 10,
     ) -> None:
-        if variant not in VARIANTS:
-            raise UserError(f"method.variant={variant} is none of {', '.join(VARIANTS)}")
-        if clusters < 1 or n_init < 1:
-            raise UserError(f"method.clusters={clusters} and method.n_init={n_init} must be at least 1")
         self.published = variant == "as_published"
         self.unlabelled_views = ("flip" if self.published else "plain", "weak", "strong")
-        self.threshold = probability("threshold", threshold)
+        self.threshold = threshold
         self.w_labeled, self.w_augment, self.w_kmeans = w_labeled, w_augment, w_kmeans
         self.clusters, self.n_init = clusters, n_init
         self._centroids: Tensor | None = None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import Annotated, Any, final
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.device import to_device
-from fewlabels.methods.base import EpochStart, Method, probability
+from fewlabels.methods.base import EpochStart, Method
 from fewlabels.models.base import Classifier
-from fewlabels.types import Batch, StepOutput, UserError
+from fewlabels.ranges import CountFrom0, OneOf, Share
+from fewlabels.types import Batch, StepOutput
 
-UPDATES = ("refresh", "accumulate")
+Update = Annotated[str, OneOf("refresh", "accumulate")]
 
 
 @final
@@ -31,11 +32,8 @@ class PseudoLabel(Method):
     unlabelled_views = ("weak",)
     looks_at_all = True
 
-    def __init__(self, threshold: float = 0.95, warmup_epochs: int = 10, update: str = "refresh") -> None:
-        if update not in UPDATES:
-            raise UserError(f"method.update={update} is none of {', '.join(UPDATES)}")
-        self.threshold = probability("threshold", threshold)
-        self.warmup_epochs, self.update = warmup_epochs, update
+    def __init__(self, threshold: Share = 0.95, warmup_epochs: CountFrom0 = 10, update: Update = "refresh") -> None:
+        self.threshold, self.warmup_epochs, self.update = threshold, warmup_epochs, update
         self._labels: Tensor | None = None  # [training images], -1 where none was given
         self._metrics: dict[str, float | list[float]] = {}
 

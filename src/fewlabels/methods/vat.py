@@ -11,7 +11,8 @@ from fewlabels import losses
 from fewlabels.methods.base import EpochStart, Method
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import frozen_statistics
-from fewlabels.types import Batch, StepOutput, UserError
+from fewlabels.ranges import CountFrom0, Positive, Weight
+from fewlabels.types import Batch, StepOutput
 
 
 @final
@@ -33,17 +34,13 @@ class VAT(Method):
 
     def __init__(
         self,
-        xi: float = 10.0,
-        eps: float = 10.0,
-        iterations: int = 5,
-        weight: float = 1.0,
+        xi: Positive = 10.0,
+        eps: Positive = 10.0,
+        iterations: CountFrom0 = 5,
+        weight: Weight = 1.0,
         use_entmin: bool = False,
-        warmup_epochs: int = 35,
+        warmup_epochs: CountFrom0 = 35,
     ) -> None:
-        if xi <= 0 or eps <= 0 or iterations < 0:
-            raise UserError(
-                f"method.xi={xi} and method.eps={eps} must be positive, method.iterations={iterations} not negative"
-            )
         self.xi, self.eps, self.iterations = xi, eps, iterations
         self.weight, self.use_entmin, self.warmup_epochs = weight, use_entmin, warmup_epochs
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.types import UserError
+from fewlabels.models.wide_resnet import Depth, Momentum, WideResNet, Width
+from fewlabels.ranges import Range, Share
 
 
 class AttentionWideResNet(Classifier):
@@ -24,15 +26,13 @@ class AttentionWideResNet(Classifier):
         num_classes: int,
         image_size: tuple[int, int],
         channels: int,
-        maps: int = 2,
-        depth: int = 28,
-        width: int = 2,
-        negative_slope: float = 0.1,
-        batch_norm_momentum: float = 0.1,
+        maps: Annotated[int, Range(1, 1000)] = 2,
+        depth: Depth = 28,
+        width: Width = 2,
+        negative_slope: Share = 0.1,
+        batch_norm_momentum: Momentum = 0.1,
     ) -> None:
         super().__init__()
-        if maps < 1:
-            raise UserError(f"model.maps={maps} must be at least 1")
         self.net = WideResNet(num_classes, image_size, channels, depth, width, negative_slope, batch_norm_momentum)
         self.name = f"attention_{self.net.name}"
         features = self.net.head.in_features

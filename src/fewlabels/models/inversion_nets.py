@@ -5,13 +5,17 @@ Batch norm before each nonlinearity, dropout 0.2 after it, mean pooling (max onl
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.second_order import BatchNorm2d, Conv2d
+from fewlabels.ranges import OneOf, Range
 from fewlabels.types import UserError
 
-NONLINEARITIES = ("leaky_relu", "sigmoid")
+Nonlinearity = Annotated[str, OneOf("leaky_relu", "sigmoid")]
+Dropout = Annotated[float, Range(0, below=1)]
 # (filters, size, padding s/f/v = same/full/valid, pooling). The text counts nine convolutions and lists these eight.
 LARGE_CNN = [
     (96, 3, "s", 1),
@@ -26,8 +30,6 @@ LARGE_CNN = [
 
 
 def _activation(name: str) -> nn.Module:
-    if name not in NONLINEARITIES:
-        raise UserError(f"model.nonlinearity={name} is none of {', '.join(NONLINEARITIES)}")
     return nn.LeakyReLU(0.01) if name == "leaky_relu" else nn.Sigmoid()
 
 
@@ -47,9 +49,9 @@ class LargeCNN(Classifier):
         num_classes: int,
         image_size: tuple[int, int],
         channels: int,
-        nonlinearity: str = "leaky_relu",
-        dropout: float = 0.2,
-        width: float = 1.0,
+        nonlinearity: Nonlinearity = "leaky_relu",
+        dropout: Dropout = 0.2,
+        width: Annotated[float, Range(above=0, most=1000)] = 1.0,
     ) -> None:
         super().__init__()
         narrow = "" if width == 1 else f"_x{width:g}"
@@ -114,15 +116,13 @@ class InversionResNet(Classifier):
         num_classes: int,
         image_size: tuple[int, int],
         channels: int,
-        n: int = 3,
-        k: int = 64,
-        nonlinearity: str = "leaky_relu",
-        dropout: float = 0.2,
+        n: Annotated[int, Range(1, 1000)] = 3,
+        k: Annotated[int, Range(1, 10_000)] = 64,
+        nonlinearity: Nonlinearity = "leaky_relu",
+        dropout: Dropout = 0.2,
         max_pool: bool = False,
     ) -> None:
         super().__init__()
-        if n < 1 or k < 1:
-            raise UserError(f"model.n={n} and model.k={k} must be at least 1")
         if min(image_size) < 8:
             raise UserError(f"model=inversion_resnet needs images of at least 8 pixels, not {image_size}")
         suffix = ("max" if max_pool else "") + ("" if nonlinearity == "leaky_relu" else f"_{nonlinearity}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.ranges import Line
 from fewlabels.timm_alone import timm
 from fewlabels.types import UserError
 
@@ -26,7 +27,7 @@ class TimmModel(Classifier):
         num_classes: int,
         image_size: tuple[int, int],
         channels: int,
-        timm_name: str = "densenet121",
+        timm_name: Line = "densenet121",
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.ranges import Range, Share
 from fewlabels.types import UserError
+
+Depth = Annotated[int, Range(10, 10_000)]
+Width = Annotated[int, Range(1, 1000)]
+Momentum = Annotated[float, Range(above=0, most=1)]  # at 0 the statistics would stay those of no image
 
 
 class _Block(nn.Module):
@@ -44,13 +49,13 @@ class WideResNet(Classifier):
         num_classes: int,
         image_size: tuple[int, int],
         channels: int,
-        depth: int = 28,
-        width: int = 2,
-        negative_slope: float = 0.1,
-        batch_norm_momentum: float = 0.1,
+        depth: Depth = 28,
+        width: Width = 2,
+        negative_slope: Share = 0.1,
+        batch_norm_momentum: Momentum = 0.1,
     ) -> None:
         super().__init__()
-        if depth < 10 or (depth - 4) % 6:
+        if (depth - 4) % 6:
             raise UserError(f"model.depth must be 6 n + 4 (10, 16, 22, 28, ...), not {depth}")
         if min(image_size) < 8:
             raise UserError(f"model=wide_resnet needs images of at least 8 pixels, not {image_size}")

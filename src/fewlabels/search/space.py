@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import math
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,13 +11,14 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewlabels.cli import explain, unknown_key
+from fewlabels.cli import explain
 from fewlabels.config import build, check, resolved
 from fewlabels.fingerprint import changes_result
+from fewlabels.ranges import faults
 from fewlabels.schema import Config
+from fewlabels.suggest import unknown_key
 from fewlabels.types import UserError
 
-SAMPLERS = ("tpe", "random", "grid")
 RANGE = ("low", "high", "log", "step")
 # The search sets these itself, or they draw the images that settings are compared on.
 NOT_CHOSEN = ("seed", "dataset.split_seed", "dataset.num_validation", "dataset.folds", "dataset.fold", "evaluate_test")
@@ -71,11 +71,6 @@ def read_space(cfg: Config) -> list[Axis]:
     check(cfg)
     search = cfg.search
     assert search is not None
-    if search.sampler not in SAMPLERS:
-        raise UserError(f"search.sampler={search.sampler} is none of {', '.join(SAMPLERS)}")
-    for key, number in (("folds", search.folds), ("trials", search.trials)):
-        if number is not None and number < 1:
-            raise UserError(f"search.{key}={number} must be at least 1")
     if search.trials is None and search.sampler != "grid":
         raise UserError("search.trials must be given: add search.trials=...")
     if cfg.dataset.folds is not None:
@@ -118,7 +113,7 @@ def _current(cfg: Config, key: str) -> Any:
     node: Any = resolved(cfg)
     for part in key.split("."):
         if not isinstance(node, dict) or part not in node:
-            raise UserError(f"search.space: {unknown_key(key)}")
+            raise UserError(f"search.space: {unknown_key(key, cfg)}")
         node = node[part]
     if isinstance(node, dict):
         raise UserError(f"search.space: {key} is a group: name a key of it, or run a search for each option (-m)")
@@ -141,8 +136,8 @@ def _range(cfg: Config, key: str, values: dict[Any, Any], current: Any) -> Axis:
     low, high, log, step = (given[name] for name in RANGE)
     numbers = {"low": low, "high": high} | ({} if step is None else {"step": step})
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            raise wrong(f"{name}={text(number)} is no number")
+        for fault in faults({name: number}, {name: float}):
+            raise wrong(fault)
     if isinstance(current, str | bool | list):
         raise wrong("it is no number: give a list of choices")
     if low >= high:

@@ -1,0 +1,169 @@
+"""What a setting may be, told beside its type: a range for each number, the choices of each word.
+
+``threshold: Annotated[float, Range(0, 1)]``. The configuration's schema and the constructors of methods and models are read
+alike, by :func:`faults`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from functools import cache
+from typing import Annotated, Any, Union
+
+LONGEST_NAME = 80  # bytes; a run's folder is named after several of them, and a file system takes 255
+
+
+@dataclass(frozen=True)
+class Range:
+    """From ``least`` to ``most``, both included, or above ``above`` and below ``below``; None: no end.
+
+    Infinity and NaN lie in no range. ``because`` is added where a number is too large.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    because: str = ""
+
+    def fault(self, value: float) -> str | None:
+        """What is wrong with ``value``; None where it lies in the range."""
+        if self.least is not None and value < self.least:
+            return f"must be at least {self.least}"
+        if self.above is not None and value <= self.above:
+            return "must be positive" if self.above == 0 else f"must be above {self.above}"
+        if self.most is not None and value > self.most:
+            return f"must be at most {self.most}{self.because}"
+        if self.below is not None and value >= self.below:
+            return f"must be below {self.below}"
+        return None
+
+
+class OneOf:
+    """The words that there are."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def fault(self, value: str) -> str | None:
+        return None if value in self.words else f"is none of {', '.join(self.words)}"
+
+
+class Text:
+    """One line of text that says something."""
+
+    def fault(self, value: str) -> str | None:
+        if not value.strip():
+            return "has no value: give one, or leave the key out"
+        if any(unicodedata.category(character) == "Cc" for character in value):
+            return "holds control characters"
+        return None
+
+
+class FileName(Text):
+    """A word that becomes a part of a folder's name: it stays in the folder that it is put into."""
+
+    def fault(self, value: str) -> str | None:
+        if fault := super().fault(value):
+            return fault
+        if value.startswith("."):
+            return "begins with a dot: it is a part of a folder's name"
+        if bad := sorted(set(value) & set("/\\")):
+            return f"holds {' and '.join(bad)}: it is a part of a folder's name"
+        if len(value.encode(errors="replace")) > LONGEST_NAME:
+            return f"is longer than {LONGEST_NAME} bytes: it is a part of a folder's name"
+        return None
+
+
+# The kinds of numbers that come up again.
+Count = Annotated[int, Range(1, 10**9)]
+CountFrom0 = Annotated[int, Range(0, 10**9)]
+Pixels = Annotated[int, Range(1, 8192)]
+Seed = Annotated[int, Range(0, 2**63 - 1)]
+Share = Annotated[float, Range(0, 1)]  # a probability, or a part of a whole
+Weight = Annotated[float, Range(0)]  # of a term of a loss
+Positive = Annotated[float, Range(above=0)]
+Line = Annotated[str, Text()]
+
+_KINDS: dict[type, tuple[Any, str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a word"),
+}
+_NAMES = tuple(name for _, name in _KINDS.values())
+
+
+@cache
+def settings(owner: Any) -> dict[str, Any]:
+    """The type, with its range, of each setting of a dataclass or of a class's constructor; Any where none is told."""
+    plain = is_dataclass(owner)
+    try:
+        hints = typing.get_type_hints(owner if plain else owner.__init__, include_extras=True)
+    except NameError:  # of a name that is imported for a type checker alone
+        hints = {}
+    if plain:
+        return hints
+    return {
+        name: hints.get(name, Any if parameter.default in (None, parameter.empty) else type(parameter.default))
+        for name, parameter in inspect.signature(owner).parameters.items()
+    }
+
+
+def faults(values: dict[str, Any], kinds: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """What is wrong with ``values``, a line each: no value of its kind, out of its range, not finite."""
+    for key, value in values.items():
+        yield from _faults(f"{prefix}{key}", value, kinds.get(key, Any))
+
+
+def _faults(key: str, value: Any, kind: Any) -> Iterator[str]:
+    kind, marks = (kind.__origin__, kind.__metadata__) if typing.get_origin(kind) is Annotated else (kind, ())
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin in (Union, types.UnionType):
+        nullable = types.NoneType in inner
+        found = [list(_faults(key, value, each)) for each in inner if each is not types.NoneType]
+        if [] not in found and not (nullable and value is None):
+            yield found[0][0] + (" (or null)" if nullable and found[0][0].endswith(_NAMES) else "")
+    elif isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
+        yield from faults(value, settings(kind), f"{key}.")
+    elif origin in _KINDS:
+        yield from _of_its_kind(key, value, origin, marks)
+    elif origin in (list, dict) and not isinstance(value, origin):
+        yield f"{key}={told(value)} must be {'a list' if origin is list else 'names with values'}"
+    elif isinstance(value, dict):
+        yield from faults(value, {}, f"{key}.")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _faults(f"{key}[{number}]", each, inner[0] if origin is list and inner else Any)
+    elif isinstance(value, float | str):  # of no kind in particular
+        yield from _of_its_kind(key, value, type(value), ())
+
+
+def _of_its_kind(key: str, value: Any, kind: Any, marks: tuple[Any, ...]) -> Iterator[str]:
+    accepted, name = _KINDS[kind]
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        yield f"{key}={told(value)} must be {name}"
+    elif kind is float and not abs(value) <= sys.float_info.max:  # nor is NaN
+        yield f"{key}={told(value)} is not a finite number"
+    elif kind is str and any("\ud800" <= character <= "\udfff" for character in value):
+        yield f"{key}={told(value)} is not UTF-8: rename it"
+    else:
+        yield from [f"{key}={told(value)} {fault}" for mark in marks if (fault := mark.fault(value))][:1]
+
+
+def told(value: Any) -> str:
+    """A value as the command line takes it, not too long, and in letters that can be shown."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else _shown(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > 10**60:  # Python writes no more than 4,300 digits
+        return "a number of more than 60 digits"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))

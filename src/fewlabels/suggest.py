@@ -1,0 +1,99 @@
+"""What a mistyped key or option was meant to be. A suggestion, taken as it stands, is a valid command."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from fewlabels.arguments import PLACES
+from fewlabels.config import leaves, register
+from fewlabels.paths import conf_dir
+
+NEAR = 0.5
+REFUSED = (*PLACES, "hydra.job.chdir")
+
+
+def unknown_key(key: str, cfg: Any = None) -> str:
+    """That there is no such key, with the nearest that there is in ``cfg``, by default that of this command line."""
+    group = key.split(".")[0]
+    if group == "hydra":
+        known = set(_leaves(OmegaConf.structured(HydraConf), "hydra.")) - set(REFUSED)
+        if key.startswith("hydra.launcher."):
+            return f"{key}: the chosen launcher has no such key; with hydra/launcher=joblib there is hydra.launcher.n_jobs"
+        return f"{key}: there is no such key{nearest(key, known)}"
+    known = set(_leaves(_composed() if cfg is None else cfg)) | set(_groups())
+    others = {other: options for other, options in _of_other_options().items() if other not in known}
+    if key in others:
+        return f"{key}: the chosen {group} has no such key; {group}={', '.join(others[key])} has"
+    close = difflib.get_close_matches(key, [*known, *others], n=1, cutoff=NEAR)
+    if close and close[0] in others:
+        group = close[0].split(".")[0]
+        return f"{key}: there is no such key; did you mean {close[0]}, of {group}={', '.join(others[close[0]])}?"
+    return f"{key}: there is no such key{nearest(key, known)}"
+
+
+def unknown_option(group: str, option: str, there: Iterable[str]) -> str:
+    """That a group has no such option, with what was meant."""
+    there = set(there) or _options(group)
+    said = f"{group}={option}: there is no such {group}"
+    base, _, number = option.rpartition("_")
+    if group == "dataset" and base in there and number.isdigit():
+        return f"{said}; use dataset={base} dataset.num_labels={int(number)}"
+    return said + nearest(option, there)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest name, else one that is right but for what stands before it, else all."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+    near = near or [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known[:30])}"
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    return leaves(OmegaConf.to_container(node), prefix)  # type: ignore[arg-type]
+
+
+def _composed() -> Any:
+    """The configuration of this command line, as far as its groups say; a mistyped key is no part of it."""
+    register()
+    groups, chosen = set(_groups()), {}
+    for argument in sys.argv[1:]:
+        group, _, option = argument.lstrip("+").partition("=")
+        if group in groups:
+            chosen[group] = option.split(",")[0]
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            try:
+                return compose("config", [f"{group}={option}" for group, option in chosen.items()])
+            except Exception:  # a file of the user's own, or another mistake: then that of no arguments
+                return compose("config")
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def _groups() -> list[str]:
+    return [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
+
+
+def _options(group: str) -> set[str]:
+    return {file.stem for file in (conf_dir() / group).glob("*.yaml")}
+
+
+def _of_other_options() -> dict[str, list[str]]:
+    """The keys of methods, models and searches, with the options that have them."""
+    found: dict[str, list[str]] = {}
+    for group in ("method", "model", "search"):
+        for option in sorted(_options(group)):
+            node: Any = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
+            for key in _leaves(node.get(group, node), f"{group}."):
+                found.setdefault(key, []).append(option)
+    return found
