@@ -19,7 +19,7 @@ from yaml import YAMLError
 from fewlabels.paths import conf_dir
 from fewlabels.say import say
 from fewlabels.schema import Config, SearchConfig
-from fewlabels.stopping import Stopped
+from fewlabels.stopping import Stopped, stopper
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1
@@ -42,6 +42,8 @@ def guarded(function: Callable[[], Any]) -> int:
             return complain(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
         return complain(error)
     except Exception as error:
+        if (stopped := stopper.signalled) is not None:  # a worker that was killed, as like as not
+            return complain(stopped)
         if "Config group override must be a string" in str(error):
             groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
             return complain(UserError(f"{groups}: a group is named or left out, it is never null"))

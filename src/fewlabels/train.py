@@ -10,6 +10,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.stopping import stopper
+
+    stopper.listen()
+
 import hydra
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -28,7 +33,7 @@ from fewlabels.stopping import Stopped, stopper
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.transfer import find_start, load_weights
-from fewlabels.types import RunRecord, UserError
+from fewlabels.types import LeftAlone, RunRecord, UserError
 
 
 def run(cfg: Config) -> RunRecord:
@@ -63,7 +68,7 @@ def run(cfg: Config) -> RunRecord:
             )
             return result
     except Timeout:
-        raise UserError(f"{info.folder} is being trained by another process: it was left alone") from None
+        raise LeftAlone(f"{info.folder} is being trained by another process: it was left alone") from None
     except OSError as error:
         raise UserError(
             f"cannot write {error.filename or info.folder}: {error.strerror or error}; set output_root"
@@ -113,7 +118,6 @@ def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))  # wherever it was put
-    stopper.begin_sweep(sys.argv[1:])
     sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 
 
@@ -121,4 +125,5 @@ if __name__ == "__main__":
     # By its module's name, so that the workers of a sweep import it: copies would never hear of a signal.
     from fewlabels import train
 
+    stopper.listen(tidily=True)
     train.main()
