@@ -1,4 +1,4 @@
-"""Signals at every moment of a command: before it has imported what it needs, before its workers exist, while they import."""
+"""Signals at every moment of a command: while it imports, before its workers exist, while they import, in training."""
 
 import contextlib
 import os
@@ -56,8 +56,15 @@ def said(process):
     return [line for line in text.splitlines() if line.startswith("fewlabels")]
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("module", ["fewlabels.train", "fewlabels.report", "fewlabels.costs"])
+@pytest.mark.parametrize(
+    ("module", "number"),
+    [
+        *(("fewlabels.train", number) for number in SIGNALS),
+        ("fewlabels.report", signal.SIGINT),
+        ("fewlabels.costs", signal.SIGTERM),
+    ],
+    ids=str,
+)
 def test_while_a_command_imports(module, number, tmp_path):
     process = start(tmp_path, python=["-X", "importtime"], module=module)
     with ended(process):
@@ -70,8 +77,11 @@ def test_while_a_command_imports(module, number, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("to_all", [False, True], ids=["to the sweep", "to all its processes"])
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGHUP, True)],
+    ids=["kill", "Ctrl-C in a terminal", "a terminal that closes"],
+)
 @pytest.mark.parametrize("moment", ["before workers exist", "while they import"])
 def test_a_parallel_sweep_before_it_trains(moment, to_all, number, tmp_path):
     process = start(tmp_path, *PARALLEL)
@@ -122,7 +132,7 @@ def test_a_serial_sweep_ends_with_the_cell_that_hears_of_it(tmp_path):
         lines = said(process)
     assert process.returncode == 143
     assert lines[-1] == "fewlabels: stopped by SIGTERM; the same command goes on from the checkpoint"
-    assert len(list(tmp_path.glob("runs/*"))) == 1
+    assert len(list(tmp_path.glob("runs/*/"))) == 1
     assert not (tmp_path / ".sweeps").exists()
 
 
