@@ -28,6 +28,8 @@ MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSErro
 
 def guarded(function: Callable[[], Any]) -> int:
     """Call a Hydra entry point; return its exit code. HYDRA_FULL_ERROR=1 shows tracebacks as ever."""
+    if sys.flags.optimize:
+        return complain(UserError("python -O leaves out asserts, and Hydra's do work: run without -O and PYTHONOPTIMIZE"))
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         function()
         return 0
