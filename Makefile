@@ -58,11 +58,13 @@ publish: setup ## Records of finished cells and their tables to outputs/publishe
 	$(BIN)/python scripts/publish.py $(OUT)
 	$(BIN)/python -m fewlabels.report $(OUT)/published --to $(OUT)/published/report
 
-# The table is printed whether or not a cell failed; the exit code is the sweep's. All tables of one call share the budget.
-DEADLINE := $(if $(BUDGET),$(shell date +%s | awk '{ print $$1 + 60 * $(BUDGET) }'))
+# The table is printed whether or not a cell failed; the exit code is the sweep's. All tables of one call share the budget:
+# it counts from here, by the clock that nobody sets.
+STARTED := $(if $(BUDGET),$(shell $(PYTHON) -c 'import time; print(time.monotonic())'))
 $(addprefix table-,$(TABLES)): table-%: setup
-	@exec env $(if $(DEADLINE),FEWLABELS_DEADLINE=$(DEADLINE)) FEWLABELS_DATA='$(DATA)' $(BIN)/python scripts/run_table.py $* $(OUT) \
-	  scale=$(SCALE) 'seed=$(SEEDS)' hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) $(ARGS)
+	@exec env $(if $(STARTED),FEWLABELS_STARTED=$(STARTED)) FEWLABELS_DATA='$(DATA)' $(BIN)/python scripts/run_table.py $* $(OUT) \
+	  scale=$(SCALE) 'seed=$(SEEDS)' hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS) \
+	  $(if $(BUDGET),budget_minutes=$(BUDGET)) $(ARGS)
 
 table-bansal_transfer: table-bansal_pretrain
 

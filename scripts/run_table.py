@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import sys
 
+from fewlabels.stopping import stopper
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    stopper.listen()
+
 from fewlabels import train
 from fewlabels.report import __main__ as report
 
@@ -19,10 +24,12 @@ def main() -> None:
         code: object = 0
     except SystemExit as end:
         code = end.code
+    stopper.listen(tidily=True)  # to the end of this process, and no longer to that of its cells
     sys.argv[1:] = [root, "--to", f"{root}/report", "--table", table]
     report.main()  # whether or not a cell failed
     sys.exit(code)
 
 
 if __name__ == "__main__":
+    stopper.listen(tidily=True)
     main()

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from fewlabels import outcomes
 from fewlabels.cli import explain, guarded
 from fewlabels.stopping import Stopped
-from fewlabels.types import UserError
+from fewlabels.types import LeftAlone, UserError
 from tests.conftest import png, random_images
 
 
@@ -157,22 +157,33 @@ def test_a_failed_cell_does_not_end_a_sweep_and_all_are_named(launcher, tmp_path
 
 
 def test_a_sweep_out_of_time_says_so_though_a_cell_failed_before(tmp_path):
-    result = command(tmp_path, "debug=tiny", "epochs=0,2,3", "budget_minutes=1e-6", "-m")
+    result = command(tmp_path, "debug=tiny", "epochs=0,2,3", "budget_minutes=1e-9", "-m")
     assert result.returncode == 75, result.stderr
     assert result.stderr.splitlines() == [
         "fewlabels: epochs=0: epochs=0 must be at least 1",
         "fewlabels: 1 of 3 cells failed:",
         "  epochs=0: epochs=0 must be at least 1",
-        "fewlabels: the time budget is spent; the same command goes on from the checkpoint",
+        "fewlabels: the time budget was spent before this run began: give it at least 1 min; "
+        "the same command goes on where it was",
     ]
 
 
-def test_a_full_temporary_folder_costs_the_list_of_failures_alone(monkeypatch):
-    def full(**_):
+def sweep(root):
+    """What Hydra tells us of a sweep."""
+    launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+    return SimpleNamespace(output_root=str(root), hydra=SimpleNamespace(launcher=launcher))
+
+
+def test_a_full_disk_costs_the_list_of_failures_alone(tmp_path, monkeypatch):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outcomes.tempfile, "TemporaryDirectory", full)
-    assert outcomes.followed(lambda: 3, []) == 3
+    def command():
+        outcomes.Sweep().on_multirun_start(sweep(tmp_path))
+        return 3
+
+    monkeypatch.setattr(outcomes.Path, "mkdir", full)
+    assert outcomes.followed(command, []) == 3
 
 
 @pytest.mark.parametrize(
@@ -182,17 +193,20 @@ def test_a_full_temporary_folder_costs_the_list_of_failures_alone(monkeypatch):
         ([None, UserError("a mistake")], 2),
         ([UserError("a mistake"), ValueError("a bug")], 1),
         ([ValueError("a bug"), Stopped("a signal", 143)], 143),
-        ([Stopped("Ctrl-C", 130), UserError("a mistake"), None], 130),
+        ([UserError("a mistake"), Stopped("Ctrl-C", 130)], 130),
+        ([None, LeftAlone("is being trained")], 0),  # by another command: it is none of this sweep's failures
+        ([LeftAlone("is being trained"), UserError("a mistake")], 2),
         ([OSError(28, "No space left on device", "file")], 2),
     ],
 )
-def test_the_exit_code_of_a_sweep(ends, code, monkeypatch, capfd):
+def test_the_exit_code_of_a_sweep(ends, code, tmp_path, monkeypatch, capfd):
     cells = iter(range(9))
 
     def current():
         return SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=["a=b", f"seed={next(cells)}"]))
 
     def command():
+        outcomes.Sweep().on_multirun_start(sweep(tmp_path))
         for end in ends:
             with outcomes.cell():
                 if end is not None:
@@ -205,7 +219,9 @@ def test_the_exit_code_of_a_sweep(ends, code, monkeypatch, capfd):
     said = capfd.readouterr().err
     assert ("Traceback" in said) == any(isinstance(end, ValueError) for end in ends)
     for seed, end in enumerate(ends):
-        assert said.count(f"seed={seed}: ") == 2 * (end is not None and not isinstance(end, Stopped))
+        times = 0 if end is None or isinstance(end, Stopped) else 1 if isinstance(end, LeftAlone) else 2
+        assert said.count(f"seed={seed}: ") == times
+    assert ("1 cell is left to another process" in said) == any(isinstance(end, LeftAlone) for end in ends)
 
 
 def test_the_deepest_user_error_is_the_one_shown():

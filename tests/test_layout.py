@@ -21,7 +21,7 @@ FLOORS = [
     ["assemble", "arguments", "cli", "outcomes", "suggest", "system"],
     ["search", "trial"],
     ["per_image"],
-    ["train", "costs", "bench", "report"],
+    ["train", "costs", "bench", "report", "commands"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name != "__init__.py")

@@ -23,6 +23,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.stopping import stopper
+
+    stopper.listen()
+
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -254,4 +259,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    stopper.listen(tidily=True)
     main()

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fewlabels.say import say
-from fewlabels.stopping import Stopped
+from fewlabels.stopping import Stopped, stopper
 from fewlabels.suggest import unknown_key, unknown_option
 from fewlabels.system import is_out_of_memory, of_memory, of_os
 from fewlabels.types import UserError
@@ -26,6 +26,8 @@ MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSErro
 
 def guarded(function: Callable[[], Any]) -> int:
     """Call a Hydra entry point; return its exit code. HYDRA_FULL_ERROR=1 shows tracebacks as ever."""
+    if sys.flags.optimize:
+        return complain(UserError("python -O leaves out asserts, and Hydra's do work: run without -O and PYTHONOPTIMIZE"))
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         function()
         return 0
@@ -40,6 +42,8 @@ def guarded(function: Callable[[], Any]) -> int:
             return complain(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
         return complain(error)
     except Exception as error:
+        if (stopped := stopper.signalled) is not None:  # a worker that was killed, as like as not
+            return complain(stopped)
         if "Config group override must be a string" in str(error):
             groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
             return complain(UserError(f"{groups}: a group is named or left out, it is never null"))

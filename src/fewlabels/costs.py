@@ -17,6 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.stopping import stopper
+
+    stopper.listen()
+
 from omegaconf import OmegaConf
 
 from fewlabels import hardware
@@ -258,4 +263,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    stopper.listen(tidily=True)
     main()

@@ -130,8 +130,9 @@ class Loop:
     def _check(self) -> None:
         try:
             self.check()
-        except Stopped:
+        except Stopped as stop:
             self._save()
+            stop.saved = True
             raise
 
     def begin_epoch(self) -> EpochPlan:

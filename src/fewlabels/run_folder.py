@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewlabels.files import doing
-from fewlabels.types import UserError
+from fewlabels.types import LeftAlone, UserError
 
 # What a run leaves, in the order in which it is kept aside. The record goes last: until then the run is the old one.
 LEFT = ("checkpoint.pt", "metrics.jsonl", "pictures.npz", "record.json")
@@ -41,7 +41,7 @@ class RunFolder:
             try:
                 lock.acquire()
             except Timeout:  # which is an OSError
-                raise UserError(f"{self.path} is being trained by another process: it was left alone") from None
+                raise LeftAlone(f"{self.path} is being trained by another process: it was left alone") from None
         try:
             self._lock_file = self._found()
             yield

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 import unicodedata
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 # The nearest that every terminal has.
 PLAIN = str.maketrans(
@@ -23,6 +26,39 @@ def say(text: str, end: str = "\n") -> None:
 def show(text: str, end: str = "\n") -> None:
     """What a command was asked for, on stdout."""
     _write(sys.stdout, text + end)
+
+
+def steady() -> None:
+    """For a command: what any library prints ends as quietly, now and as the interpreter ends.
+
+    A stream that was closed becomes the void. Else the next file that is opened has its number, and gets what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free, which is this one
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))  # noqa: SIM115  # to the end
+        elif number and stream is getattr(sys, f"__{name}__") and stream.errors != NEAREST:
+            raw, buffered = _Steady(number, "wb", closefd=False), hasattr(stream.buffer, "raw")  # python -u: it is not
+            buffer: Any = io.BufferedWriter(raw) if buffered else raw
+            lines, through = stream.line_buffering, stream.write_through
+            new = io.TextIOWrapper(buffer, stream.encoding, NEAREST, line_buffering=lines, write_through=through)
+            setattr(sys, name, new)
+            setattr(sys, f"__{name}__", new)
+
+
+class _Steady(io.FileIO):
+    """A file that takes what is written, whether or not anybody is there to read it."""
+
+    def write(self, content: Any) -> int:
+        try:
+            written = super().write(content)
+        except OSError:
+            written = None
+        return len(content) if written is None else written  # None: a pipe that is full, and does not wait
 
 
 def _write(stream: TextIO | None, text: str) -> None:
@@ -56,6 +92,16 @@ def _nearest(character: str, encoding: str) -> str:
         except (UnicodeEncodeError, LookupError):
             continue
     return "?"
+
+
+def _replaced(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_nearest(character, error.encoding) for character in error.object[error.start : error.end]), error.end
+
+
+NEAREST = "fewlabels.nearest"  # for any stream: open(..., errors=NEAREST)
+codecs.register_error(NEAREST, _replaced)
 
 
 def _without_accents(character: str) -> str:

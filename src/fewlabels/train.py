@@ -12,6 +12,11 @@ import os
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.stopping import stopper
+
+    stopper.listen()
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -168,7 +173,6 @@ def main() -> None:
         sys.argv[1:] = understood(sys.argv[1:])
     except UserError as error:
         sys.exit(complain(error))
-    stopper.begin_sweep(sys.argv[1:])
     sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 
 
@@ -176,4 +180,5 @@ if __name__ == "__main__":
     # By its module's name, so that the workers of a sweep import it: copies would never hear of a signal.
     from fewlabels import train
 
+    stopper.listen(tidily=True)
     train.main()

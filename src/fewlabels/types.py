@@ -15,6 +15,10 @@ class UserError(Exception):
     """A mistake of the user's, or of the data's: shown as one line, without a traceback."""
 
 
+class LeftAlone(UserError):
+    """Another process is at it. For a single command that is a mistake; a sweep's other cells are none the worse."""
+
+
 class Diverged(UserError):
     """A loss or a weight that is no longer finite: the settings' fault, so that a search goes on with others."""
 

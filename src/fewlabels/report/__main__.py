@@ -7,6 +7,11 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.stopping import stopper
+
+    stopper.listen()
+
 from filelock import FileLock
 
 from fewlabels.files import write_text
@@ -102,4 +107,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    stopper.listen(tidily=True)
     main()

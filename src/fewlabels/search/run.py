@@ -28,7 +28,7 @@ from fewlabels.say import say, show
 from fewlabels.schema import Config, SearchConfig
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
-from fewlabels.types import Diverged, RunRecord, UserError
+from fewlabels.types import Diverged, LeftAlone, RunRecord, UserError
 
 METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is
 SHOWN = 10
@@ -57,7 +57,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
             study = Study(folder / "journal.log", identity, axes, search, lock)
             return _search(cfg, search, axes, study, folder, run)
     except Timeout:
-        raise UserError(f"{folder} is being searched by another process: it was left alone") from None
+        raise LeftAlone(f"{folder} is being searched by another process: it was left alone") from None
     except OSError as error:
         raise UserError(f"cannot write {error.filename or folder}: {error.strerror or error}; set output_root") from error
 

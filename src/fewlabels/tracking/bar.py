@@ -27,7 +27,7 @@ class Bar(Tracker):
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         self._epochs, self._name = info.epochs, info.name
-        if sys.stderr.isatty():
+        if sys.stderr is not None and sys.stderr.isatty():
             form = "{desc} {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} epochs, {remaining} left{postfix}"
             self._bar = tqdm(total=info.epochs, initial=len(curve), desc=info.name, bar_format=form, mininterval=0.2)
 

@@ -24,7 +24,7 @@ class JsonLines(Tracker):
 
     def epoch(self, line: Line) -> None:
         assert self._path is not None
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(line))
 
     def finish(self, record: RunRecord) -> None:
