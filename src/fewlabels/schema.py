@@ -71,6 +71,7 @@ class OptimConfig:
     keep_gradient: bool = False
     clip_norm: float | None = None
     ema_decay: float | None = None
+    ema_warmup: bool = False
 
 
 @dataclass
