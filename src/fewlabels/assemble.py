@@ -20,7 +20,7 @@ from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
-from fewlabels.data.splits import Split, make_split
+from fewlabels.data.splits import Split, check_streams, make_split
 from fewlabels.data.views import Views
 from fewlabels.evaluate import Held
 from fewlabels.files import below
@@ -29,9 +29,12 @@ from fewlabels.gallery import Gallery
 from fewlabels.loop import Loop, Schedule
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
+from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.compiled import compile_training
 from fewlabels.models.compiled_step import compile_step
+from fewlabels.optim import remembered_start
 from fewlabels.paths import expanded
+from fewlabels.say import say
 from fewlabels.schema import Config
 from fewlabels.seeding import seed_global
 from fewlabels.stopping import stopper
@@ -199,6 +202,7 @@ def build_loop(
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
+    _check_plan(cfg, loader, split, model, method)
     held, gallery = [], None
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
@@ -206,9 +210,32 @@ def build_loop(
         gallery = Gallery(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
     if len(split.validation):
         held.append(Held("validation", train, torch.from_numpy(split.validation)))
-    schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper")
+    frozen = cfg.trainable == "head"
+    schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
     return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, mine)
+
+
+def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> None:
+    """Refuse, or say, what an epoch of this plan would leave out or end in the middle of."""
+    dataset = cfg.dataset
+    if method.unlabelled_views:
+        numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
+        name = type(method).__name__
+        check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
+    alone = loader.smallest_batch == 1 and model.image_shape is not None and cfg.trainable == "all"
+    if alone and not trains_on_one_image(model, model.image_shape):
+        raise UserError(
+            f"{model.name} normalises by the batch, and its smallest one holds a single image: change batch.size"
+            + (
+                f" (the last batch of {len(split.labelled)} labelled or {len(split.unlabelled)} unlabelled images)"
+                if loader.plan.order == "in_turn"
+                else ""
+            )
+        )
+    steps = _epochs(cfg) * (loader.plan.steps if cfg.optim.step_every == "batch" else 1)
+    if (warning := remembered_start(cfg.optim, steps)) is not None:
+        say(warning)
 
 
 def _typed(node: Any) -> Any:

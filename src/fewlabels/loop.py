@@ -55,6 +55,7 @@ class Schedule:
     eval_every: int
     checkpoint_seconds: float
     estimate: bool = False
+    frozen_features: bool = False  # all but the last layer: batch norm's statistics stay, and nothing is dropped out
 
 
 class Loop:
@@ -83,7 +84,7 @@ class Loop:
         self.cfg, self.schedule, self.seed = optim, schedule, seed
         self.path, self.fingerprint, self.gallery, self.check, self.mine = path, fingerprint, gallery, check, mine
         self.optimiser = build_optimiser(model, optim)
-        self.ema = build_ema(model, optim.ema_decay)
+        self.ema = build_ema(model, optim)
         self.device = loader.images.device
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
@@ -102,8 +103,8 @@ class Loop:
         """Train to the end. Raises Diverged when the loss is no longer finite; the last good checkpoint stays."""
         self._trackers = trackers
         self._session_start = self._saved_at = time.monotonic()
-        # A network whose features are frozen keeps batch norm's statistics as they are, and drops nothing out.
-        self.model.train(all(p.requires_grad for p in self.model.parameters()))
+        if self.model.training == self.schedule.frozen_features:  # else a part in a mode of its own would lose it
+            self.model.train(not self.schedule.frozen_features)
         while self.epoch < self.schedule.epochs:
             self._run_epoch()
         self._save()
@@ -182,7 +183,7 @@ class Loop:
         self.optimiser.step()
         self.step += 1
         if self.ema is not None:
-            self.ema.update(self.model)
+            self.ema.update(self.model, self.step if self.cfg.ema_warmup else None)
 
     def _end_epoch(self) -> None:
         terms = self._finite_terms()

@@ -10,6 +10,8 @@ from torch import nn
 from fewlabels.schema import OptimConfig
 from fewlabels.timm_alone import timm
 
+FORGOTTEN = 0.05  # an average with less of its start than this has forgotten it
+
 
 def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
     """Adam or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
@@ -47,6 +49,22 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
-def build_ema(model: nn.Module, decay: float | None) -> timm.utils.ModelEmaV3 | None:
-    """timm's exponential moving average of weights and buffers; evaluated in the model's place."""
-    return None if decay is None else timm.utils.ModelEmaV3(model, decay=decay)
+def build_ema(model: nn.Module, cfg: OptimConfig) -> timm.utils.ModelEmaV3 | None:
+    """timm's exponential moving average of weights and buffers; evaluated in the model's place.
+
+    With ``optim.ema_warmup`` its decay rises from 0, as 1 - t ** (-2 / 3) after t steps, to ``optim.ema_decay``.
+    """
+    return None if cfg.ema_decay is None else timm.utils.ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=cfg.ema_warmup)
+
+
+def remembered_start(cfg: OptimConfig, steps: int) -> str | None:
+    """What to say where the average of the weights is still made of untrained ones after all ``steps``."""
+    decay = cfg.ema_decay
+    if decay is None or cfg.ema_warmup or decay**steps <= FORGOTTEN:
+        return None
+    needed = math.log(FORGOTTEN) / math.log(decay)
+    rounded = float(f"{needed:.1g}" if needed >= 10 else f"{math.ceil(needed)}")
+    return (
+        f"optim.ema_decay={decay}: the average of the weights, which is evaluated, is still {100 * decay**steps:.0f} % "
+        f"untrained after the {steps:,} steps of this run; it needs about {rounded:,.0f}: lower it, or set optim.ema_warmup=true"
+    )

@@ -90,6 +90,7 @@ class OptimConfig:
     keep_gradient: bool = False
     clip_norm: Positive | None = None
     ema_decay: Annotated[float, Range(0, below=1)] | None = None
+    ema_warmup: bool = False
 
 
 @dataclass

@@ -50,9 +50,9 @@ def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def reflected(index: Tensor, size: int) -> Tensor:
-    """Mirror without repeating the border pixel, as numpy's and torch's "reflect"."""
-    index = index.abs()
-    return (size - 1) - (size - 1 - index).abs()
+    """Mirror without repeating the border pixel, as numpy's "reflect": to and fro, however far ``index`` lies outside."""
+    period = max(2 * (size - 1), 1)
+    return (size - 1) - (size - 1 - index.remainder(period)).abs()
 
 
 def affine(images: Tensor, matrix: Tensor) -> Tensor:

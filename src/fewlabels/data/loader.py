@@ -74,6 +74,8 @@ class Loader:
         unlabelled_views: tuple[str, ...],
         seed: int,
     ) -> None:
+        for names in ((labelled_view,), unlabelled_views):
+            images.views.check(names, *images.pixels.shape[1:3])
         self.images, self.batching, self.seed = images, batching, seed
         self.labelled_view, self.unlabelled_views = labelled_view, unlabelled_views
         self.labelled = Stream(torch.from_numpy(split.labelled), seed, "labelled")
@@ -111,6 +113,16 @@ class Loader:
         unlabelled_steps = plan.steps - plan.labelled_steps
         labelled = min(plan.labelled_steps * plan.labelled, len(self.labelled))
         return labelled + min(unlabelled_steps * plan.unlabelled, len(self.unlabelled))
+
+    @property
+    def smallest_batch(self) -> int:
+        """Images in the smallest batch of the epoch that was laid out, or in a part of it that is stepped through alone."""
+        plan = self.plan
+        if plan.order != "in_turn":
+            return (plan.labelled + plan.unlabelled) // self.batching.parts
+        turns = ((plan.labelled_steps, plan.labelled, self.labelled),)
+        turns += ((plan.steps - plan.labelled_steps, plan.unlabelled, self.unlabelled),)
+        return min(min(size, len(stream) - (steps - 1) * size) for steps, size, stream in turns if steps)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Batch ``step`` of ``epoch``: a function of these and the seed alone."""

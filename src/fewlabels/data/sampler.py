@@ -127,10 +127,14 @@ def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: fl
         return size
     if num_labelled == 0:
         return 0
+    if size == 1 and share not in (0, 1):
+        raise UserError("batch.size=1 cannot hold a labelled and an unlabelled image: at least 2")
     if share is None:
         share = num_labelled / (num_labelled + num_unlabelled)
         return min(max(round(share * size), 1), size - 1)
     count = round(share * size / parts) * parts
     if share > 0 and count == 0:
         raise UserError(f"batch.labelled_share={share} leaves no labelled image in a batch of {size}")
+    if share < 1 and count == size:
+        raise UserError(f"batch.labelled_share={share} leaves no unlabelled image in a batch of {size}")
     return count

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.files import write_atomically
+from fewlabels.say import say
 from fewlabels.seeding import derive
 from fewlabels.types import UserError
 
@@ -90,6 +91,10 @@ def make_split(
     without = _per_class(num_unlabelled, num_classes, "dataset.num_unlabelled")
     if per_class is not None and held_out > per_class:
         raise UserError(f"dataset.num_validation={num_validation} is more than the {num_labels} labelled images")
+    if per_class is not None and held_out and held_out == per_class:
+        raise UserError(
+            f"dataset.num_validation={num_validation} takes all {num_labels} labelled images: none is left to train on"
+        )
     parts: dict[str, list[np.ndarray]] = {"labelled": [], "unlabelled": [], "validation": []}
     for cls in range(num_classes):
         members = np.flatnonzero(labels == cls)
@@ -120,6 +125,26 @@ def make_split(
         parts["unlabelled"].append(candidates)
     joined = {key: np.sort(np.concatenate(value)).astype(np.int64) for key, value in parts.items()}
     return Split(**joined)
+
+
+def check_streams(
+    split: Split, *, num_labels: int | None, num_unlabelled: int | None, labelled_share: float | None, method: str
+) -> None:
+    """Refuse a method that learns from unlabelled images where none are left for it; say which stream was set to nothing."""
+    if len(split.unlabelled) == 0 and num_unlabelled != 0:
+        raise UserError(
+            f"{method} learns from unlabelled images, and every training image is labelled or held out: lower "
+            "dataset.num_labels, or go without them with dataset.num_unlabelled=0"
+        )
+    both = len(split.labelled) > 0 and len(split.unlabelled) > 0
+    for kind, asked, setting in (
+        ("labelled", num_labels == 0, "dataset.num_labels=0"),
+        ("unlabelled", num_unlabelled == 0, "dataset.num_unlabelled=0"),
+        ("labelled", both and labelled_share == 0, "batch.labelled_share=0"),
+        ("unlabelled", both and labelled_share == 1, "batch.labelled_share=1"),
+    ):
+        if asked:
+            say(f"{setting}: {method} trains without {kind} images")
 
 
 def _check_folds(folds: int, fold: int, num_validation: int) -> None:

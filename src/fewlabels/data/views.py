@@ -81,8 +81,33 @@ class Views:
     per_image: bool = False
     size: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.notebook and (self.strong != "jitter" or self.reflect):
+            raise UserError(
+                "views.notebook=true has the jitter as its strong view and pads without mirroring: set views.strong=jitter and "
+                "views.reflect=false"
+            )
+
+    def check(self, names: tuple[str, ...], height: int, width: int) -> None:
+        """Refuse what these views of images of that size would not obey."""
+        for name in names:
+            if name not in VIEWS:
+                raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
+            if names.count(name) > 1:
+                raise UserError(
+                    f"the method asks for the view {name!r} of an image twice, and gets one: a batch has one of each"
+                )
+        side = self.crop or self.size or min(height, width)
+        crops = {"weak", "strong"} & set(names)
+        if crops and self.padding >= side and (self.notebook or not self.reflect):
+            raise UserError(
+                f"views.padding={self.padding} reaches past whole views of {side} pixels, so that one could show padding "
+                f"alone: at most {side - 1}, or views.reflect=true"
+            )
+
     def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Several views of each image. The generator is of the host: the same draws on every device, and no wait for one."""
+        self.check(names, *images.shape[1:3])
         images = self._scaled(images)
         if self.notebook and self.flip and names != ("plain",):
             chosen = Draws(len(images), generator, shared=False).chance(0.5)
@@ -106,8 +131,6 @@ class Views:
         own = Draws(len(images), generator, shared=False)
         if name == "flip":
             return self._normalise(self._window(images, to_device(own.chance(0.5), images.device) if self.flip else None))
-        if name not in VIEWS:
-            raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
         if self.notebook:
             return self._notebook(name, images, Draws(len(images), generator, shared=True))
         images = self._random_window(images, own, self.reflect)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -20,3 +21,14 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, value in zip(norms, tracked, strict=True):
             norm.track_running_stats = value
+
+
+def trains_on_one_image(model: nn.Module, shape: tuple[int, int, int]) -> bool:
+    """Whether a batch of a single image (C, H, W) can be trained on: batch norm cannot take a single value a channel."""
+    image = torch.zeros(1, *shape, device=next(model.parameters()).device)
+    with frozen_statistics(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        try:
+            model(image)
+        except ValueError:
+            return False
+    return True
