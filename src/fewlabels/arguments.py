@@ -19,16 +19,16 @@ from hydra.errors import HydraException
 from fewlabels.paths import conf_dir
 from fewlabels.ranges import settings, told
 from fewlabels.schema import Config
+from fewlabels.suggest import PLACES, unknown_hydra_key
 from fewlabels.types import UserError
 
 SWEEP = ("-m", "--multirun")
 # Hydra's own options; those of the second line take a value, perhaps as the next argument.
 FLAGS = ("help", "hydra-help", "version", "resolve", "run", "multirun", "shell-completion", "info")
 FLAGS_WITH_VALUE = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun")
-# Where Hydra puts its own files. Runs lie where output_root says, and nowhere else.
-PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 LITERAL = ("output_root", "cache_dir")  # no sweep runs over these, so that a comma is a comma
 OPEN = ("model.options", "decisions")  # keys that take any names below them
+LARGEST = 10**300  # Python knows no larger fraction than 10^308
 KEY = re.compile(r"(?:\+\+?|~)?[\w./@:]+")
 
 
@@ -70,10 +70,12 @@ def _quoted(argument: str, key: str, value: str, parser: OverridesParser) -> str
     except (HydraException, RecursionError) as error:
         if key.startswith("~") or value[:1] in ("'", '"') or (value[:1] in ("[", "{") and name not in TEXTS):  # meant so
             raise UserError(f"{told(argument)} cannot be read{_how(name, value)}") from error
-        if "," in value and name not in LITERAL:
+        if "," in value and "${" not in value and name not in LITERAL:
             parts = [part if _reads(f"{key}={part}", parser) else _in_quotes(part) for part in value.split(",")]
             return f"{key}={','.join(parts)}"
         return f"{key}={_in_quotes(value)}"
+    if isinstance(number := parsed.value(), int) and abs(number) > LARGEST:
+        raise UserError(f"{key}: a number of {len(value)} digits is too large")
     if value and name in TEXTS and not _is_text(parsed, sweeps=name not in LITERAL):
         return f"{key}={_in_quotes(value)}"
     return argument
@@ -123,6 +125,8 @@ def _open(argument: str, key: str) -> str:
 def _check(argument: str, name: str, value: str, groups: dict[str, str]) -> None:
     if name in PLACES:
         raise UserError(f"{name} is not used: output_root says where runs lie")
+    if argument.startswith("+hydra.") and (said := unknown_hydra_key(name)):
+        raise UserError(said)
     if name == "hydra.job.chdir" and value.lower() not in ("false", "null"):
         raise UserError(f"hydra.job.chdir={value} would change the folder that relative paths begin at: leave it out")
     if name == "hydra.launcher.n_jobs" and value == "0":

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fewlabels.arguments import TEXTS
 from fewlabels.say import say
 from fewlabels.stopping import Stopped, stopper
 from fewlabels.suggest import unknown_key, unknown_option
@@ -47,6 +48,8 @@ def guarded(function: Callable[[], Any]) -> int:
         if "Config group override must be a string" in str(error):
             groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
             return complain(UserError(f"{groups}: a group is named or left out, it is never null"))
+        if isinstance(error, OverflowError) and "full_key" in str(error):  # OmegaConf's, of a number with 400 digits
+            return complain(UserError(_translated(str(error))))
         if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which need not be installed
             return complain(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))
         return complain(error)
@@ -79,7 +82,7 @@ def explain(error: BaseException) -> str:
     while cause is not None and cause not in causes:
         causes.append(cause)
         if isinstance(cause, UserError | Stopped):
-            return " ".join(_no_advice(_place(causes) + str(cause)).split())
+            return " ".join(_no_advice(_place(causes, str(cause)) + str(cause)).split())
         cause = cause.__cause__ or cause.__context__
     if is_out_of_memory(error):
         return of_memory(error)
@@ -91,10 +94,10 @@ def explain(error: BaseException) -> str:
     return _in_file(text) + (_translated(text) or _plainly(causes))
 
 
-def _place(causes: list[BaseException]) -> str:
-    """The key that a mistake was found in, where OmegaConf knows it and the mistake's own text does not."""
-    keys = [cause.full_key for cause in causes if isinstance(cause, OmegaConfBaseException) and cause.full_key]
-    return f"{keys[0]}: " if keys and not keys[0].startswith("hydra.") and keys[0] not in str(causes[-1]) else ""
+def _place(causes: list[BaseException], said: str) -> str:
+    """The key that a mistake was found in, where OmegaConf knows it and what is said of it does not."""
+    keys = [str(cause.full_key) for cause in causes if isinstance(cause, OmegaConfBaseException) and cause.full_key]
+    return f"{keys[0]}: " if keys and not keys[0].startswith(("hydra.", "_")) and keys[0] not in said else ""
 
 
 def _no_advice(text: str) -> str:
@@ -109,8 +112,8 @@ def _plainly(causes: list[BaseException]) -> str:
     for cause in causes:
         lines = str(cause).splitlines()
         if lines and not lines[0].startswith(("Error merging override", "Error parsing override", "In '")):
-            where = _place([*causes, cause])
-            return where + " ".join(lines[0].split())
+            said = " ".join(lines[0].split())
+            return _place(causes, said) + said
     return " ".join(str(causes[0]).split()) or type(causes[0]).__name__
 
 
@@ -128,20 +131,29 @@ def _translated(text: str) -> str | None:
         return f"{match[1]} has an option already: leave the + out"
     if match := re.search(r"Ambiguous value for argument '([^=]+)=(.*?)'\n", text, re.DOTALL):
         key, value = match.groups()
-        quoted = f"""'{key}="{value}"'"""
-        return f"{key}={value}: add -m for a run of each; where the comma is a part of the value, quote it twice: {quoted}"
+        quoted = f"""; where the comma is a part of the text, quote it twice: '{key}="{value}"'""" * (key in TEXTS)
+        return f"{key}={value}: add -m for a run of each{quoted}"
     if match := re.search(r"Key '[^']*' not in '\w+'.*?full_key: ([\w.]+)", text, re.DOTALL):
         return unknown_key(match.group(1))
     if match := re.search(r"Interpolation key '([^']+)' not found(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
-        hint = f"; an environment variable is ${{oc.env:{match[1]}}}" if match[1].isupper() else ""
-        return f"{match[2] or 'a key'} looks another one up: {unknown_key(match[1])}{hint}"
+        if match[1].isupper():
+            return f"{match[2] or 'a key'}: there is no key {match[1]}; an environment variable is ${{oc.env:{match[1]}}}"
+        return f"{match[2] or 'a key'} looks another one up: {unknown_key(match[1])}"
     if match := re.search(r"Environment variable '(\w+)' not found(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
         return f"{match[2] or 'a key'} needs the environment variable {match[1]}, which is not set"
     if match := re.search(r"Value '(.*?)' .*?could not be converted to (\w+)(?:.*?full_key: ([\w.]+))?", text, re.DOTALL):
         value, kind, full_key = match.groups()
         return f"{full_key or 'a key'}={value}: not a valid {kind.lower()}"
-    if match := re.search(r"(?:'None' for|Non optional) field.*?full_key: ([\w.]+)", text, re.DOTALL):
+    if match := re.search(r"(?:not Optional|None to).*?full_key: ([\w.]+)", text, re.DOTALL):
         return f"{match[1]}=null: it is never null, give a value or leave the key out"
+    if match := re.search(r"does not support deletion.*?full_key: ([\w.]+)", text, re.DOTALL):
+        return f"{match[1]} cannot be taken out: every key has a value"
+    if match := re.search(r"not a (subclass|ListConfig).*?full_key: ([\w.]+)", text, re.DOTALL):
+        return f"{match[2]} must be " + ("a list: [...]" if match[1] == "ListConfig" else "set key by key: it holds several")
+    if match := re.search(r"int too large to convert to float.*?full_key: ([\w.]+)", text, re.DOTALL):
+        return f"{match[1]}: the number is too large"
+    if match := re.search(r"(?:Error parsing override '|LexerNoViableAltException: )(.*?)'?\n", text, re.DOTALL):
+        return f"{match[1]}: a setting is written key=value"
     if match := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return f"{match.group(1)} must be given: add {match.group(1)}=..."
     return None

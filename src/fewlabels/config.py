@@ -103,6 +103,9 @@ def check(cfg: Config) -> None:
     for fault in faults(container, settings(Config)):
         raise UserError(fault)
     check_table(container["table"])
+    for key in ("output_root", "cache_dir"):
+        expanded(container[key] or "")
+    expanded(container["dataset"]["path"])
     if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
     if cfg.hardware.compile and cfg.trainable == "head":

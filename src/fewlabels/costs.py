@@ -214,12 +214,19 @@ def listing(root: Path, scales: list[str], only: str | None = None) -> Iterator[
         for scale in scales:
             missing = {cell for cell in counts if not results.runs(table.id, scale, *cell)}
             seconds: dict[tuple[str, str], float] = {}
+            unknown: set[str] = set()
             for cfg in cells(table.id, f"scale={scale}", "tracking=quiet"):
-                if cfg.table is not None and (cell := (str(cfg.table["row"]), str(cfg.table["column"]))) in missing:
+                if cfg.table is None or (cell := (str(cfg.table["row"]), str(cfg.table["column"]))) not in missing:
+                    continue
+                if cfg.dataset.name in SIZES:
                     seconds[cell] = seconds.get(cell, 0.0) + seconds_of(cfg, costs)
+                else:
+                    unknown.add(cfg.dataset.name)
             for cell, value in seconds.items():
                 counts[cell].append(f"{scale} scale {human(value)}")
             rest = f", the rest would take {human(sum(seconds.values()))}" if seconds else ""
+            if unknown:
+                rest += f"; no cost is known of {', '.join(sorted(unknown))}, whose images are not counted here"
             lines.append(f"  {scale} scale: {done[scale]} of {len(counts)} cells done{rest}")
         lines += [f"    {row} | {column}: {'; '.join(told) or 'not run'}" for (row, column), told in counts.items()]
         if root.is_dir():

@@ -7,6 +7,7 @@ alike, by :func:`faults`.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import types
 import typing
@@ -64,6 +65,14 @@ class Text:
         if any(unicodedata.category(character) == "Cc" for character in value):
             return "holds control characters"
         return None
+
+
+class Device:
+    """What torch trains on here."""
+
+    def fault(self, value: str) -> str | None:
+        known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value)
+        return None if known else "is no device to train on: use auto, cpu, cuda or cuda:0"
 
 
 class FileName(Text):

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 from fewlabels.ranges import (
     Count,
     CountFrom0,
+    Device,
     FileName,
     Line,
     OneOf,
@@ -105,7 +106,7 @@ class ScaleConfig:
 
 @dataclass
 class HardwareConfig:
-    device: Line = "auto"
+    device: Annotated[str, Device()] = "auto"
     precision: Annotated[str, OneOf("auto", "bf16", "fp32")] = "auto"
     channels_last: bool = True
     threads: Annotated[int, Range(1, THREADS, because=f" here: this machine has {PROCESSORS} processors")] | None = None

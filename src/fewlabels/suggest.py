@@ -10,13 +10,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from fewlabels.arguments import PLACES
-from fewlabels.config import leaves, register
+from fewlabels.config import FROM_DATA, leaves, register
 from fewlabels.paths import conf_dir
 
 NEAR = 0.5
+# Where Hydra puts its own files. Runs lie where output_root says, and nowhere else.
+PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 REFUSED = (*PLACES, "hydra.job.chdir")
 
 
@@ -28,6 +29,9 @@ def unknown_key(key: str, cfg: Any = None) -> str:
         if key.startswith("hydra.launcher."):
             return f"{key}: the chosen launcher has no such key; with hydra/launcher=joblib there is hydra.launcher.n_jobs"
         return f"{key}: there is no such key{nearest(key, known)}"
+    name = key.removeprefix(f"{group}.")
+    if near := difflib.get_close_matches(name, FROM_DATA.get(group, ()), n=1):
+        return f"{key}: there is no such key; {group}.{near[0]} is decided by the data"
     known = set(_leaves(_composed() if cfg is None else cfg)) | set(_groups())
     others = {other: options for other, options in _of_other_options().items() if other not in known}
     if key in others:
@@ -37,6 +41,18 @@ def unknown_key(key: str, cfg: Any = None) -> str:
         group = close[0].split(".")[0]
         return f"{key}: there is no such key; did you mean {close[0]}, of {group}={', '.join(others[close[0]])}?"
     return f"{key}: there is no such key{nearest(key, known)}"
+
+
+def unknown_hydra_key(key: str) -> str | None:
+    """As :func:`unknown_key` of a key below ``hydra``, which Hydra lets everybody add to; None where there is such a key."""
+    node: Any = OmegaConf.structured(HydraConf)
+    for part in key.split(".")[1:]:
+        if part in ("launcher", "sweeper") or not isinstance(node, DictConfig) or not len(node):
+            return None  # it takes any, or has keys of its own
+        if part not in node:
+            return unknown_key(key)
+        node = None if OmegaConf.is_missing(node, part) else node[part]
+    return None
 
 
 def unknown_option(group: str, option: str, there: Iterable[str]) -> str:
