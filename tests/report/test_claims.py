@@ -187,7 +187,9 @@ def test_the_best_is_among_these_or_not():
     assert judged(claim, alike).verdict == "cannot be told apart"
     short = cell("c", 1.0)  # c may be better than both: one seed does not tell
     assert judged(claim, runs[:6] + short).verdict == "too few seeds to tell"
-    assert judged(BestAmong("s", "test_accuracy", ["a"]), runs[:6] + short).verdict == "not seen"  # b is better than a anyway
+    assert (
+        judged(BestAmong("s", "test_accuracy", ["a"]), runs[:6] + short).verdict == "not seen"
+    )  # b is better than a anyway
 
 
 def test_one_good_row_must_beat_every_other_row_and_not_each_row_some():
@@ -227,7 +229,9 @@ def test_a_curve_turns_where_it_ends_above_its_beginning_in_some_rows_and_below_
     claim = CurveTurns("it turns", "kmeans", ["a"], ["b", "c"], "x")
     runs = curves("a", 1.9, 2.0, 2.1) + curves("b", 0.4, 0.5, 0.6) + curves("c", 1.9, 2.0, 2.1)
     assert judged(claim, runs).verdict == "seen in 2 of 3 (1 not seen)"
-    assert judged(claim, runs).lines[1].startswith("last / first epoch of kmeans, x: b 0.4932, 0.4000 to 0.6000 (n = 3): seen")
+    assert (
+        judged(claim, runs).lines[1].startswith("last / first epoch of kmeans, x: b 0.4932, 0.4000 to 0.6000 (n = 3): seen")
+    )
     assert judged(claim, runs[:3]).verdict == "seen (2 of 3 not yet tried)"
     assert judged(claim, runs[:2]).verdict == "too few seeds to tell (2 of 3 not yet tried)"
     # twice, twice and a quarter: 1.4 on average, and nothing in the logarithm

@@ -72,13 +72,18 @@ def test_values_stand_at_their_rows_numbers_beside_the_baseline():
     (axis,) = plotted("values", records, **arguments).axes
     first, second = axis.containers
     assert first.lines[0].get_xydata().tolist() == [[0.25, 31.0], [1.0, 30.0]]
-    assert first.lines[2][0].get_segments()[0][:, 1] == pytest.approx([31 - math.sqrt(2), 31 + math.sqrt(2)])
+    assert first.lines[2][0].get_segments()[0][:, 1].tolist() == [31, 31]  # two seeds have no deviation
+    assert [30.0, 32.0] in [list(line.get_ydata()) for line in axis.lines]  # they stand there both
     assert second.lines[0].get_xydata().tolist() == [[0.5, 30.0]]
     assert drawn(axis)["plain"] == [7.0, 7.0]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("share R/T", "top-1 accuracy %")
     (axis,) = plotted("values", records[:1], **arguments).axes  # no baseline at this scale: no line
     assert "plain" not in drawn(axis)
     assert plotted("values", records[-1:], **arguments) is None
+    (axis,) = plotted("values", [*records, run("0.25", seed=3)], **arguments).axes
+    assert axis.containers[0].lines[2][0].get_segments()[0][:, 1] == pytest.approx(
+        [95 / 3 - math.sqrt(7 / 3), 95 / 3 + math.sqrt(7 / 3)]  # 30, 32, 33
+    )
 
 
 @pytest.mark.parametrize(
@@ -252,7 +257,9 @@ def test_figures_are_files_and_stand_on_the_page_under_their_scale(found, tmp_pa
     assert [figure.name for figure in figures] == ["accuracy", "losses", "shares"]
     assert {path.name for path in (tmp_path / "f").iterdir()} == {f"t-proxy-{figure.name}.svg" for figure in figures}
     assert figures[1].caption == "Figure 1 <of two>. Line: mean over seeds; shade: their range. Proxy scale."
-    assert figures[2].caption == "shares. Mean and sample standard deviation over seeds. Proxy scale."
+    assert (
+        figures[2].caption == "shares. Mean and sample standard deviation over seeds; of two seeds a dash each. Proxy scale."
+    )
     text = page([(definition, [("proxy", _grid(), figures)])], results)
     assert text.count("<svg ") == text.count("<figcaption>") == 3
     assert "<figcaption>Figure 1 &lt;of two&gt;." in text

@@ -48,7 +48,7 @@ def test_cells_show_reported_reproduced_and_difference():
         "Δ",
     ]
     assert g.rows == [
-        ["a", "50.00", "53.00 ± 1.41 (n = 2)", "+3.00", "60.00", "", ""],
+        ["a", "50.00", "52.00 / 54.00 (n = 2)", "+3.00", "60.00", "", ""],
         ["b", "", "", "", "", "70.00 (n = 1)", ""],
     ]
 
@@ -66,12 +66,14 @@ def test_runs_with_different_settings_are_never_averaged():
         return finished("a", "x", 50.0, seed, config=config)
 
     compiled = run(1, epochs=3, hardware={"compile": True})
-    assert conflict([run(0, epochs=3), compiled]) == "hardware.compile"  # an older record's network was not
+    assert (
+        conflict([run(0, epochs=3), compiled]) == "hardware.compile (False: seed 0; True: seed 1)"
+    )  # an older record's network was not
     agree = Results([run(0, epochs=3), run(1, epochs=3, new_key=5)])  # a key that an older record lacks is no conflict
-    assert grid(TABLE, agree, "paper").rows[0][2] == "50.00 ± 0.00 (n = 2)"
+    assert grid(TABLE, agree, "paper").rows[0][2] == "50.00 / 50.00 (n = 2)"
     differ = grid(TABLE, Results([run(0, epochs=3), run(1, epochs=4)]), "paper")
     assert differ.rows[0][2] == ""
-    assert differ.notes == ["a | x is left empty: its runs differ in epochs"]
+    assert differ.notes == ["a | x is left empty: its runs differ in epochs (3: seed 0; 4: seed 1)"]
     twice = Results([run(0, epochs=3), finished("a", "x", 60.0, 0, config={"epochs": 3}, curve=[])])
     twice.records[1].fingerprint = "another"
     assert grid(TABLE, twice, "paper").rows[0][2] == ""
@@ -151,7 +153,7 @@ def outputs(tmp_path):
 
 def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_path, capsys):
     text = build_report(outputs, tmp_path / "report", "srikanth_1")
-    assert "| 0 | 45.51 | 45.50 ± 0.71 (n = 2) | -0.01 |" in text
+    assert "| 0 | 45.51 | 45.00 / 46.00 (n = 2) | -0.01 |" in text
     assert "left out: cannot read the record" in capsys.readouterr().err
     names = {p.relative_to(tmp_path / "report").as_posix() for p in (tmp_path / "report").rglob("*") if p.is_file()}
     figures = {f"figures/srikanth_1-paper-{name}.svg" for name in ("accuracy", "panels")}
@@ -159,7 +161,7 @@ def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_p
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("<svg") == 2
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched
-    assert "45.50 ± 0.71 (n = 2)" in page
+    assert "45.00 / 46.00 (n = 2)" in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "tables.csv").read_text())))
     (cell,) = (
         r
@@ -202,27 +204,59 @@ def test_what_the_text_reports_is_in_the_definitions():
     assert [second.reported_value(row, "corrected", "test_accuracy") for row in second.rows] == [45.67, 45.77, 47.54]
 
 
-def test_mistakes_are_named(tmp_path):
+def test_mistakes_are_named(outputs, tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         build_report(tmp_path / "nowhere", tmp_path)
     with pytest.raises(UserError, match="there is no table srikanth_3: .*demo, srikanth_1"):
-        build_report(tmp_path, tmp_path, "srikanth_3")
+        build_report(outputs, tmp_path / "r", "srikanth_3")
 
 
-def test_an_empty_folder_gives_empty_tables(tmp_path):
+def test_a_folder_without_a_record_says_so_and_fails(tmp_path, monkeypatch, capsys):
     assert read_records(tmp_path) == []
-    assert "| 0 | 45.51 |  |  |" in build_report(tmp_path, tmp_path / "r", "srikanth_1")
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    (tmp_path / "runs" / "old" / "record.json.before").write_text("{}")  # kept aside: not read
+    monkeypatch.setattr("sys.argv", ["report", str(tmp_path)])
+    with pytest.raises(SystemExit) as error:
+        report.main()
+    assert error.value.code == 2
+    said = f"fewlabels: there is no record of a run below {tmp_path}: name the output_root of your runs\n"
+    assert capsys.readouterr().err == said
+    assert not (tmp_path / "report" / "index.html").exists()  # no empty page
 
 
-def test_a_table_that_reports_nothing_has_no_heading_until_it_is_run(tmp_path):
-    (tmp_path / "none").mkdir()
-    build_report(tmp_path / "none", tmp_path / "report")
+def test_cells_without_a_run_are_empty(outputs, tmp_path):
+    assert "| 40000 | 48.09 |  |  |" in build_report(outputs, tmp_path / "r", "srikanth_1")
+
+
+def test_a_run_that_has_no_place_in_its_table_is_named(outputs, tmp_path, capsys):
+    for row, column in (("99", "as_published"), ("0", "neither")):
+        path = outputs / "srikanth_1" / f"lost {row}" / "record.json"
+        path.parent.mkdir()
+        record.write(finished(row, column, 50.0, table="srikanth_1"), path)
+    build_report(outputs, tmp_path / "report")
+    said = capsys.readouterr().err
+    assert "lost 99 is a run of srikanth_1, which has no row '99'" in said
+    assert "lost 0 is a run of srikanth_1, which has no column 'neither'" in said
+
+
+def test_what_cannot_be_written_is_one_line_with_the_file(outputs, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("sys.argv", ["report", str(outputs), "--to", str(tmp_path / "file")])
+    with pytest.raises(SystemExit) as error:
+        report.main()
+    assert error.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == f"fewlabels: the report could not be made: {tmp_path / 'file'}: File exists"
+
+
+def test_a_table_that_reports_nothing_has_no_heading_until_it_is_run(outputs, tmp_path):
+    build_report(outputs, tmp_path / "report")
     text = (tmp_path / "report" / "index.html").read_text()
     assert 'id="srikanth_1"' in text
     assert "demo" not in text
 
 
-def test_reports_into_one_folder_wait_for_each_other(tmp_path, monkeypatch):
+def test_reports_into_one_folder_wait_for_each_other(outputs, tmp_path, monkeypatch):
     """make -j writes several; else one could move away the half-written file of another, or leave older results last."""
     seen = []
 
@@ -230,10 +264,10 @@ def test_reports_into_one_folder_wait_for_each_other(tmp_path, monkeypatch):
         with pytest.raises(Timeout):
             FileLock(tmp_path / "r" / ".lock", timeout=0).acquire()
         seen.append(1)
-        return [] if len(seen) == 1 else ""
+        return read_records(outputs) if len(seen) == 1 else ""
 
     monkeypatch.setattr(report, "read_records", held_by_another)  # the first thing that is read
     monkeypatch.setattr(report, "page", held_by_another)  # the last that is written
-    build_report(tmp_path, tmp_path / "r")
+    build_report(outputs, tmp_path / "r")
     assert len(seen) == 2
     FileLock(tmp_path / "r" / ".lock", timeout=0).acquire()

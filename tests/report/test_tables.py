@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from fewlabels.report.collect import Cell, Results
 from fewlabels.report.definitions import TableDefinition
 from fewlabels.report.latex import latex
 from fewlabels.report.reported import Derived, Quoted, TextSays, Verbatim
-from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.tables import REDUCED_NOTE, grid, html_table, markdown
 from fewlabels.report.tidy import tidy_csv
 from tests.report.helpers import PRINTED, finished, write_tables
 
@@ -39,8 +40,10 @@ QUOTED = "94.23 ± 0.17 [5.77 ± 0.17: an accuracy in a table of errors]"
 
 def test_a_derived_row_has_a_value_when_all_its_rows_have_one():
     whole = grid(TABLE, Results([*RUNS, finished("a", "y", 1.0)]), "paper")
-    # a: 42, b: 50; their mean 46, their sample deviation 8 / sqrt(2)
-    assert whole.rows[3] == ["m", "50.00 ± 2.00", "46.00 ± 5.66 (mean of 2 rows)", "-4.00", "", "", ""]
+    # a: 42, b: 50; two rows have no deviation
+    assert whole.rows[3] == ["m", "50.00 ± 2.00", "46.00 (mean of 2 rows)", "-4.00", "", "", ""]
+    three = replace(TABLE, derived={"m": Derived(["a", "b", "c"])})
+    assert grid(three, Results([*RUNS, finished("c", "x", 52.0)]), "paper").rows[3][2] == "48.00 ± 5.29 (mean of 3 rows)"
     assert whole.kinds == ["", "", "", "derived", "quoted", "quoted"]
     lacking = grid(TABLE, Results(RUNS[:2]), "paper")
     assert lacking.rows[3] == ["m", "50.00 ± 2.00", "", "", "", "", ""]
@@ -48,12 +51,13 @@ def test_a_derived_row_has_a_value_when_all_its_rows_have_one():
     assert differ.rows[3][2] == ""  # b's runs differ in their settings, so b is empty
 
 
-def test_a_derived_mean_s_standard_error_comes_from_the_seeds():
-    a, b = Cell([40.0, 44.0]), Cell([50.0, 52.0])  # standard errors 2 and 1
-    assert (a.standard_error, b.standard_error) == (pytest.approx(2), pytest.approx(1))
-    assert Cell([42.0, 51.0], parts=[a, b]).standard_error == pytest.approx(5**0.5 / 2)
-    assert Cell([42.0, 50.0], parts=[a, Cell([50.0])]).standard_error is None
-    assert Cell([50.0]).standard_error is None
+def test_a_derived_mean_s_variance_comes_from_the_seeds():
+    a, b = Cell([40.0, 42.0, 44.0]), Cell([50.0, 51.0, 52.0, 53.0])
+    assert a.variances == [(pytest.approx(4 / 3), 2)]
+    assert b.variances == [(pytest.approx(5 / 3 / 4), 3)]
+    assert Cell([42.0, 51.5], parts=[a, b]).variances == [(pytest.approx(1 / 3), 2), (pytest.approx(5 / 48), 3)]
+    assert Cell([42.0, 50.0], parts=[a, Cell([50.0, 50.0])]).variances is None
+    assert Cell([50.0, 51.0]).variances is None
 
 
 def test_quoted_rows_stand_verbatim_and_only_where_something_is_reported():
@@ -93,7 +97,7 @@ def test_quoted_numbers_are_never_reproduced_ones_in_the_csv():
     )
     assert (quoted["quoted"], quoted["corrected"], quoted["slip"]) == ("94.23 ± 0.17", "5.77 ± 0.17", TABLE.quoted[0].slip)
     assert not any(quoted[key] for key in ("reported", "reported_std", "mean", "std", "n", "difference"))
-    assert (derived["reported"], derived["mean"], derived["std"], derived["n"]) == ("50", "46", "5.65685", "2")
+    assert (derived["reported"], derived["mean"], derived["std"], derived["n"]) == ("50", "46", "", "2")
     assert (cell["reported"], cell["reported_std"], cell["reported_runs"]) == ("9.82", "1.5", "12")
     assert (cell["mean"], cell["n"], cell["quoted"], cell["corrected"]) == ("42", "2", "", "")
     assert [line["slip"] for line in lines if line["row"] == "q*1"] == [TABLE.quoted[0].slip, ""]
@@ -108,8 +112,22 @@ def test_the_proxy_s_note_comes_first_and_at_proxy_scale_alone():
         "Reported over 12 runs: a | x",
     ]
     assert grid(TABLE, Results([]), "paper").notes == rest
-    assert grid(TABLE, Results([]), "proxy").notes == ["Proxy scale: 3 epochs of 300", *rest]
-    assert grid(TABLE, Results([]), "smoke").notes == rest
+    assert grid(TABLE, Results([]), "proxy").notes == ["Proxy scale: 3 epochs of 300", REDUCED_NOTE, *rest]
+    assert grid(TABLE, Results([]), "smoke").notes == [REDUCED_NOTE, *rest]
+
+
+def test_no_format_shows_a_difference_between_a_reported_number_and_a_reduced_run():
+    for scale, shown in (("paper", True), ("proxy", False), ("smoke", False)):
+        results = Results([finished("a", "x", 35.5, scale=scale), finished("b", "x", 50.0, scale=scale)])
+        g = grid(TABLE, results, scale)
+        assert [cell for cell in g.rows[0] if cell][:3] == ["a", "9.82 ± 1.5", "35.50 (n = 1)"]  # both are shown
+        texts = [markdown([g]), latex([g]), html_table(g)]
+        assert all(("25.68" in text) == shown for text in texts)
+        assert all(("Delta" in text or "Δ" in text) == shown for text in texts)
+        lines = csv.DictReader(io.StringIO(tidy_csv([TABLE], results)))
+        cells = [line for line in lines if line["mean"] and line["scale"] == scale]
+        assert [(line["reported"], line["difference"]) for line in cells] == [
+            ("9.82", "25.68" if shown else ""), ("", ""), ("50", "-7.25" if shown else "")]  # fmt: skip
 
 
 def test_what_was_chosen_on_the_test_set_is_marked_in_every_format():
@@ -160,7 +178,7 @@ def printed(tmp_path, monkeypatch):
 
 def test_the_whole_report_of_two_write_ups(printed):
     text = build_report(printed / "outputs", printed / "report", "balestriero_2")
-    assert "| Large CNN, lambda | 10.17 | 12.00 (n = 1) | +1.83 | 7.20 |  |  |" in text
+    assert "| Large CNN, lambda | 10.17 | 12.00 (n = 1) | 7.20 |  |" in text
     assert "| mean, Gamma | 10.99 ± 1.80 |  |  | 10.32 ± 0.89 |  |  |" in text
     assert "- Reported over 12 runs: Wide Resnet, lambda\n" in text
     page = (printed / "report" / "index.html").read_text()

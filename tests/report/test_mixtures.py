@@ -1,0 +1,127 @@
+"""Runs of one cell that were not made alike are averaged, and the cell says so; runs of other settings never are."""
+
+import csv
+import io
+
+import pytest
+
+from fewlabels.report.collect import FoundRecord, Results, conflict
+from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.latex import latex
+from fewlabels.report.reported import Derived
+from fewlabels.report.sweeps import with_sweeps
+from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.tidy import tidy_csv
+from tests.report.helpers import finished
+
+TABLE = TableDefinition("t_1", "T", ["a", "b"], ["x"], {"test_accuracy": "accuracy"}, derived={"m": Derived(["a", "b"])})
+START = {"precision": "bf16", "device": "AMD EPYC", "device_kind": "cpu", "torch": "2.14.1+cu130", "threads": 1}
+CODE = {"fewlabels.methods.vat": "1" * 64, "fewlabels.losses": "2" * 64}
+
+
+def run(seed, *changes, row="a", code=CODE, **more):
+    """A run with a start for each of ``changes``."""
+    starts = [START | change for change in changes or ({},)]
+    return finished(row, "x", 50.0 + seed, seed, starts=starts, code=code, **more)
+
+
+def shown(*runs, table=TABLE):
+    g = grid(table, Results(runs), "paper")
+    return g.rows[0][1], [note for note in g.notes if note.startswith("‡")]
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"precision": "fp32"}, "precision (bf16: seeds 0, 1; fp32: seed 2)"),
+        ({"device_kind": "cuda", "device": "NVIDIA H100"}, "device (cpu: seeds 0, 1; cuda: seed 2)"),
+        ({"torch": "2.13.0"}, "torch (2.14: seeds 0, 1; 2.13: seed 2)"),
+        ({"threads": 2}, "threads (1: seeds 0, 1; 2: seed 2)"),
+        (
+            {"precision": "fp32", "threads": 4},
+            "precision (bf16: seeds 0, 1; fp32: seed 2), threads (1: seeds 0, 1; 4: seed 2)",
+        ),
+        ({"threads": None}, "threads (1: seeds 0, 1; unknown: seed 2)"),
+    ],
+)
+def test_the_cell_is_marked_and_the_note_says_what_differs_and_where(change, what):
+    cell, notes = shown(run(0), run(1), run(2, change))
+    assert cell == "51.00 ± 1.00 (n = 3) ‡"
+    assert notes == [f"‡ made under different conditions: a | x: {what}"]
+
+
+def test_other_code_is_marked_whatever_its_modules_are_called():
+    _, (note,) = shown(run(0), run(1, code=CODE | {"fewlabels.losses": "3" * 64}))
+    assert note.startswith("‡ made under different conditions: a | x: code (")
+    assert note.count("seed") == 2
+    moved = {"fewlabels.methods.moved": "1" * 64, "fewlabels.losses": "2" * 64}
+    assert shown(run(0), run(1, code=moved)) == ("50.00 / 51.00 (n = 2)", [])
+    assert "unknown: seed 1" in shown(run(0), run(1, code={}))[1][0]  # an older record's may be any
+
+
+def test_what_is_alike_is_not_marked():
+    alike = run(1, {"torch": "2.14.0", "device": "Intel Xeon", "commit": "b", "python": "3.13"})
+    assert shown(run(0), alike) == ("50.00 / 51.00 (n = 2)", [])
+    older = run(1, {"device_kind": None})  # whose device is known by its name
+    assert shown(run(0), older)[1] == []
+    older = run(1, {"device_kind": None, "device": "NVIDIA A100"})
+    assert "device (cpu: seed 0; cuda: seed 1)" in shown(run(0), older)[1][0]
+    assert shown(finished("a", "x", 50.0), finished("a", "x", 51.0, 1)) == ("50.00 / 51.00 (n = 2)", [])
+
+
+def test_a_run_that_went_on_under_other_conditions_is_marked_even_alone():
+    cell, notes = shown(run(0, {}, {"threads": 2}, {"threads": 2}))
+    assert cell == "50.00 (n = 1) ‡"
+    assert notes == ["‡ made under different conditions: a | x: threads (1, then 2: seed 0)"]
+    assert shown(run(0, {}, {}))[1] == []
+
+
+def test_a_mean_of_rows_is_marked_where_its_rows_differ():
+    g = grid(TABLE, Results([run(0), run(0, {"precision": "fp32"}, row="b")]), "paper")
+    assert [row[1] for row in g.rows] == ["50.00 (n = 1)", "50.00 (n = 1)", "50.00 (mean of 2 rows) ‡"]
+    assert g.notes == ["‡ made under different conditions: m | x: precision (bf16: a; fp32: b)"]
+
+
+def test_cells_with_the_same_difference_share_a_note_in_every_format():
+    runs = [run(0), run(1, {"threads": 2}), run(0, row="b"), run(1, {"threads": 2}, row="b")]
+    table = TableDefinition("t_1", "T", ["a", "b"], ["x"], {"test_accuracy": "accuracy"})
+    g = grid(table, Results(runs), "paper")
+    note = "‡ made under different conditions: a | x; b | x: threads (1: seed 0; 2: seed 1)"
+    assert g.notes == [note]
+    assert note.replace("|", "\\|") in markdown([g])
+    assert note in html_table(g)
+    assert r"$\ddagger$ made under different conditions: a $|$ x; b $|$ x: threads" in latex([g])
+    assert latex([g]).count(r"\ddagger") == 3
+    lines = list(csv.DictReader(io.StringIO(tidy_csv([table], Results(runs)))))
+    assert [line["mixed"] for line in lines] == ["threads (1: seed 0; 2: seed 1)"] * 2
+
+
+def test_many_seeds_are_counted():
+    _, (note,) = shown(*(run(seed, {"threads": 1 if seed else 2}) for seed in range(20)))
+    assert note.endswith("threads (2: seed 0; 1: seeds 1, 2, 3, 4, 5, 6, 7, 8 and 11 more)")
+
+
+def test_sweeps_are_marked_as_well():
+    config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "model": {"_target_": "m.N"}}
+    runs = [run(0, config=config), run(1, {"precision": "fp32"}, config=config)]
+    found = [FoundRecord(**vars(one) | {"table": None}) for one in runs]
+    tables, placed = with_sweeps(found, ())
+    (table,) = tables.values()
+    g = grid(table, Results(placed), "paper")
+    assert g.rows == [["one setting", "50.00 / 51.00 (n = 2) ‡"]]
+    assert "precision (bf16: seed 0; fp32: seed 1)" in g.notes[0]
+
+
+def test_a_setting_that_is_a_value_here_and_a_node_there_is_a_conflict():
+    def model(seed, options):
+        config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "model": {"options": options}}
+        return finished("a", "x", 50.0, seed, config=config)
+
+    assert conflict([model(0, {}), model(1, {"drop": 0.5})]).startswith("model.options (")
+    assert conflict([model(0, None), model(1, {"drop": 0.5})]).startswith("model.options (")
+    assert conflict([model(0, {"drop": 0.5}), model(1, {"drop": 0.5})]) is None
+
+
+def test_the_note_of_other_images_stands_under_the_table():
+    runs = [finished("a", "x", 50.0, decisions={"data.official": "not the official images of cifar10"})]
+    assert grid(TABLE, Results(runs), "paper").notes == ["data.official: not the official images of cifar10"]
