@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING, OmegaConf
 
-from fewlabels.config import check_target, resolved
+from fewlabels.config import check_target, find_class, resolved
 from fewlabels.schema import Config
 
 # Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
@@ -66,7 +66,7 @@ def identity(cls: type) -> str:
 
 def method_name(cfg: Config) -> str:
     """The method's part of a folder's name: ``kmeans_fixmatch``."""
-    *path, name = identity(check_target("method", cfg.method)).split(".")
+    *path, name = identity(find_class("method", resolved(cfg)["method"])).split(".")
     return path[-1] if path else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 

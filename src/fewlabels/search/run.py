@@ -19,7 +19,7 @@ from omegaconf import open_dict
 from fewlabels import history
 from fewlabels.assemble import draw_split, open_images
 from fewlabels.code_hash import made_of
-from fewlabels.config import check_target
+from fewlabels.config import find_class, resolved
 from fewlabels.files import below, write_text
 from fewlabels.fingerprint import fingerprint, method_name
 from fewlabels.paths import expanded
@@ -49,7 +49,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     identity = fingerprint(cfg, data.digest, _identity(search, axes))
     name = f"{method_name(cfg)}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
     folder = below(expanded(cfg.output_root), "search", name)
-    code = made_of(check_target("method", cfg.method), check_target("model", cfg.model))
+    code = made_of(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     history.check_search(folder, code, history.Wish(cfg.rerun, cfg.keep))
     try:
         folder.mkdir(parents=True, exist_ok=True)
