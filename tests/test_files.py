@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,11 @@ def test_a_rename_that_fails_is_named_as_one(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"^cannot rename .*/a\.tmp: Operation not permitted$"):
         write_text(tmp_path / "a", "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_comes_from_a_worker_still_says_what_it_said():
+    error = FileError(OSError(errno.EIO, "Input/output error"), "write", Path("a"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == told(error) == "cannot write a: Input/output error"
 
 
 def disk(monkeypatch, free: int = 10**9, inodes: int = 10**6, all_inodes: int = 10**6) -> None:
@@ -277,7 +283,8 @@ def test_paths_that_are_no_utf_8_are_written_all_the_same(tmp_path):
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     script = (
         "import sys, pathlib; from fewlabels import record; from fewlabels.types import RunRecord\n"
-        "path = pathlib.Path(sys.argv[1]); record.write(RunRecord(fingerprint='f', row='\\xb1 \\xfc'), path); print(ascii(record.read(path).row))\n"
+        "path = pathlib.Path(sys.argv[1]); record.write(RunRecord(fingerprint='f', row='\\xb1 \\xfc'), path)\n"
+        "print(ascii(record.read(path).row))\n"
     )
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONWARNINGS": "ignore"}
     line = [sys.executable, "-c", script, str(tmp_path / "record.json")]

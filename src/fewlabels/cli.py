@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from fewlabels.files import told
 from fewlabels.paths import conf_dir
 from fewlabels.say import say
 from fewlabels.schema import Config, SearchConfig
@@ -80,8 +81,7 @@ def explain(error: BaseException) -> str:
         causes.append(str(cause))
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's for a file that is not there is both
-        place = f" {error.filename}" if error.filename else ""
-        return f"cannot read or write{place}: {error.strerror or error}; look at output_root, cache_dir and dataset.path"
+        return f"{told(error)}; look at output_root, cache_dir and dataset.path"
     if exit_code(error) == BUG:
         return " ".join(f"{type(error).__name__}: {error}".split())
     text = "\n".join(causes)
