@@ -25,6 +25,9 @@ class FileError(OSError):
     def __str__(self) -> str:
         return f"cannot {self.doing} {self.filename}: {self.strerror}"
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
+        return UserError, (str(self),)  # between processes the line alone matters
+
 
 @contextmanager
 def doing(what: str, path: Path) -> Iterator[None]:

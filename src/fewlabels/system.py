@@ -10,11 +10,11 @@ import socket
 import traceback
 import urllib.error
 from collections.abc import Callable
-from pathlib import Path
 from typing import Concatenate, ParamSpec
 
 import torch
 
+from fewlabels.files import FileError, reason
 from fewlabels.schema import Config
 from fewlabels.types import RunRecord, UserError
 
@@ -40,16 +40,15 @@ ONE_VALUE = "Expected more than 1 value per channel"
 
 def of_os(error: OSError) -> str:
     """One line on a file, or a connection, that the system refuses."""
-    reason = error.strerror or str(error)
+    words = error.strerror or str(error)
     if isinstance(error, ConnectionError | socket.gaierror | urllib.error.URLError) and not error.filename:
-        return f"the network failed: {reason}"
+        return f"the network failed: {words}"
     file = error.filename2 or error.filename
     file = os.fsdecode(file) if isinstance(file, str | bytes) else ""
-    done = _done(error)
-    if error.errno == errno.ENOSPC:
-        reason = _full(file) or reason
+    done = error.doing if isinstance(error, FileError) else _done(error)
+    said = words if isinstance(error, FileError) else reason(error, file or None)
     where = "; output_root and cache_dir say where files are written" if done in NOT_READ else ""
-    return f"cannot {done} {file}".rstrip() + f": {reason}{where}"
+    return f"cannot {done} {file}".rstrip() + f": {said}{where}"
 
 
 def _done(error: OSError) -> str:
@@ -57,16 +56,6 @@ def _done(error: OSError) -> str:
     if error.errno in ONLY_WRITTEN:
         return next((DOES[name] for name in reversed(names) if DOES.get(name) in NOT_READ), "write")
     return next((DOES[name] for name in reversed(names) if name in DOES), "read or write")
-
-
-def _full(file: str) -> str | None:
-    """Space and inodes run out alike, and /dev/shm is no disk."""
-    folder = next((each for each in Path(file).absolute().parents if each.is_dir()), None)
-    if not file or folder is None:
-        return None
-    if (there := os.statvfs(folder)).f_files and not there.f_favail:
-        return "no inodes are left, the disk holds too many files"
-    return "/dev/shm, the shared memory, is full" if folder.is_relative_to("/dev/shm") else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -91,7 +91,10 @@ def default_cache_dir() -> Path:
     """``$FEWLABELS_CACHE``, else the user's cache folder."""
     if os.environ.get("FEWLABELS_CACHE"):
         return expanded(os.environ["FEWLABELS_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:  # no $HOME, and no account: a container, or cron
+        raise UserError("no home folder is known for the image cache: set cache_dir= or FEWLABELS_CACHE") from error
     return Path(base) / "fewlabels"
 
 
