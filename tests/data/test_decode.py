@@ -259,6 +259,13 @@ def test_of_several_frames_the_first_is_taken_and_that_is_told(ending):
     assert not seen(packed(red, ending, **options))[1]
 
 
+def test_a_photograph_with_its_preview_is_one_image():
+    content = packed(Image.fromarray(COLOURS), "mpo", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    array, done = seen(content)
+    assert array.shape == COLOURS.shape
+    assert not done
+
+
 def test_a_damaged_second_frame_is_not_needed():
     red, blue = Image.new("RGB", (64, 64), (250, 0, 0)), Image.new("RGB", (64, 64), (0, 0, 250))
     content = packed(red, "gif", save_all=True, append_images=[blue])
