@@ -190,6 +190,7 @@ def test_of_members_with_one_name_the_last_counts(tmp_path, plain):
         [(name, image(99)), ("x.png", content), (name, (SOFT, "../../x.png")), *rest],
         [(name, (SOFT, "nowhere")), ("x", (SOFT, "y")), (name, content), *rest],
         [(name, image(99)), ("x.png", content), (name, (HARD, "x.png")), *rest],
+        [("x.png", content), (name, image(99)), (name, (SOFT, "../../x.png")), *rest],
     ):
         path = tar_of(tmp_path / f"{len(list(tmp_path.iterdir()))}.tar", *members)
         assert opened(path, tmp_path).digest == plain
