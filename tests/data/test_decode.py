@@ -160,7 +160,7 @@ def test_damaged_exif_leaves_the_pixels_as_they_are():
 
 
 def test_pillow_prints_nothing_past_us():
-    program = "import warnings; from fewlabels.data import decode; warnings.warn_explicit('said', UserWarning, 'x', 1, 'PIL.Image')"
+    program = "import warnings; import fewlabels.data.decode; warnings.warn_explicit('a', UserWarning, 'x', 1, 'PIL.Image')"
     told_ = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not told_.stderr
 
@@ -238,7 +238,7 @@ def test_cmyk_and_its_inverse_in_a_jpeg_have_their_colours(colour):
 
 @pytest.mark.skipif(not features.check("littlecms2"), reason="no littlecms here")
 def test_lab_has_its_colours():
-    for colour in ((255, 0, 0), (255, 255, 255), (20, 90, 200)):
+    for colour in ((190, 70, 60), (255, 255, 255), (0, 0, 0), (90, 140, 110)):
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
         image = ImageCms.profileToProfile(Image.new("RGB", (4, 4), colour), *profiles, outputMode="LAB")
         assert np.abs(seen(packed(image, "tiff"))[0].astype(int) - colour).max() <= 6
@@ -257,6 +257,13 @@ def test_of_several_frames_the_first_is_taken_and_that_is_told(ending):
     assert np.array_equal(array, np.broadcast_to(np.uint8([250, 0, 0]), (4, 4, 3)))
     assert done == [FIRST]
     assert not seen(packed(red, ending, **options))[1]
+
+
+def test_a_photograph_with_its_preview_is_one_image():
+    content = packed(Image.fromarray(COLOURS), "mpo", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    array, done = seen(content)
+    assert array.shape == COLOURS.shape
+    assert not done
 
 
 def test_a_damaged_second_frame_is_not_needed():

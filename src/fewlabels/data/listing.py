@@ -17,7 +17,7 @@ MAX_MEMBERS = 3_000_000  # of an archive, folders and links as well; of a folder
 Kind = tuple[str, str]
 HIDDEN = ("hidden or system file or folder", "hidden or system files and folders")
 DANGLING = ("dangling link", "dangling links")
-LOOP = ("link to what it lies in", "links to what they lie in")
+LOOP = ("link that leads in a circle", "links that lead in a circle")
 OUTSIDE = ("link that leads outside of the archive", "links that lead outside of the archive")
 UPWARDS = ("name that leads outside of the archive", "names that lead outside of the archive")
 SPECIAL = ("pipe, socket or device", "pipes, sockets and devices")
@@ -94,8 +94,10 @@ def _wrong_with(link: os.DirEntry[str], inside: tuple[str, ...]) -> Kind | None:
     try:
         link.stat()
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return DANGLING
+        if error.errno == errno.ELOOP:
+            return LOOP
         raise
     real = os.path.realpath(link.path).rstrip("/")
     return LOOP if any(f"{folder}/".startswith(f"{real}/") for folder in inside) else None
