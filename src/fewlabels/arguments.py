@@ -119,7 +119,9 @@ TEXTS = frozenset(_texts(Config))
 
 def _open(argument: str, key: str) -> str:
     """Hydra adds names to a node only where it is told to, by ``++``."""
-    return f"++{argument}" if any(key == each or key.startswith(f"{each}.") for each in OPEN) else argument
+    name = key.lstrip("+")
+    below = any(name == each or name.startswith(f"{each}.") for each in OPEN)
+    return f"++{argument.lstrip('+')}" if below else argument
 
 
 def _check(argument: str, name: str, value: str, groups: dict[str, str]) -> None:

@@ -112,7 +112,7 @@ def _plainly(causes: list[BaseException]) -> str:
     for cause in causes:
         lines = str(cause).splitlines()
         if lines and not lines[0].startswith(("Error merging override", "Error parsing override", "In '")):
-            said = " ".join(lines[0].split())
+            said = " ".join((str(cause) if isinstance(cause, YAMLError) else lines[0]).split())
             return _place(causes, said) + said
     return " ".join(str(causes[0]).split()) or type(causes[0]).__name__
 

@@ -120,8 +120,20 @@ def check(cfg: Config) -> None:
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
     """The nearest of the names that there are, for the end of a message."""
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {found}?" if (found := near(key, known)) else ""
+
+
+def near(key: str, known: Iterable[str]) -> str | None:
+    """The name that ``key`` was meant to be: below the same group the words count alone, for the group is alike in all."""
+    known = sorted(known)
+    group, _, word = key.rpartition(".")
+    if not group and (same := [name for name in known if name.rpartition(".")[2] == word]):
+        return same[0]
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
+    close = difflib.get_close_matches(word, beside, n=1, cutoff=0.5)
+    if close or (group and beside):
+        return beside[close[0]] if close else None
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -178,10 +190,10 @@ def check_target(group: str, node: dict[str, Any]) -> type:
         if key in decided:
             raise UserError(f"{group}.{key} is decided by the data: leave it out")
         if key not in allowed and (not takes_any or key.startswith("_")):
-            known = [f"{group}.{name}" if name in node else f"+{group}.{name}" for name in allowed]
-            hint = did_you_mean(f"{group}.{key}", known)
-            if near := difflib.get_close_matches(key, decided, n=1):
-                hint = f"; {group}.{near[0]} is decided by the data"
+            close = near(key, allowed)
+            hint = f"; did you mean {'+' * (close not in node)}{group}.{close}?" if close else ""
+            if close := near(key, decided):
+                hint = f"; {group}.{close} is decided by the data"
             raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
     for name in allowed:
         if name not in given and parameters[name].default is inspect.Parameter.empty:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,10 +11,9 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from fewlabels.config import FROM_DATA, leaves, register
+from fewlabels.config import FROM_DATA, leaves, near, register
 from fewlabels.paths import conf_dir
 
-NEAR = 0.5
 # Where Hydra puts its own files. Runs lie where output_root says, and nowhere else.
 PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
 REFUSED = (*PLACES, "hydra.job.chdir")
@@ -30,16 +28,15 @@ def unknown_key(key: str, cfg: Any = None) -> str:
             return f"{key}: the chosen launcher has no such key; with hydra/launcher=joblib there is hydra.launcher.n_jobs"
         return f"{key}: there is no such key{nearest(key, known)}"
     name = key.removeprefix(f"{group}.")
-    if near := difflib.get_close_matches(name, FROM_DATA.get(group, ()), n=1):
-        return f"{key}: there is no such key; {group}.{near[0]} is decided by the data"
+    if close := near(name, FROM_DATA.get(group, ())):
+        return f"{key}: there is no such key; {group}.{close} is decided by the data"
     known = set(_leaves(_composed() if cfg is None else cfg)) | set(_groups())
     others = {other: options for other, options in _of_other_options().items() if other not in known}
     if key in others:
         return f"{key}: the chosen {group} has no such key; {group}={', '.join(others[key])} has"
-    close = difflib.get_close_matches(key, [*known, *others], n=1, cutoff=NEAR)
-    if close and close[0] in others:
-        group = close[0].split(".")[0]
-        return f"{key}: there is no such key; did you mean {close[0]}, of {group}={', '.join(others[close[0]])}?"
+    if (close := near(key, known | set(others))) in others:
+        group = close.split(".")[0]
+        return f"{key}: there is no such key; did you mean {close}, of {group}={', '.join(others[close])}?"
     return f"{key}: there is no such key{nearest(key, known)}"
 
 
@@ -67,10 +64,11 @@ def unknown_option(group: str, option: str, there: Iterable[str]) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The nearest name, else one that is right but for what stands before it, else all."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
-    near = near or [k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known[:30])}"
+    group, _, word = name.rpartition(".")
+    if close := near(name, known) or min((k for k in known if k.rpartition(".")[2] == word), default=None):
+        return f"; did you mean {close}?"
+    beside = [k for k in known if group and k.startswith(f"{group}.")]
+    return f"; there are {', '.join(sorted(beside or known)[:30])}"
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
