@@ -88,8 +88,8 @@ class Views:
             raise UserError(f"views.magnitude={self.magnitude} must lie in 0 .. 30")
         if self.notebook and (self.strong != "jitter" or self.reflect):
             raise UserError(
-                "views.notebook=true has the jitter as its strong view and pads without mirroring: set views.strong=jitter and "
-                "views.reflect=false"
+                "views.notebook=true has the jitter as its strong view and pads without mirroring: "
+                "set views.strong=jitter and views.reflect=false"
             )
 
     def check(self, names: tuple[str, ...], height: int, width: int) -> None:
