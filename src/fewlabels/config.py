@@ -34,6 +34,8 @@ _CHOICES = {
 def register() -> None:
     """Hand the schema and the resolvers to Hydra; safe to call twice."""
     ConfigStore.instance().store(name="schema", node=Config)
+    # For networks of timm, whose options are timm's own: a node that keys may be added to.
+    ConfigStore.instance().store(name="open_options", node={"options": DictConfig({}, flags={"struct": False})})
     # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
     OmegaConf.register_new_resolver("choose", _choose, replace=True)
     OmegaConf.register_new_resolver("fewlabels_folder", _folder, replace=True)
@@ -60,7 +62,9 @@ def _folder(root: str, table: Any) -> str:
 
 
 def _network(name: str, changes: DictConfig | None = None) -> Any:
-    return OmegaConf.merge(OmegaConf.load(conf_dir() / "model" / f"{name}.yaml"), changes or {})
+    network: Any = OmegaConf.load(conf_dir() / "model" / f"{name}.yaml")
+    network.pop("defaults", None)
+    return OmegaConf.merge(network, changes or {})
 
 
 def check(cfg: Config) -> None:
