@@ -56,10 +56,10 @@ def test_one_adam_step_by_hand():
 def test_the_average_of_the_weights_by_hand():
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(model.weight)
-    ema = build_ema(model, 0.9)
+    ema = build_ema(model, OptimConfig(ema_decay=0.9))
     with torch.no_grad():
         model.weight.fill_(1.0)
     ema.update(model)
     ema.update(model)
     assert ema.module.weight.item() == pytest.approx(1 - 0.9**2)
-    assert build_ema(model, None) is None
+    assert build_ema(model, OptimConfig()) is None

@@ -225,8 +225,9 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
         name = type(method).__name__
         check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
-    alone = loader.smallest_batch == 1 and model.image_shape is not None and cfg.trainable == "all"
-    if alone and not trains_on_one_image(model, model.image_shape):
+    shape = model.image_shape
+    alone = loader.smallest_batch == 1 and cfg.trainable == "all"
+    if alone and shape is not None and not trains_on_one_image(model, shape):
         raise UserError(
             f"{model.name} normalises by the batch, and its smallest one holds a single image: change batch.size"
             + (

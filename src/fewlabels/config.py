@@ -28,6 +28,8 @@ _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 def register() -> None:
     """Hand the schema and the resolvers to Hydra; safe to call twice."""
     ConfigStore.instance().store(name="schema", node=Config)
+    # For networks of timm, whose options are timm's own: a node that keys may be added to.
+    ConfigStore.instance().store(name="open_options", node={"options": DictConfig({}, flags={"struct": False})})
     # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
     OmegaConf.register_new_resolver("choose", _choose, replace=True)
     OmegaConf.register_new_resolver("fewlabels_folder", _folder, replace=True)
@@ -86,7 +88,9 @@ def _network(name: str, changes: DictConfig | None = None) -> Any:
     there = sorted(file.stem for file in path.parent.glob("*.yaml"))
     if name not in there:
         raise UserError(f"there is no model {told(name)}{did_you_mean(str(name), there)}")
-    return OmegaConf.merge(OmegaConf.load(path), changes or {})
+    network: Any = OmegaConf.load(path)
+    network.pop("defaults", None)
+    return OmegaConf.merge(network, changes or {})
 
 
 def check(cfg: Config) -> None:

@@ -66,5 +66,6 @@ def remembered_start(cfg: OptimConfig, steps: int) -> str | None:
     rounded = float(f"{needed:.1g}" if needed >= 10 else f"{math.ceil(needed)}")
     return (
         f"optim.ema_decay={decay}: the average of the weights, which is evaluated, is still {100 * decay**steps:.0f} % "
-        f"untrained after the {steps:,} steps of this run; it needs about {rounded:,.0f}: lower it, or set optim.ema_warmup=true"
+        f"untrained after the {steps:,} steps of this run; it needs about {rounded:,.0f}: lower it, or set "
+        "optim.ema_warmup=true"
     )

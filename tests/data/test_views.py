@@ -195,7 +195,7 @@ def test_strong_views_differ_from_image_to_image(images, generator, strong, chan
 
 
 def test_the_notebook_draws_one_set_of_parameters_for_a_whole_batch(images):
-    settings = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "strong": "jitter", "notebook": True, "flip": False}
+    settings = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "strong": "jitter", "notebook": True, "flip": False, "reflect": False}
     same = images[:1].expand(20, -1, -1, -1)
     for name in ("weak", "strong"):
         for seed in range(5):

@@ -204,6 +204,7 @@ TIMM += ["mixnet_s", "convnext_atto", "edgenext_xx_small", "eca_nfnet_l0"]
 def test_every_network_s_weight_gradients(name, side):
     if name in OWN:
         node = yaml.safe_load((conf_dir() / "model" / f"{name}.yaml").read_text())
+        node.pop("defaults", None)
     else:
         node = {"_target_": "fewlabels.models.timm_model.TimmModel", "timm_name": name}
     torch.manual_seed(0)

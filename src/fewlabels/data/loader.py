@@ -120,8 +120,8 @@ class Loader:
         plan = self.plan
         if plan.order != "in_turn":
             return (plan.labelled + plan.unlabelled) // self.batching.parts
-        turns = ((plan.labelled_steps, plan.labelled, self.labelled),)
-        turns += ((plan.steps - plan.labelled_steps, plan.unlabelled, self.unlabelled),)
+        turns = [(plan.labelled_steps, plan.labelled, self.labelled)]
+        turns.append((plan.steps - plan.labelled_steps, plan.unlabelled, self.unlabelled))
         return min(min(size, len(stream) - (steps - 1) * size) for steps, size, stream in turns if steps)
 
     def batch(self, epoch: int, step: int) -> Batch:

@@ -84,8 +84,8 @@ class Views:
     def __post_init__(self) -> None:
         if self.notebook and (self.strong != "jitter" or self.reflect):
             raise UserError(
-                "views.notebook=true has the jitter as its strong view and pads without mirroring: set views.strong=jitter and "
-                "views.reflect=false"
+                "views.notebook=true has the jitter as its strong view and pads without mirroring: "
+                "set views.strong=jitter and views.reflect=false"
             )
 
     def check(self, names: tuple[str, ...], height: int, width: int) -> None:

@@ -41,7 +41,7 @@ def set_up() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Within this block, or function, what torch cannot compile or normalise is one line. Forward and backward come apart."""
+    """Within this block, or function, what torch cannot compile, or normalise, is one line."""
     try:
         yield
     except TorchDynamoException as error:
