@@ -24,8 +24,11 @@ class JsonLines(Tracker):
 
     def epoch(self, line: Line) -> None:
         assert self._path is not None
-        with self._path.open("a") as file:
-            file.write(_line(line))
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(line))
+        except OSError as error:  # of a write it knows no name
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def finish(self, record: RunRecord) -> None:
         return None
