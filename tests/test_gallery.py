@@ -70,7 +70,7 @@ def test_a_damaged_file_is_named(configure, tmp_path):
     path.write_bytes(b"PK nonsense")
     gallery = Gallery.__new__(Gallery)
     gallery.path = path
-    with pytest.raises(UserError, match=r"pictures.npz is damaged .*remove it"):
+    with pytest.raises(UserError, match=r"pictures.npz is damaged .*move it aside \(mv "):
         gallery._write({"maps@1": np.zeros(1)})
 
 
@@ -84,3 +84,30 @@ def test_pictures_are_taken_in_evaluation_mode_and_without_a_gradient(configure,
     monkeypatch.setattr("fewlabels.methods.vat.VAT.pictures", pictures)
     run(configure(*SHORT, "method=vat", "method.warmup_epochs=7"))
     assert set(modes) == {(False, False)}
+
+
+@pytest.mark.parametrize("content", [b"", b"text", np.zeros(3).tobytes(), b"\x93NUMPY", b"\x80\x04]."])
+def test_pictures_of_another_kind_are_one_line_and_stay(content, tmp_path):
+    from fewlabels.gallery import Gallery
+
+    gallery = Gallery.__new__(Gallery)
+    gallery.path = tmp_path / "pictures.npz"
+    gallery.path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        gallery._write({"maps@1": np.zeros(1)})
+    assert str(error.value).startswith(f"{gallery.path} is damaged (")
+    assert "allow_pickle" not in str(error.value)
+    assert gallery.path.read_bytes() == content
+
+
+def test_pictures_that_cannot_be_read_just_now_are_not_called_damaged(tmp_path, monkeypatch):
+    from fewlabels.gallery import Gallery
+
+    def fails(path):
+        raise OSError(116, "Stale file handle", str(path))
+
+    gallery = Gallery.__new__(Gallery)
+    gallery.path = tmp_path / "pictures.npz"
+    monkeypatch.setattr("pathlib.Path.read_bytes", fails)
+    with pytest.raises(UserError, match=r"cannot read .*pictures.npz: Stale file handle; it was left as it is"):
+        gallery._write({"maps@1": np.zeros(1)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import re
 import shlex
@@ -95,7 +96,19 @@ def load(
         if key not in state or type(state[key]) not in kinds:
             found = f"{key} is a {type(state[key]).__name__}" if key in state else f"it has no {key}"
             raise UserError(f"the checkpoint {path} is damaged ({found}): {advice}")
+    if expected is OF_A_RUN and (wrong := _wrong(state)):
+        raise UserError(f"the checkpoint {path} is damaged ({wrong}): {advice}")
     return state
+
+
+def _wrong(state: dict[str, Any]) -> str | None:
+    """What is wrong with the counts of a run, where something is."""
+    for key, kinds in OF_A_RUN.items():
+        if int in kinds and not 0 <= state[key] < math.inf:
+            return f"{key} is {state[key]}"
+    if not all(isinstance(line, dict) for line in state["curve"]) or len(state["curve"]) != state["epoch"]:
+        return f"its curve is not one of {state['epoch']} epochs"
+    return None
 
 
 def read(path: Path, advice: str | None = None) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Nothing here touches the weights, and no label of a test image is read.
 
 from __future__ import annotations
 
+import io
+import shlex
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,14 +68,22 @@ class Gallery:
 
     def _write(self, new: dict[str, np.ndarray]) -> None:
         old: dict[str, np.ndarray] = {}
-        if self.path.exists():
-            try:
-                with np.load(self.path, allow_pickle=False) as file:
-                    old = dict(file)
-            except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-                raise UserError(
-                    f"{self.path} is damaged ({error}): remove it, and the figures will lack its epochs"
-                ) from error
+        try:
+            content = io.BytesIO(self.path.read_bytes())
+            with np.load(content, allow_pickle=False) as file:
+                old = dict(file)
+        except FileNotFoundError:
+            pass  # the first pictures of the run
+        except (ValueError, EOFError, BadZipFile, zlib.error, LookupError, AttributeError, TypeError) as error:
+            name, said = shlex.quote(str(self.path)), " ".join(str(error).split())
+            raise UserError(
+                f"{self.path} is damaged ({said}): move it aside (mv {name} {name}.damaged) and give the same command "
+                "again; the figures will lack its epochs"
+            ) from error
+        except OSError as error:  # the disk's fault, and no word about what the file holds
+            raise UserError(
+                f"cannot read {self.path}: {error.strerror or error}; it was left as it is, and the same command goes on"
+            ) from error
         write_atomically(self.path, lambda file: np.savez_compressed(file, **(old | new)))  # type: ignore[arg-type]
 
 

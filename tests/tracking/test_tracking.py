@@ -243,3 +243,20 @@ def test_the_record_says_finished_when_the_trackers_have_all_of_it(configure, tm
     monkeypatch.setattr("fewlabels.tracking.build.JsonLines", Late)
     run(configure(*SHORT))
     assert seen == ["running"]
+
+
+def test_a_full_disk_names_the_metrics_file(info, tmp_path, monkeypatch):
+    tracker = JsonLines()
+    tracker.start(info, [])
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left on device: '.*metrics.jsonl'"):
+        tracker.epoch({"epoch": 1, "loss": 0.5})
+
+
+def test_metrics_are_utf8_whatever_the_locale(info, tmp_path, monkeypatch):
+    monkeypatch.setattr("locale.getencoding", lambda: "ascii")
+    tracker = JsonLines()
+    tracker.start(info, [])
+    tracker.epoch({"epoch": 1, "größe": 0.5})
+    assert json.loads((tmp_path / "metrics.jsonl").read_bytes().decode()) == {"epoch": 1, "größe": 0.5}

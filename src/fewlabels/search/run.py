@@ -7,6 +7,7 @@ next depends on the trials before it alone: a killed search, given again, ends a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -68,6 +69,8 @@ def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, f
     while len(told := study.told()) < trials:
         trial = _score(cfg, search, study.next(), folder, run)
         study.tell(trial)
+        if len(study.told()) <= len(told):  # else it would be drawn again, for ever
+            raise UserError(f"{folder}: trial {trial.number} was not taken down: look at journal.log there")
         for checkpoint in folder.rglob("checkpoint.pt"):  # a told trial is never gone on with, and a hundred fill a disk
             checkpoint.unlink()
         say(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
@@ -107,7 +110,10 @@ def _score(cfg: Config, search: SearchConfig, trial: Trial, folder: Path, run: R
             result = run(with_values(cfg, trial.values | _held_out(search, fold) | place))
         except Diverged as error:  # worth nothing, and the sampler should know
             return replace(trial, score=0.0, folds=scores, error=str(error))
-        scores.append(result.metrics[METRIC])
+        score = result.metrics.get(METRIC)
+        if score is None or not math.isfinite(score):
+            raise UserError(f"{folder}: trial {trial.number} has no {METRIC}: nothing was evaluated; look at eval_every")
+        scores.append(score)
     return replace(trial, score=mean(scores), folds=scores)
 
 

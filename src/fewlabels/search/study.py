@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
+import shlex
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -9,7 +15,7 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from fewlabels.files import write_atomically
+from fewlabels.files import write_atomically, write_text
 from fewlabels.schema import SearchConfig
 from fewlabels.search.space import Axis
 from fewlabels.seeding import derive
@@ -37,21 +43,34 @@ class Study:
 
     def __init__(self, path: Path, name: str, axes: list[Axis], search: SearchConfig, lock: BaseFileLock) -> None:
         self._optuna = optuna = _optuna()
-        self._axes, self._search = axes, search
+        self._axes, self._search, self._path = axes, search, path
+        self._sums = path.with_name("journal.sums")
         _mend(path)
-        backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
-        self._storage = optuna.storages.JournalStorage(backend)
-        try:
-            self._study = optuna.load_study(storage=self._storage, study_name=name)
-        except KeyError:
-            self._study = optuna.create_study(storage=self._storage, study_name=name, direction="maximize")
+        with _reading(path):
+            begun = self._verified()
+            backend = optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock)
+            self._storage = optuna.storages.JournalStorage(backend)
+            try:
+                self._study = optuna.load_study(storage=self._storage, study_name=name)
+            except KeyError:
+                if begun:
+                    raise ValueError("it is another search's") from None
+                self._study = optuna.create_study(storage=self._storage, study_name=name, direction="maximize")
+                self._seal()
+            self.told()
 
     def told(self) -> list[Trial]:
         """The trials that have a score."""
-        return [
-            Trial(t.number, t.params, t.value, t.user_attrs["folds"], t.user_attrs["error"])
-            for t in self._trials("COMPLETE")
-        ]
+        with _reading(self._path):
+            found = [
+                Trial(t.number, t.params, t.value, t.user_attrs["folds"], t.user_attrs["error"])
+                for t in self._trials("COMPLETE")
+            ]
+            keys = {axis.key for axis in self._axes}
+            for trial in found:
+                if trial.values.keys() != keys or trial.score is None or not math.isfinite(trial.score):
+                    raise ValueError(f"its trial {trial.number} is no setting of this space with a score")
+        return found
 
     def next(self) -> Trial:
         """The trial that a kill left open, else a new one."""
@@ -60,6 +79,7 @@ class Study:
             values, state = self._draw(), self._optuna.trial.TrialState.RUNNING
             distributions = {axis.key: self._distribution(axis) for axis in self._axes}
             self._study.add_trial(self._optuna.trial.create_trial(state=state, params=values, distributions=distributions))
+            self._seal()
             running = self._trials("RUNNING")
         return Trial(running[0].number, running[0].params)
 
@@ -70,6 +90,24 @@ class Study:
         self._storage.set_trial_user_attr(identity, "folds", trial.folds)
         self._storage.set_trial_user_attr(identity, "error", trial.error)
         self._study.tell(trial.number, trial.score)
+        self._seal()
+
+    def _seal(self) -> None:
+        """Keep a checksum of every line: one flipped bit may leave a score that reads as well as the right one."""
+        write_text(self._sums, json.dumps([zlib.crc32(line) for line in self._path.read_bytes().splitlines()]) + "\n")
+
+    def _verified(self) -> bool:
+        """Whether there is a journal. Lines without a checksum are of an older version, or of a process that was killed."""
+        lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        if not lines:
+            self._sums.unlink(missing_ok=True)  # of one that was moved aside
+        sums = json.loads(self._sums.read_bytes()) if self._sums.exists() else []
+        for number, (line, wanted) in enumerate(zip(lines, sums, strict=False), 1):
+            if zlib.crc32(line) != wanted:
+                raise ValueError(f"line {number} has a wrong checksum")
+        if 0 < len(lines) < len(sums):  # what follows will be other lines
+            self._seal()
+        return bool(lines)
 
     def _trials(self, state: str) -> list[Any]:
         return list(self._study.get_trials(states=[self._optuna.trial.TrialState[state]]))
@@ -97,6 +135,22 @@ class Study:
         if axis.whole:
             return kinds.IntDistribution(axis.low, axis.high, log=axis.log, step=axis.step or 1)
         return kinds.FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Optuna, and the checks above, say in many ways that a journal is none."""
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        name = shlex.quote(str(path))
+        raise UserError(
+            f"{path} is damaged ({said}): move it aside (mv {name} {name}.damaged) and give the same command again; the "
+            "runs of its trials are found by their own folders, and none that has finished is trained twice"
+        ) from error
 
 
 def grid(axes: list[Axis]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewlabels.files import write_text
+from fewlabels.files import doing, write_text
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 
@@ -24,7 +24,7 @@ class JsonLines(Tracker):
 
     def epoch(self, line: Line) -> None:
         assert self._path is not None
-        with self._path.open("a", encoding="utf-8") as file:
+        with doing("write", self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(_line(line))
 
     def finish(self, record: RunRecord) -> None:
