@@ -1,4 +1,5 @@
-"""SIGKILL from outside: every method at random moments and in the middle of writing, and a sweep after every tenth run.
+"""SIGKILL: every method at random moments and in the middle of writing, a sweep after every tenth run, and moments picked
+one by one (kills_aimed.py): each rename, half a line of metrics, before workers start, a closed terminal, other threads.
 
 python -m tests.kills --kills 12 --sweep 200        # make kills
 
@@ -16,31 +17,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fewlabels.tables import composed
-from fewlabels.train import run
 from tests.conftest import QUICK, random_images, write_image_tar
-from tests.test_resume import METHODS, assert_same, overrides, state_of
+from tests.kills_aimed import AIMED, Tally, result, start
+from tests.test_resume import METHODS, assert_same, overrides
 
 WRITING = ("runs/*/checkpoint.pt.tmp", "cache/*.building")  # what lies there while a file is being written
 CACHE = ["dataset=folder", "dataset.num_labels=20", "dataset.image_size=32", "method=fixmatch", "batch.size=32", "epochs=2"]
 COMPILED = [case for case, options in METHODS.items() if "hardware.compile=true" in options]
-
-
-@dataclass
-class Tally:
-    """How often a case was killed, how often in the middle of a write, how many runs were compared and how many lost."""
-
-    kills: int = 0
-    writing: int = 0
-    runs: int = 0
-    lost: int = 0
 
 
 def settings(case: str, data: Path) -> list[str]:
@@ -55,19 +43,6 @@ def configuration(case: str, data: Path, root: Path) -> Any:
     return composed(
         *QUICK, *settings(case, data), f"output_root={root}", f"cache_dir={root / 'cache'}", "checkpoint_seconds=1e-9"
     )
-
-
-def start(cfg: Any) -> int:
-    """``run(cfg)`` in a process of its own; returns its number. The parent has run nothing, so that a fork is safe."""
-    number = os.fork()
-    if number == 0:
-        try:
-            run(cfg)
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-    return number
 
 
 def live(cfg: Any, root: Path, life: float, aimed: bool, tally: Tally) -> bool:
@@ -87,15 +62,6 @@ def live(cfg: Any, root: Path, life: float, aimed: bool, tally: Tally) -> bool:
             tally.writing += any(any(root.glob(place)) for place in WRITING)
             return False
         time.sleep(0.0005)
-
-
-def result(root: Path) -> tuple[Any, ...]:
-    (folder,) = (root / "runs").iterdir()
-    pictures = folder / "pictures.npz"
-    images = {name: value.tobytes() for name, value in np.load(pictures).items()} if pictures.exists() else {}
-    checkpoint, lines, record = state_of(folder)
-    record["config"].pop("cache_dir")
-    return checkpoint, lines, record, images
 
 
 def kill(case: str, kills: int, folder: Path, draw: random.Random) -> Tally:
@@ -153,7 +119,9 @@ def _compiles() -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Kill runs, give them again, and count what is lost.")
-    parser.add_argument("cases", nargs="*", default=[*METHODS, "cache"], help="methods, or cache; default: all")
+    parser.add_argument(
+        "cases", nargs="*", default=[*METHODS, "cache", *AIMED], help=f"default: all; methods, cache, {', '.join(AIMED)}"
+    )
     parser.add_argument("--kills", type=int, default=12, help="of each case")
     parser.add_argument("--sweep", type=int, default=0, help="runs of a sweep that is killed after every tenth")
     parser.add_argument("--seed", type=int, default=0)
@@ -162,7 +130,10 @@ def main() -> None:
         arguments.cases = [case for case in arguments.cases if case not in COMPILED]
         print(f"left out: {', '.join(COMPILED)}: torch.compile finds no compiler here")
     total, draw = Tally(), random.Random(arguments.seed)
-    jobs = [(case, lambda folder, case=case: kill(case, arguments.kills, folder, draw)) for case in arguments.cases]
+    jobs = [
+        (case, lambda folder, case=case: (AIMED.get(case) or partial(kill, case))(arguments.kills, folder, draw))
+        for case in arguments.cases
+    ]
     if arguments.sweep:
         jobs.append((f"a sweep of {arguments.sweep}", lambda folder: sweep(arguments.sweep, folder)))
     for name, job in jobs:

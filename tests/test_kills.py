@@ -1,16 +1,30 @@
-"""The harness that kills runs from outside, at a small size; ``make kills`` is the whole of it."""
+"""The harness that kills runs, at a small size; ``make kills`` is the whole of it."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
-def test_nothing_is_lost_when_runs_a_cache_and_a_sweep_are_killed(tmp_path):
-    command = [sys.executable, "-m", "tests.kills", "fixmatch", "cache", "--kills", "2", "--sweep", "20"]
+
+def kills(tmp_path, *arguments):
+    command = [sys.executable, "-m", "tests.kills", *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TMPDIR": str(tmp_path)}
     done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "fixmatch: 2 kills" in done.stdout
-    assert "a sweep of 20: 1 kills, 20 runs compared, 0 lost" in done.stdout
-    assert "kills tried: 5" in done.stdout
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_nothing_is_lost_when_runs_a_cache_and_a_sweep_are_killed(tmp_path):
+    said = kills(tmp_path, "fixmatch", "cache", "--kills", "2", "--sweep", "20")
+    assert "fixmatch: 2 kills" in said
+    assert "a sweep of 20: 1 kills, 20 runs compared, 0 lost" in said
+    assert "kills tried: 5" in said
+
+
+@pytest.mark.parametrize("case", ["renames", "metrics", "terminal", "threads", "workers"])
+def test_nothing_is_lost_at_one_moment(case, tmp_path):
+    said = kills(tmp_path, case, "--kills", "4")
+    assert f"{case}: 4 kills, " in said
+    assert "runs lost: 0" in said

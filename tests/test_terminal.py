@@ -1,4 +1,4 @@
-"""Nothing that is printed ends anything: closed streams, readers that are gone, full disks, and terminals that lack letters."""
+"""Nothing that is printed ends anything: closed streams, readers that are gone, full disks, terminals without letters."""
 
 import io
 import os
@@ -18,7 +18,9 @@ COMMANDS = {
     # paper scale: the estimate of step 20 is printed
     "a run": ["-m", "fewlabels.train", *QUIET, "scale=paper", "epochs=2", "batch.steps=25", "batch.size=16"],
     "a sweep": ["-m", "fewlabels.train", *QUIET, "seed=0,1", "-m"],
-    "a parallel sweep": ["-m", "fewlabels.train", *QUIET, "seed=0,1", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "a parallel sweep": [
+        "-m", "fewlabels.train", *QUIET, "seed=0,1", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+    ],
     "a search": [
         "-m", "fewlabels.train", *QUIET, "search=random", "search.trials=2", "search.folds=1", "dataset.num_validation=20",
         "search.space={optim.lr: [0.001, 0.002]}",
