@@ -13,6 +13,9 @@ import sys
 from pathlib import Path
 
 from fewlabels import record
+from fewlabels.report.sound import left_out, sound_records
+from fewlabels.report.text import short
+from fewlabels.say import say, show
 from fewlabels.types import RunRecord
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
@@ -21,21 +24,31 @@ PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
 
 def _shown(run: RunRecord) -> bool:
     """Whether a figure of the run's table shows its pictures."""
+    table = run.config.get("table")
+    figures = table.get("figures") if isinstance(table, dict) else None
     return any(
-        figure["kind"] in SHOW_PICTURES
-        and run.row in figure.get("rows", [run.row])
-        and run.column in figure.get("columns", [run.column])
-        for figure in (run.config.get("table") or {}).get("figures", [])
+        str(figure.get("kind")) in SHOW_PICTURES
+        and _among(run.row, figure.get("rows"))
+        and _among(run.column, figure.get("columns"))
+        for figure in (figures if isinstance(figures, list) else [])
+        if isinstance(figure, dict)
     )
+
+
+def _among(place: str | None, asked: object) -> bool:
+    return place in asked if isinstance(asked, list) else asked is None
 
 
 def publish(root: Path, tables: list[str]) -> list[Path]:
     """The folders written below ``root/published``."""
     written = []
-    for path, found in record.read_all(sorted(root.glob("*/*/record.json"))):
+    for path, found in sound_records(sorted(root.glob("*/*/record.json"))):
         if path.parts[len(root.parts)] == "published" or found.status != "finished" or found.table is None:
             continue
         if tables and found.table not in tables:
+            continue
+        if Path(found.table).name != found.table:
+            left_out(path, f"its table {short(found.table)} is no name of a folder")
             continue
         found.config |= {
             key: value for key, value in PLACES.items() if key in found.config and found.config[key] is not None
@@ -57,9 +70,10 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", help="these alone")
     arguments = parser.parse_args()
     if not arguments.root.is_dir():
-        sys.exit(f"fewlabels: there is no folder {arguments.root}")
+        say(f"fewlabels: there is no folder {arguments.root}")
+        sys.exit(2)
     for folder in publish(arguments.root, arguments.tables):
-        print(folder)
+        show(str(folder))
 
 
 if __name__ == "__main__":

@@ -90,3 +90,15 @@ def test_an_epoch_counts_whole_and_each_step_at_its_fastest(monkeypatch):
     clock.evaluation = 64.0
     monkeypatch.setattr(costs, "_trial", lambda cfg, size: clock)
     assert costs._measure(cell("demo")) == (4 / 32, 1.0)
+
+
+def test_a_table_on_images_that_are_not_counted_is_listed_without_a_cost(tmp_path, monkeypatch):
+    known = cell("demo")
+    folder = cell("demo")
+    folder.dataset.name, folder.table.row = "folder", "entropy"
+    monkeypatch.setattr(costs, "_measure", lambda cfg: (1.0, 1.0))
+    monkeypatch.setattr(costs, "cells", lambda *_: [known, folder])
+    text = "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
+    assert "proxy scale: 0 of 5 cells done, the rest would take about" in text
+    assert "; no cost is known of folder, whose images are not counted here" in text
+    assert "entropy | 50 labels: not run" in text

@@ -1,12 +1,13 @@
 """Schedules worked out by hand; what is decayed; the moving average."""
 
 import math
+import re
 
 import pytest
 import torch
 
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.optim import build_ema, build_optimiser, lr_factor
+from fewlabels.optim import build_ema, build_optimiser, lr_factor, remembered_start
 from fewlabels.schema import OptimConfig
 
 
@@ -63,3 +64,34 @@ def test_the_average_of_the_weights_by_hand():
     ema.update(model)
     assert ema.module.weight.item() == pytest.approx(1 - 0.9**2)
     assert build_ema(model, OptimConfig()) is None
+
+
+@pytest.mark.parametrize(
+    ("decay", "steps", "said"),
+    [
+        (
+            0.999,
+            60,
+            "optim.ema_decay=0.999: .* still 94 % untrained after the 60 steps of this run .* about 3,000: lower it",
+        ),
+        (0.9, 5, "still 59 % untrained after the 5 steps .* about 30:"),
+        (0.999, 3000, None),
+        (0.0, 1, None),
+        (None, 1, None),
+    ],
+)
+def test_an_average_that_cannot_have_forgotten_its_start_is_told(decay, steps, said):
+    found = remembered_start(OptimConfig(ema_decay=decay), steps)
+    assert found is None if said is None else re.search(said, found)
+    assert remembered_start(OptimConfig(ema_decay=decay, ema_warmup=True), steps) is None
+
+
+def test_an_average_that_warms_up_forgets_its_start_at_once():
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+    ema = build_ema(model, OptimConfig(ema_decay=0.999, ema_warmup=True))
+    for step, value in enumerate((1.0, 3.0), start=1):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        ema.update(model, step)
+    assert ema.module.weight.item() == pytest.approx(3 - 2 * (1 - 2 ** (-2 / 3)))

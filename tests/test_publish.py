@@ -1,6 +1,7 @@
 """Published records: finished ones alone, without a place of the machine they ran on."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 from fewlabels import record
@@ -56,3 +57,31 @@ def test_a_bad_record_hides_no_other(tmp_path, capsys):
     leave(root, "b", "demo")
     assert [p.name for p in publish.publish(root, [])] == ["b"]
     assert capsys.readouterr().err.startswith(f"fewlabels: left out: cannot read the record {root / 'demo' / 'a'}")
+
+
+def test_what_a_run_was_made_with_is_kept_and_odd_records_are_named(tmp_path, capsys):
+    root = tmp_path / "outputs"
+    path = leave(root, "one", "demo") / "record.json"
+    made = record.read(path)
+    made.starts = [{"commit": "a" * 40, "dirty": False, "precision": "bf16", "threads": 1}, {"commit": "b" * 40}]
+    made.code = {"fewlabels.losses": "1" * 64}
+    record.write(made, path)
+    for name, change in {
+        "status": 5,
+        "table": "../../up",
+        "config": {"method": {"_target_": "m.M"}},
+        "row": ["\ud800"],
+    }.items():
+        odd = leave(root, f"odd {name}", "demo") / "record.json"
+        values = json.loads(odd.read_text(encoding="utf-8")) | {name: change}
+        odd.write_text(json.dumps(values), encoding="utf-8")
+    for number, figures in enumerate((5, [5], [{"kind": ["grid"]}], [{"kind": "grid", "rows": 5}])):
+        odd = leave(root, f"figures {number}", "demo") / "record.json"
+        values = json.loads(odd.read_text(encoding="utf-8"))
+        values["config"]["table"] = {"figures": figures}
+        odd.write_text(json.dumps(values), encoding="utf-8")
+    names = [folder.name for folder in publish.publish(root, [])]
+    assert names == ["figures 0", "figures 1", "figures 2", "figures 3", "one"]
+    assert capsys.readouterr().err.count("left out") == 4
+    kept = record.read(root / "published" / "demo" / "one" / "record.json")
+    assert (kept.starts, kept.code) == (made.starts, made.code)

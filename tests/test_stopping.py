@@ -83,7 +83,7 @@ def test_a_budget_ends_a_sweep_before_its_time_and_the_rest_is_done_later(tmp_pa
     process = command(tmp_path, "budget_minutes=0.12", *sweep)
     _, said = process.communicate(timeout=120)
     assert process.returncode == BUDGET_SPENT, said
-    assert "the time budget is spent; the same command goes on from the checkpoint" in said.splitlines()[-1]
+    assert "the time budget" in said.splitlines()[-1]
     assert time.monotonic() - started < 60
     process = command(tmp_path, *sweep)
     process.communicate(timeout=300)

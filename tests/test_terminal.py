@@ -22,7 +22,7 @@ COMMANDS = {
         "-m", "fewlabels.train", *QUIET, "seed=0,1", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
     ],
     "a search": [
-        "-m", "fewlabels.train", *QUIET, "search=random", "search.trials=2", "search.folds=1", "dataset.num_validation=20",
+        "-m", "fewlabels.train", *QUIET, "search=grid", "search.trials=2", "search.folds=1", "dataset.num_validation=20",
         "search.space={optim.lr: [0.001, 0.002]}",
     ],
 }  # fmt: skip
@@ -93,9 +93,8 @@ def test_a_mistake_keeps_its_code_with_nobody_to_hear_of_it(tmp_path):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
 def test_a_terminal_that_lacks_letters_gets_the_nearest(encoding, tmp_path):
     """Folds make a plus-minus; Hydra prints the overrides, and with them the arrow and the name in the path."""
-    search = [*COMMANDS["a search"], "search.folds=2", "dataset.num_validation=0", "decisions.note='α → ±é'"]
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": encoding}
-    done = shell([*search, "seed=0,1", "-m"], "", tmp_path, **plain)
+    search = [*COMMANDS["a search"], "search.folds=2", "dataset.num_validation=0", "+decisions.note='α → ±é'"]
+    done = shell([*search, "-m"], "", tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     text = done.stdout.decode(encoding)
@@ -103,6 +102,14 @@ def test_a_terminal_that_lacks_letters_gets_the_nearest(encoding, tmp_path):
     assert "? -> " in text  # the alpha, which none of them has
     assert ("-> +-e" if encoding == "ascii" else "-> ±é") in text
     assert "\\u" not in text
+
+
+def test_a_system_that_knows_ascii_alone(tmp_path):
+    """A container without a locale: files, and what their names are read as, are ASCII as well."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = shell([*COMMANDS["a search"], "search.folds=2", "dataset.num_validation=0"], "", tmp_path, **plain)
+    assert done.returncode == 0, done.stderr
+    assert " +- " in done.stdout.decode("ascii")
 
 
 def test_the_nearest_characters():
@@ -131,6 +138,7 @@ def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
         "file = open('precious', 'w')\n"
         "say('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
         "file.close()\n"
+        "assert all(os.get_inheritable(number) for number in range(3))\n"  # workers, too
     )
     done = shell(["-c", code], GONE["all closed"], tmp_path)
     assert done.returncode == 0

@@ -76,6 +76,7 @@ class Gallery:
             pass  # the first pictures of the run
         except (ValueError, EOFError, BadZipFile, zlib.error, LookupError, AttributeError, TypeError) as error:
             name, said = shlex.quote(str(self.path)), " ".join(str(error).split())
+            said = "it holds no arrays" if "pickle" in said else said  # and NumPy's advice to load it by all means
             raise UserError(
                 f"{self.path} is damaged ({said}): move it aside (mv {name} {name}.damaged) and give the same command "
                 "again; the figures will lack its epochs"

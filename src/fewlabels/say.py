@@ -8,7 +8,6 @@ import io
 import os
 import sys
 import unicodedata
-from pathlib import Path
 from typing import Any, TextIO
 
 # The nearest that every terminal has.
@@ -33,14 +32,15 @@ def steady() -> None:
 
     A stream that was closed becomes the void. Else the next file that is opened has its number, and gets what is printed.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        stream = getattr(sys, name)
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free, which is this one
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))  # noqa: SIM115  # to the end
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
         elif number and stream is getattr(sys, f"__{name}__") and stream.errors != NEAREST:
             raw, buffered = _Steady(number, "wb", closefd=False), hasattr(stream.buffer, "raw")  # python -u: it is not
             buffer: Any = io.BufferedWriter(raw) if buffered else raw

@@ -190,13 +190,13 @@ def test_a_compiled_network_is_mended_too(backend, monkeypatch):
 OWN = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml") if file.stem not in ("timm", "densenet_bansal"))
 TIMM = [
     "resnet18",
-    "resnetv2_18",
+    "nf_regnet_b0",
     "regnetx_002",
     "ghostnet_050",
     "mobilenetv3_small_050",
     "tf_mobilenetv3_small_minimal_100",
 ]
-TIMM += ["mixnet_s", "convnext_atto", "edgenext_xx_small", "eca_nfnet_l0"]
+TIMM += ["mixnet_s", "convnext_atto", "edgenext_xx_small", "lcnet_050"]
 
 
 @pytest.mark.parametrize("side", [8, 16, 32])

@@ -70,8 +70,9 @@ def test_latex_of_letters_beyond_ascii():
 
 
 def test_markdown_keeps_what_is_no_markup():
+    assert escaped("a | b") == "a | b"  # no cell
     assert escaped("a < b & c > d, x_1 * y") == "a < b & c > d, x_1 * y"
-    assert escaped(r"C:\data \| end" + "\\") == r"C:\data \\\| end" + "\\\\"
+    assert escaped(r"C:\data \| end" + "\\", cell=True) == r"C:\data \\\| end" + "\\\\"
 
 
 def test_long_names_are_cut_and_stay_apart():

@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
+from fewlabels.models.modes import evaluation
 from fewlabels.ranges import Line
 from fewlabels.timm_alone import timm
 from fewlabels.types import UserError
 
 
 class TimmModel(Classifier):
-    """A timm model with random weights.
+    """A timm model with random weights, which gives the same logits here as timm's own forward: see docs/networks.md.
 
     Args:
-        timm_name: as in ``timm.list_models()``, e.g. ``densenet121``.
+        timm_name: as in ``timm.list_models()``, e.g. ``densenet121``; no tag of pretrained weights.
         options: further keyword arguments of that model, e.g. ``{growth_rate: 12}``.
     """
 
@@ -31,39 +32,97 @@ class TimmModel(Classifier):
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        plain, _, tag = timm_name.partition(".")
+        if tag and timm.is_model(plain):
+            raise UserError(
+                f"model.timm_name={timm_name} names pretrained weights ({tag}), and fewlabels trains from random ones: "
+                f"model.timm_name={plain}"
+            )
         if not timm.is_model(timm_name):
             near = difflib.get_close_matches(timm_name, timm.list_models(), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(f"model.timm_name={timm_name} is no model of timm {timm.__version__}{hint}")
+        settings = {"num_classes": num_classes, "in_chans": channels} | (options or {})
+        self.name = timm_name
         self.net: Any
         try:
-            self.net = timm.create_model(
-                timm_name, pretrained=False, num_classes=num_classes, in_chans=channels, **(options or {})
-            )
+            self.net = timm.create_model(timm_name, pretrained=False, **settings)
         except TypeError as error:
             raise UserError(f"model.options do not fit timm's {timm_name}: {error}") from error
-        self.name = timm_name
-        if not isinstance(self.net.get_classifier(), nn.Linear):
+        except Exception as error:  # the networks check their settings in many ways
+            raise UserError(f"timm's {timm_name} cannot be made with these settings: {_words(error)}") from error
+        if not isinstance(self._classifier(), nn.Linear):
             raise UserError(f"timm's {timm_name} does not end in one linear layer: it cannot be used here")
-        self._has_maps = self._try(channels, image_size)
+        self._check_size(channels, image_size, settings)
+        self._has_maps = self._compare(_images(channels, image_size))
 
-    def _try(self, channels: int, image_size: tuple[int, int]) -> bool:
-        """One image through the network, and whether its logits are the means of its class activation maps."""
-        head = self.net.get_classifier()
-        image = torch.randn(1, channels, *image_size, generator=torch.Generator().manual_seed(0))
-        self.eval()
+    def _classifier(self) -> Any:
         try:
-            with torch.no_grad():
-                out = self.compute(image)
-        except (RuntimeError, AssertionError) as error:
+            return self.net.get_classifier()
+        except (AttributeError, NotImplementedError):
+            return None
+
+    def _check_size(self, channels: int, image_size: tuple[int, int], settings: dict[str, Any]) -> None:
+        """timm's own forward of images of this size; where it fails, what would work is named."""
+        try:
+            with evaluation(self), torch.no_grad():
+                self.net(_images(channels, image_size))
+        except Exception as error:
             size = "x".join(map(str, image_size))
-            raise UserError(f"timm's {self.name} does not take images of {size} pixels: {error}") from error
-        finally:
-            self.train()
-        if out.features.ndim != 4 or out.features.shape[1] != head.in_features:
+            hint = self._other_size(channels, image_size, settings)
+            raise UserError(f"timm's {self.name} does not take images of {size} pixels ({_words(error)}){hint}") from error
+
+    def _other_size(self, channels: int, image_size: tuple[int, int], settings: dict[str, Any]) -> str:
+        height, width = image_size
+        wanted: Any = height if height == width else list(image_size)
+        own = getattr(self.net, "default_cfg", {}).get("input_size", (0, 0, 0))[-1]
+        for given in ({"img_size": wanted}, {"img_size": wanted, "patch_size": 4}):
+            try:
+                other = timm.create_model(self.name, pretrained=False, **(settings | given))
+                with evaluation(other), torch.no_grad():
+                    other(_images(channels, image_size))
+            except Exception:
+                continue
+            return ": set " + " ".join(f"model.options.{key}={value}" for key, value in given.items())
+        return f": views.size={own} scales them to the size that it was made for" if own and own != height else ""
+
+    def _compare(self, images: Tensor) -> bool:
+        """Refuse a network whose logits here are not timm's; whether they are the means of its class activation maps."""
+        state = {name: value.clone() for name, value in self.net.state_dict().items()}
+        for training in (True, False):
+            try:
+                own, ours = (self._logits(forward, images, training) for forward in (self.net, self.compute))
+                if not isinstance(own, Tensor) or not isinstance(ours.features, Tensor):
+                    raise TypeError("several in the place of one")
+                same = own.shape == ours.logits.shape
+                same = same and torch.allclose(own, ours.logits, rtol=1e-3, atol=1e-4, equal_nan=True)
+            except Exception as error:
+                raise UserError(
+                    f"timm's {self.name} does not give its features and its last vector as others do "
+                    f"({_words(error)}): it cannot be used here"
+                ) from error
+            finally:
+                self.net.load_state_dict(state)
+            if not same:
+                mode = "training" if training else "evaluation"
+                raise UserError(
+                    f"timm's {self.name} computes other logits in {mode} than from its features and its last layer: "
+                    "it cannot be used here"
+                )
+        head = self.net.get_classifier()
+        if ours.features.ndim != 4 or ours.features.shape[1] != head.in_features:
             return False
-        means = torch.nn.functional.linear(out.features.mean(dim=(2, 3)), head.weight, head.bias)
-        return torch.allclose(means, out.logits, rtol=1e-3, atol=1e-3)
+        means = torch.nn.functional.linear(ours.features.mean(dim=(2, 3)), head.weight, head.bias)
+        return torch.allclose(means, ours.logits, rtol=1e-3, atol=1e-3)
+
+    def _logits(self, forward: Any, images: Tensor, training: bool) -> Any:
+        """In a mode, with draws of its own, the same ones each time."""
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            if training:
+                return forward(images)
+            with evaluation(self):
+                return forward(images)
 
     def compute(self, images: Tensor) -> Activations:
         features = self.net.forward_features(images)
@@ -80,3 +139,12 @@ class TimmModel(Classifier):
     @property
     def map_weight(self) -> Tensor | None:
         return self.net.get_classifier().weight if self._has_maps else None
+
+
+def _images(channels: int, size: tuple[int, int]) -> Tensor:
+    return torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0))
+
+
+def _words(error: Exception) -> str:
+    """The first line of an error, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

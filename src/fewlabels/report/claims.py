@@ -208,7 +208,7 @@ def _logarithms(claim: CurveFlattens | CurveTurns, runs: list[RunRecord]) -> Cel
     """A value a run; of a run whose term is nowhere above 0 at first there is none."""
     values = []
     for run in runs:
-        term = [line[claim.term] for line in run.curve if line.get(claim.term) is not None]
+        term = [line[claim.term] for line in run.curve if isinstance(line.get(claim.term), int | float)]
         if len(term) > 1 and term[0] > TINIEST:
             values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
     return Cell(values)
@@ -251,7 +251,7 @@ HEADER = ["table", "claim", "scale", "verdict", "seeds"]
 
 def markdown_section(judgements: Iterable[Judgement]) -> str:
     """All claims of all tables; the figures stand under each table."""
-    lines = [" | ".join((j.table, escaped(j.says), j.scale, j.verdict, j.seeds)) for j in judgements]
+    lines = [" | ".join((j.table, escaped(j.says, cell=True), j.scale, j.verdict, j.seeds)) for j in judgements]
     if not lines:
         return ""
     head = ["", "## Claims", "", RULE, "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]

@@ -74,6 +74,7 @@ def _faults(found: RunRecord) -> Iterator[str]:
     yield from _numbers(found)
     yield from _starts(found.starts)
     yield from _curve(found.curve)
+    yield from _ends_alike(found)
 
 
 def _fields(found: RunRecord) -> Iterator[str]:
@@ -149,20 +150,33 @@ def _settings(found: RunRecord) -> Iterator[str]:
 
 
 def _numbers(found: RunRecord) -> Iterator[str]:
+    finished = found.status == "finished"
     for name in ("metrics", "cost"):
         for key, value in getattr(found, name).items():
             if value is not None and not _number(value):
                 yield f"{name}.{key} is no number"
-            if value is not None and name == "metrics" and PERCENT.search(key) and not _percentage(value):
+            if name == "metrics" and PERCENT.search(key) and not (_percentage(value) or (value is None and not finished)):
                 yield f"metrics.{key} is {short(value)} and should be a percentage"
             if value is not None and name == "cost" and value < 0:
                 yield f"cost.{key} is {short(value)}, below 0"
-    if (
-        found.status == "finished"
-        and "test_accuracy" not in found.metrics
-        and any("test_accuracy" in e for e in found.curve)
-    ):
-        yield "metrics.test_accuracy is missing, and its curve has one"
+    for key, value in found.metrics.items():
+        other = found.metrics.get(key.replace("error", "accuracy"))
+        if (
+            PERCENT.search(key)
+            and "error" in key
+            and other is not None
+            and value is not None
+            and abs(value + other - 100) > 0.01
+        ):
+            yield f"metrics.{key} is {short(value)} beside an accuracy of {short(other)}"
+
+
+def _ends_alike(found: RunRecord) -> Iterator[str]:
+    """The last evaluation of the curve is the result."""
+    last = next((line["test_accuracy"] for line in reversed(found.curve) if line.get("test_accuracy") is not None), None)
+    result = found.metrics.get("test_accuracy")
+    if found.status == "finished" and last is not None and (result is None or abs(result - last) > 0.01):
+        yield f"metrics.test_accuracy is {short(result)}, and its curve ends at {short(last)}"
 
 
 def _starts(starts: list[dict[str, Any]]) -> Iterator[str]:
@@ -182,7 +196,7 @@ def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
                 f"curve.{number}.epoch is {short(line['epoch'])}" if "epoch" in line else "a line of its curve has no epoch"
             )
         for key, value in line.items():
-            if value is not None and not (type(value) in PLAIN and -LARGEST <= value <= LARGEST):
+            if value is not None and not (type(value) in PLAIN and -LARGEST <= value <= LARGEST) and not _histogram(value):
                 yield f"curve.{number}.{key} is {short(value)} and should be a finite number"
         for key in ("test_accuracy", "validation_accuracy"):
             if line.get(key) is not None and not _percentage(line[key]):
@@ -191,6 +205,10 @@ def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _histogram(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_finite, value))
 
 
 def _finite(value: Any) -> bool:

@@ -162,7 +162,7 @@ def markdown(grids: Iterable[Grid]) -> str:
     for g in grids:
         lines = [f"### {escaped(g.caption)}", ""]
         for page in pages(g):
-            header, *rows = ([escaped(cell) for cell in row] for row in [page.header, *page.rows])
+            header, *rows = ([escaped(cell, cell=True) for cell in row] for row in [page.header, *page.rows])
             rows = [[_italic(cell) for cell in row] if g.kind(i) == "quoted" else row for i, row in enumerate(rows)]
             lines += [_row(header), _row(["---"] * len(header)), *map(_row, rows), ""]
         if g.claims:

@@ -56,10 +56,11 @@ def short(value: Any) -> str:
     return one_line(_SHORT.repr(value), 80)
 
 
-def markdown(text: str) -> str:
-    """No tag, no code and no other cell of a table."""
+def markdown(text: str, cell: bool = False) -> str:
+    """No tag and no code; in a cell of a table, no other cell."""
     text = re.sub(r"\\(?=[\\|`<]|$)", r"\\\\", one_line(text))
-    return re.sub(r"[|`]|<(?=[A-Za-z/!?])", r"\\\g<0>", text)
+    text = re.sub(r"`|<(?=[A-Za-z/!?])", r"\\\g<0>", text)
+    return text.replace("|", "\\|") if cell else text
 
 
 def tex(text: str) -> str:
