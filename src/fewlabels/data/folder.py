@@ -4,55 +4,73 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
 from fewlabels.data import archives
-from fewlabels.data.cache import CacheWriter
+from fewlabels.data.building import CacheWriter, Decoded
+from fewlabels.data.cache import cached
+from fewlabels.data.content import content_of
 from fewlabels.data.decode import Decoding, decode
+from fewlabels.data.images import ImageData
 from fewlabels.data.layout import is_image, layout, names_digest
+from fewlabels.stopping import stopper
 from fewlabels.types import UserError
 
 MAX_AHEAD_BYTES = 256 * 2**20
 
 
-def content_key(path: Path, decoding: Decoding) -> str:
-    """Names the cache entry: an archive by its SHA-256, a tree by its files' names, sizes and times."""
-    sha = hashlib.sha256()
-    with archives.readable(path):
-        if path.is_file():
-            with path.open("rb") as archive:
-                sha.update(hashlib.file_digest(archive, "sha256").digest())
-        else:
-            for name, file in archives.tree_files(path):
-                stat = file.stat()
-                sha.update(f"{name}\x1f{stat.st_size}\x1f{stat.st_mtime_ns}\n".encode())
-    sha.update(repr(decoding).encode())
-    return f"folder-{sha.hexdigest()[:32]}"
+def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
+    """Names the cache entry by the content of an archive, or of the images of a tree that are wanted."""
+    if path.is_file():
+        held = content_of([("", path)], cache_dir, path)
+    else:
+        with archives.readable(path):
+            files = dict(archives.tree_files(path))
+        places, classes = layout([name for name in files if is_image(name)], decoding, path)
+        held = content_of([(name, files[name]) for name in sorted(places)], cache_dir, path)
+        held += ascii((sorted(places.items()), classes))
+    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}"
+
+
+def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
+    """The images of a folder or an archive, decoded once into the cache."""
+    key = content_key(path, decoding, cache_dir)
+
+    def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:
+        classes = build(path, decoding, writer)
+        if content_key(path, decoding, cache_dir) != key:
+            raise UserError(f"{path} changed while it was read: run it again")
+        return classes
+
+    return cached(cache_dir, key, build_unchanged, str(path))
 
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names."""
-    places, classes = layout([name for name in archives.member_names(path) if is_image(name)], decoding, path)
+    names = [name for name in archives.member_names(path) if is_image(name)]
+    places, classes = layout(names, decoding, path)
     writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
-    arrays: dict[str, np.ndarray] = {}
-    missing = set(places)
-    counts = {part: sum(1 for p, _, _ in places.values() if p == part) for part in ("train", "test")}
-    for name, image in _decoded(archives.members(path, places), decoding, path):
-        part, position, _ = places[name]
-        if not arrays:
-            arrays = {p: writer.array(p, "images", (counts[p], *image.shape), "u1") for p in counts}
-        if image.shape != arrays[part].shape[1:]:
-            size = "x".join(map(str, image.shape[1::-1]))
-            first = "x".join(map(str, arrays[part].shape[2:0:-1]))
-            raise UserError(
-                f"image {name} in {path} is {size} pixels where others are {first}: set dataset.image_size to resize all"
-            )
-        arrays[part][position] = image
-        missing.discard(name)
+    counts = Counter(part for part, _, _ in places.values())
+    times = Counter(name for name in names if name in places)
+    decoded = Decoded(
+        writer,
+        [name for name in times if times[name] == 1],
+        {name: (part, position) for name, (part, position, _) in places.items()},
+        counts,
+        str(path),
+    )
+    missing = set(places) - decoded.names
+    try:
+        for name, image in _decoded(archives.members(path, _Wanted(missing)), decoding, path):
+            decoded.put(name, image)
+            missing.discard(name)
+    finally:
+        decoded.save()
     if missing:
         raise UserError(
             f"{path} changed while it was read: {len(missing)} images, {min(missing)} among them, were gone: run it again"
@@ -63,6 +81,17 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
             if place_part == part:
                 labels[position] = label
     return classes
+
+
+class _Wanted(Container[str]):
+    """The names that are still to be decoded; asked of each member, so that a long way to the next one can be stopped."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, name: object) -> bool:
+        stopper.check()
+        return name in self._names
 
 
 def _decoded(files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -84,6 +113,7 @@ def _chunk(files: Iterator[tuple[str, bytes]], decoded_bytes: int) -> list[tuple
     chunk: list[tuple[str, bytes]] = []
     ahead = 0
     while len(chunk) < 512 and ahead < MAX_AHEAD_BYTES and (file := next(files, None)):
+        stopper.check()
         chunk.append(file)
         ahead += max(len(file[1]), decoded_bytes)
     return chunk
