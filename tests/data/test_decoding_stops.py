@@ -102,6 +102,15 @@ def test_a_stopped_decoding_goes_on_where_it_was(tmp_path, images, decoded):
     assert {path.name for path in found.iterdir()} == {*entry.ARRAYS, "meta.json"}
 
 
+def test_a_stop_is_noticed_after_each_image_of_those_that_are_decoded_at_once(tmp_path, tar, monkeypatch):
+    put, original = [], building.Decoded.put
+    monkeypatch.setattr(building.Decoded, "put", lambda *args: put.append(1) or original(*args))
+    stop_after(monkeypatch, put, 3)
+    with pytest.raises(Stopped):
+        open_folder(tar, tmp_path / "cache")
+    assert len(put) == 3
+
+
 def test_a_stop_while_the_checksum_is_computed_decodes_nothing_again(tmp_path, images, decoded, monkeypatch):
     whole = open_folder(images, tmp_path / "another").digest
     decoded.clear()

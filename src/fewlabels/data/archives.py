@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from fewlabels.stopping import stopper
 from fewlabels.types import UserError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -63,6 +64,7 @@ def member_names(path: Path) -> list[str]:
     names = []
     try:
         for count, (name, is_file) in enumerate(_listed(path), 1):
+            stopper.check()
             if count > MAX_MEMBERS:
                 raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files, folders and links: over the limit")
             if is_file:

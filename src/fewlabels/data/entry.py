@@ -19,8 +19,6 @@ from fewlabels.stopping import Stopped
 
 META = "meta.json"
 ARRAYS = [f"{part}_{what}.npy" for part in ("train", "test") for what in ("images", "labels")]
-# Where the entry may be whole, and others may be using it: no rights, a disk that fails, no memory.
-NO_DAMAGE = (Stopped, PermissionError, MemoryError)
 
 
 class Damaged(Exception):
@@ -63,11 +61,9 @@ def open_entry(folder: Path, key: str, known: Known, what: str) -> ImageData:
         if _digest(folder, data, known, what) != data.digest:
             raise Damaged("another digest")
         return data
-    except (*NO_DAMAGE, Damaged):
-        raise
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise Damaged(str(error)) from error
-    except OSError:
+    except (OSError, MemoryError, Stopped, Damaged):  # the entry may be whole, and others may be using it
         raise
     except Exception as error:  # what NumPy and JSON raise of a file that holds nonsense is anything
         raise Damaged(str(error)) from error
