@@ -1,7 +1,6 @@
 """A lock that another process holds is waited for with its name, and no longer than the budget or a signal allows."""
 
 import json
-import os
 import platform
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from filelock import FileLock
 from fewlabels.data import waiting
 from fewlabels.data.cache import FORMAT, cached
 from fewlabels.data.sources import open_data
-from fewlabels.stopping import BUDGET_SPENT, DEADLINE, Stopped, Stopper, stopper
+from fewlabels.stopping import BUDGET_SPENT, Stopped, Stopper, stopper
 from tests.conftest import random_images, write_image_tar
 
 CLASSES = ("ant", "bee")
@@ -73,11 +72,18 @@ def another_process(lock, seconds=60.0, signal_to_it=None):
 
 @pytest.fixture
 def budget(monkeypatch):
-    """``budget(seconds)``: from now on, for this process."""
-    monkeypatch.setenv(DEADLINE, "")
-    monkeypatch.delenv(DEADLINE)
-    monkeypatch.setattr(stopper, "_longest", 0.0)
-    return lambda seconds: stopper.begin(seconds / 60)
+    """``budget(seconds)``: from now on."""
+
+    def set_to(seconds):
+        ends = time.monotonic() + seconds
+
+        def check(self):
+            if time.monotonic() >= ends:
+                raise Stopped("the time budget is spent", BUDGET_SPENT)
+
+        monkeypatch.setattr(Stopper, "check", check)
+
+    return set_to
 
 
 @pytest.fixture
@@ -199,11 +205,10 @@ def test_two_processes_build_one_entry(tmp_path):
 IMAGES_32 = random_images(10, 2, 32)
 
 
-def test_the_clock_of_a_budget_is_not_left_over(root, monkeypatch):
+def test_the_clock_of_a_budget_is_not_left_over(root):
     """What reading took is no pause of the training that follows."""
     archive = root.parent / "mine.tar"
     write_image_tar(archive, IMAGES, IMAGES, CLASSES)
     open_data("mine", "folder", archive, root)
     assert stopper._last is None
-    assert DEADLINE not in os.environ
     assert np.all(open_data("mine", "folder", archive, root).train.labels == np.repeat([0, 1], 3))

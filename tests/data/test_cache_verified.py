@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision import datasets as official
 
 from fewlabels.assemble import open_images
-from fewlabels.data import cache, content, entry, known, sources
+from fewlabels.data import cache, content, entry, remembered, sources
 from fewlabels.data import folder as folder_module
 from fewlabels.data.cache import cached
 from fewlabels.data.content import content_of
@@ -43,14 +43,14 @@ def _own_runtime_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def settled(monkeypatch):
     """Files count as long unchanged."""
-    monkeypatch.setattr(known, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(remembered, "SETTLED_NS", -(10**12))
 
 
 def build(writer):
     for part, images in PARTS.items():
         writer.array(part, "images", images.images.shape, "u1")[:] = images.images
         writer.array(part, "labels", (6,), "<i8")[:] = images.labels
-    writer.files = "names"
+    writer.files, writer.notes = "names", {"data.images": "2 were turned"}
     return CLASSES
 
 
@@ -133,6 +133,7 @@ DAMAGE = {
     "the digest edited": edit_meta(digest="0" * 64),
     "the digest edited by somebody who corrects the checksum": edit_meta(True, digest="0" * 64),
     "another list of files": edit_meta(files="others"),
+    "other notes": edit_meta(notes={}),
     "a meta.json of another entry": edit_meta(True, key="other"),
     "a meta.json nested too deep": lambda f: (f / "meta.json").write_text("[" * 100_000),
     "no entry, but a file of its name": lambda f: (shutil.rmtree(f), f.write_text("")),
@@ -157,7 +158,7 @@ def test_a_damaged_entry_is_said_and_built_again(tmp_path, capsys, settled, dama
     for part, images in PARTS.items():
         assert np.array_equal(getattr(data, part).images, images.images)
         assert np.array_equal(getattr(data, part).labels, images.labels)
-    assert (data.classes, data.files) == (CLASSES, "names")
+    assert (data.classes, data.files, data.notes) == (CLASSES, "names", {"data.images": "2 were turned"})
     assert cached(root, "key", None).digest == data.digest
     assert not capsys.readouterr().err
 
@@ -219,7 +220,7 @@ def test_what_was_just_written_may_change_unseen_and_is_verified_again(tmp_path,
     for _ in range(2):
         cached(root, "key", None)
     assert len(calls) == 2
-    monkeypatch.setattr(known, "SETTLED_NS", 10**8)
+    monkeypatch.setattr(remembered, "SETTLED_NS", 10**8)
     time.sleep(0.2)
     for _ in range(2):
         cached(root, "key", None)
@@ -231,7 +232,7 @@ def test_a_damaged_list_of_what_is_known_is_not_believed(tmp_path, monkeypatch, 
     root = tmp_path / "cache"
     cached(root, "key", build)
     cached(root, "key", None)
-    file = root / known.NAME
+    file = root / remembered.NAME
     (line,) = file.read_text().splitlines()
     if damage == "a folder":
         file.unlink()
@@ -321,7 +322,7 @@ def test_a_tree_or_an_archive_is_read_once_for_its_name(tmp_path, monkeypatch, s
         monkeypatch.setattr(content, "_read", None)
         open_tree(path, root)
         monkeypatch.undo()
-        monkeypatch.setattr(known, "SETTLED_NS", -(10**12))
+        monkeypatch.setattr(remembered, "SETTLED_NS", -(10**12))
     one = folder / "train" / "ant" / "0.bmp"
     one.touch()
     read, original = [], content._read
@@ -465,7 +466,7 @@ def read_only(monkeypatch):
 def test_a_complete_cache_that_may_not_be_written_is_used(tmp_path, monkeypatch, settled, read_only, number):
     folder, root = tree_of(tmp_path / "tree"), tmp_path / "cache"
     digest = open_tree(folder, root).digest
-    (root / known.NAME).unlink()  # who built it has not left what is known
+    (root / remembered.NAME).unlink()  # who built it has not left what is known
     read_only(root, number)
     before = sorted(root.rglob("*"))
     calls = counted(monkeypatch)
@@ -473,7 +474,7 @@ def test_a_complete_cache_that_may_not_be_written_is_used(tmp_path, monkeypatch,
         assert open_tree(folder, root).digest == digest
     assert len(calls) == 1  # what is known is kept elsewhere
     assert sorted(root.rglob("*")) == before
-    assert list((tmp_path / "runtime").glob(f"*/{known.NAME}"))
+    assert list((tmp_path / "runtime").glob(f"*/{remembered.NAME}"))
 
 
 def test_a_read_only_cache_without_the_entry_is_one_line(tmp_path, read_only):
@@ -497,15 +498,15 @@ def test_a_damaged_entry_of_a_read_only_cache_is_said_and_refused(tmp_path, read
 
 
 def test_what_another_user_says_is_known_is_not_believed(tmp_path, monkeypatch):
-    mine = known._own_folder()
+    mine = remembered._own_folder()
     assert mine is not None
     mine.chmod(0o777)
-    assert known._own_folder() is None
+    assert remembered._own_folder() is None
     mine.chmod(0o700)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     theirs = mine.with_name("fewlabels_12345")
     theirs.symlink_to(mine)
-    assert known._own_folder() is None
+    assert remembered._own_folder() is None
 
 
 def no_home(monkeypatch, error=RuntimeError):

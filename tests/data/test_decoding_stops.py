@@ -179,6 +179,25 @@ def test_half_an_entry_that_is_damaged_is_begun_anew(tmp_path, tar, decoded, dam
     assert len(decoded) == 10 + COUNT
 
 
+def test_what_was_done_to_images_is_remembered_over_a_stop(tmp_path):
+    """Of an image that comes twice, what was done to it each time it was decoded in the last start."""
+    places = {"a": ("train", 0), "b": ("test", 0), "twice": ("train", 1)}
+
+    def begun():
+        return building.Decoded(building.CacheWriter(tmp_path), ["a", "b"], places, {"train": 2, "test": 1}, "x")
+
+    first = begun()
+    first.put("a", TRAIN.images[0], ["turned upright", "composed on white"])
+    first.put("twice", TRAIN.images[1], ["turned upright"])
+    first.save()
+    second = begun()
+    assert second.names == {"a"}
+    assert sorted(second.steps) == ["composed on white", "turned upright"]
+    second.put("twice", TRAIN.images[1], ["turned upright"])
+    second.put("b", TRAIN.images[2], ["composed on white"])
+    assert sorted(second.steps) == ["composed on white"] * 2 + ["turned upright"] * 2
+
+
 def test_half_an_entry_of_other_images_is_not_gone_on_with(tmp_path, tar, decoded):
     half(tar, tmp_path / "cache", decoded, 10)
     write_image_tar(tar, TEST, TRAIN, CLASSES)
@@ -323,7 +342,7 @@ def test_hashing_a_large_archive_looks_at_the_budget(tmp_path, tar, monkeypatch)
 
 
 def test_a_tree_that_is_hashed_in_pieces_goes_on_where_it_was(tmp_path, tar, monkeypatch):
-    monkeypatch.setattr("fewlabels.data.known.SETTLED_NS", -(10**12))
+    monkeypatch.setattr("fewlabels.data.remembered.SETTLED_NS", -(10**12))
     with tarfile.open(tar) as archive:
         archive.extractall(tmp_path / "tree", filter="data")
     read, original = [], content._read

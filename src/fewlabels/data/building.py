@@ -10,6 +10,8 @@ import math
 import os
 import shutil
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +43,7 @@ class CacheWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: str | None = None  # of ImageData
+        self.notes: dict[str, str] = {}  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -104,11 +107,12 @@ def _allocate(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Journal:
-    """The first ``done`` images of ``plan`` are on the disk; ``pixels`` is the SHA-256 of theirs."""
+    """The first ``done`` images of ``plan`` are on the disk, with the SHA-256 of their pixels and what was done to them."""
 
     plan: str
     done: int
     pixels: str
+    steps: dict[str, int]
 
 
 class Decoded:
@@ -129,6 +133,8 @@ class Decoded:
         self._what = what
         self._arrays: dict[str, np.ndarray] = {}
         self._pixels, self._done = hashlib.sha256(), 0
+        self._steps: Counter[str] = Counter()  # of those in order, which are not decoded again
+        self._other_steps: Counter[str] = Counter()
         self._take_over()
         self._saved = time.monotonic()
         self._progress = Progress(f"decoding {what}", len(places), "images", self._done)
@@ -138,8 +144,18 @@ class Decoded:
         """Those that are decoded already."""
         return set(self._order[: self._done])
 
-    def put(self, name: str, image: np.ndarray) -> None:
-        """Raises UserError where the image is not as large as the others, and Stopped when it is time."""
+    @property
+    def steps(self) -> list[str]:
+        """What had to be done to images, by this start and those before it."""
+        return list((self._steps + self._other_steps).elements())
+
+    def put(self, name: str, image: np.ndarray, steps: Iterable[str] = ()) -> None:
+        """``steps`` had to be done to it.
+
+        Raises:
+            UserError: it is not as large as the others.
+            Stopped: it is time.
+        """
         if not self._arrays:
             self._arrays = {
                 part: self._writer.array(part, "images", (count, *image.shape), "u1") for part, count in self._counts.items()
@@ -156,6 +172,9 @@ class Decoded:
         if self._done < len(self._order) and name == self._order[self._done]:
             self._pixels.update(image.tobytes())
             self._done += 1
+            self._steps.update(steps)
+        else:
+            self._other_steps.update(steps)
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self.save()
         self._progress.advance()
@@ -164,7 +183,7 @@ class Decoded:
         """Write down how far it is, once the images are on the disk."""
         if self._arrays:
             self._writer.flush()
-            journal = Journal(self._plan, self._done, self._pixels.hexdigest())
+            journal = Journal(self._plan, self._done, self._pixels.hexdigest(), dict(self._steps))
             write_text(self._writer.folder / JOURNAL, json.dumps(asdict(journal)))
         self._saved = time.monotonic()
 
@@ -185,11 +204,12 @@ class Decoded:
                     pixels.update(arrays[part][position].tobytes())
                     check.advance()
             whole = whole and pixels.hexdigest() == journal.pixels
+            steps = Counter(journal.steps)
         except Stopped:
             raise
         except Exception:  # there is none, or it holds nonsense, of which NumPy and JSON raise anything
             whole = False
         if whole:
-            self._arrays, self._pixels, self._done = arrays, pixels, journal.done
+            self._arrays, self._pixels, self._done, self._steps = arrays, pixels, journal.done, steps
         else:
             self._writer.start_anew()

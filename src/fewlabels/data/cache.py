@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from fewlabels.data.building import JOURNAL, CacheWriter, no_inodes
 from fewlabels.data.entry import Damaged, open_entry, read_arrays, write_meta
 from fewlabels.data.images import ImageData, digest_of
-from fewlabels.data.known import Known
 from fewlabels.data.progress import Progress
+from fewlabels.data.remembered import Remembered
 from fewlabels.data.waiting import held
 from fewlabels.paths import expanded
 from fewlabels.say import say
@@ -55,27 +55,27 @@ def cached(root: Path, key: str, build: Build, what: str = "") -> ImageData:
     """
     what = what or key
     final = root / f"{key}-{FORMAT}"
-    known = Known(root)
+    remembered = Remembered(root)
     with _named(root, "read"):
-        if (data := _whole(final, key, known, what)) is not None:
+        if (data := _whole(final, key, remembered, what)) is not None:
             return data
     if os.path.lexists(final):
         say(f"the cached images of {what} in {final} are damaged: they are decoded again")
     with _named(root, "write"):
         root.mkdir(parents=True, exist_ok=True)
         with held(root / f"{final.name}.lock", f"decoding the images of {what}"):
-            if (data := _whole(final, key, known, what)) is not None:  # by another process
+            if (data := _whole(final, key, remembered, what)) is not None:  # by another process
                 return data
             _remove(final)
             _clean(root, final)
             return _build(final, key, build, what)
 
 
-def _whole(final: Path, key: str, known: Known, what: str) -> ImageData | None:
+def _whole(final: Path, key: str, remembered: Remembered, what: str) -> ImageData | None:
     if not os.path.lexists(final):
         return None
     try:
-        return open_entry(final, key, known, what)
+        return open_entry(final, key, remembered, what)
     except Damaged:
         return None
 
@@ -106,7 +106,7 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         train, test = read_arrays(scratch)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
         # which checks the labels
-        data = ImageData(train, test, classes, digest_of(train, test, classes, progress.advance), writer.files)
+        data = ImageData(train, test, classes, digest_of(train, test, classes, progress.advance), writer.files, writer.notes)
         write_meta(scratch, key, data)
         (scratch / JOURNAL).unlink(missing_ok=True)
         os.rename(scratch, final)
@@ -114,7 +114,7 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         if not isinstance(error, Stopped):
             _remove(scratch)
         raise
-    return ImageData(*read_arrays(final), data.classes, data.digest, data.files)
+    return ImageData(*read_arrays(final), data.classes, data.digest, data.files, data.notes)
 
 
 def _scratch(final: Path) -> Path:

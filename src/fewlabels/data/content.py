@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fewlabels.data.archives import readable
-from fewlabels.data.known import Known, State, state_of
 from fewlabels.data.progress import Progress
+from fewlabels.data.remembered import Remembered, State, state_of
 
 PIECE = 4 * 2**20
 Files = list[tuple[str, Path]]
@@ -37,23 +37,23 @@ def content_of(
         UserError: a file cannot be read.
         Stopped: it is time; of the folders that were read, nothing is read again.
     """
-    known = Known(cache_dir)
+    remembered = Remembered(cache_dir)
     folders: dict[str, Files] = {}
     for name, file in files:
         folders.setdefault(name.rpartition("/")[0], []).append((name, file))
     with readable(what):
         states = {folder: state_of(opened.__name__, inside) for folder, inside in folders.items()}
-    unread = {folder for folder, state in states.items() if known.get(state) is None}
+    unread = {folder for folder, state in states.items() if remembered.get(state) is None}
     size = sum(states[folder].size for folder in unread)
     progress = Progress(f"reading {what}, to know its images again", size // 2**20, "MiB")
     sha = hashlib.sha256()
     for folder, inside in folders.items():
-        value = known.get(states[folder]) or _read(inside, states[folder], opened, known, progress)
+        value = remembered.get(states[folder]) or _read(inside, states[folder], opened, remembered, progress)
         sha.update(ascii((folder, value)).encode())
     return sha.hexdigest()
 
 
-def _read(files: Files, state: State, opened: Callable[[Path], BinaryIO], known: Known, progress: Progress) -> str:
+def _read(files: Files, state: State, opened: Callable[[Path], BinaryIO], remembered: Remembered, progress: Progress) -> str:
     began = time.time_ns()
     sha = hashlib.sha256()
     for name, file in files:
@@ -63,5 +63,5 @@ def _read(files: Files, state: State, opened: Callable[[Path], BinaryIO], known:
                 inside.update(piece)
                 progress.advance(len(piece) / 2**20)
         sha.update(ascii((name, inside.hexdigest())).encode())
-    known.put(state, sha.hexdigest(), began)
+    remembered.put(state, sha.hexdigest(), began)
     return sha.hexdigest()

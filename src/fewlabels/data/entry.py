@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from fewlabels.data.images import ImageData, ImageSet, digest_of
-from fewlabels.data.known import Known, state_of
 from fewlabels.data.progress import Progress
+from fewlabels.data.remembered import Remembered, state_of
 from fewlabels.files import write_text
 from fewlabels.stopping import Stopped
 
@@ -26,7 +26,7 @@ class Damaged(Exception):
 
 
 def write_meta(folder: Path, key: str, data: ImageData) -> None:
-    meta = {"key": key, "classes": list(data.classes), "digest": data.digest, "files": data.files}
+    meta = {"key": key, "classes": list(data.classes), "digest": data.digest, "files": data.files, "notes": data.notes}
     write_text(folder / META, json.dumps(meta | {"checksum": _checksum(meta)}))
 
 
@@ -45,7 +45,7 @@ def read_arrays(folder: Path) -> tuple[ImageSet, ImageSet]:
     return sets[0], sets[1]
 
 
-def open_entry(folder: Path, key: str, known: Known, what: str) -> ImageData:
+def open_entry(folder: Path, key: str, remembered: Remembered, what: str) -> ImageData:
     """The images of an entry, all read once a boot to see that they are as they were written.
 
     Raises:
@@ -57,8 +57,8 @@ def open_entry(folder: Path, key: str, known: Known, what: str) -> ImageData:
         if meta.pop("checksum") != _checksum(meta) or meta["key"] != key:
             raise Damaged("another meta.json")
         train, test = read_arrays(folder)
-        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"])
-        if _digest(folder, data, known, what) != data.digest:
+        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"])
+        if _digest(folder, data, remembered, what) != data.digest:
             raise Damaged("another digest")
         return data
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
@@ -69,15 +69,15 @@ def open_entry(folder: Path, key: str, known: Known, what: str) -> ImageData:
         raise Damaged(str(error)) from error
 
 
-def _digest(folder: Path, data: ImageData, known: Known, what: str) -> str:
+def _digest(folder: Path, data: ImageData, remembered: Remembered, what: str) -> str:
     """Of the arrays as they are now."""
     state = state_of(f"arrays {_boot()} {data.classes!a}", [(name, folder / name) for name in ARRAYS])
-    if (digest := known.get(state)) is not None:
+    if (digest := remembered.get(state)) is not None:
         return digest
     began = time.time_ns()
     progress = Progress(f"verifying the cached images of {what}", len(data.train) + len(data.test), "images")
     digest = digest_of(data.train, data.test, data.classes, progress.advance)
-    known.put(state, digest, began)
+    remembered.put(state, digest, began)
     return digest
 
 

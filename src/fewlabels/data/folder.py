@@ -31,9 +31,8 @@ def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
     else:
         with archives.readable(path):
             files = dict(archives.tree_files(path))
-        places, classes = layout([name for name in files if is_image(name)], decoding, path)
-        held = content_of([(name, files[name]) for name in sorted(places)], cache_dir, path)
-        held += ascii((sorted(places.items()), classes))
+        plan = layout([name for name in files if is_image(name)], decoding, path)
+        held = content_of([(name, files[name]) for name in sorted(plan[0])], cache_dir, path) + ascii(plan)
     return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +27,8 @@ class ImageData:
     """A data set: training and test images, class names, and a digest of all of it.
 
     ``files`` names the list of training files, where there is one: the SHA-256 of their names, ``class/file`` each, in the
-    order of the images, a line each. Unlike ``digest`` it does not depend on how the images are decoded.
+    order of the images, a line each. Unlike ``digest`` it does not depend on how the images are decoded. ``notes`` stand
+    among the decisions of a run's record: what was left out, what was done to images, and what is not official about them.
     """
 
     train: ImageSet
@@ -35,6 +36,7 @@ class ImageData:
     classes: tuple[str, ...]
     digest: str
     files: str | None = None
+    notes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""

@@ -62,7 +62,7 @@ def open_data(
         data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding)
     except Stopped as stop:
         raise StoppedReading(stop.reason, stop.code) from None
-    stopper.begin(None)  # the pauses of training are others than those of reading
+    stopper.pause()
     return data
 
 

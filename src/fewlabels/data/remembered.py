@@ -41,7 +41,7 @@ def state_of(kind: str, files: Iterable[tuple[str, Path]]) -> State:
     return State(sha.hexdigest(), changed, size)
 
 
-class Known:
+class Remembered:
     """What is known, in a file of ``folder``; in one of the user's own where that folder cannot be written to."""
 
     def __init__(self, folder: Path) -> None:
