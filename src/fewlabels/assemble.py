@@ -6,7 +6,6 @@ import glob
 import re
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from torch.optim.swa_utils import update_bn
 
 from fewlabels import record
 from fewlabels.config import build, resolved
-from fewlabels.data.cache import default_cache_dir
 from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
@@ -49,8 +47,7 @@ def open_images(cfg: Config) -> ImageData:
     dataset = cfg.dataset
     drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
     decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
-    no_cache = dataset.source == "digits" and not cfg.cache_dir  # which may be all that works without a home folder
-    cache = Path() if no_cache else expanded(cfg.cache_dir) if cfg.cache_dir else default_cache_dir()
+    cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
     data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
     if len(dataset.mean) != data.channels:

@@ -178,6 +178,10 @@ class Stopper:
         self.check()
         self._last = None
 
+    def pause(self) -> None:
+        """What comes next, such as building a network, is no step; how long it takes says nothing of the steps."""
+        self._last = None
+
     def check(self) -> None:
         """Called at every step. Raises Stopped when it is time; the longest pause so far must still fit into the budget."""
         now = time.monotonic()

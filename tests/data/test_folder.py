@@ -1,6 +1,5 @@
 """Image folders that are damaged, huge, change while they are read, or may not be read at all."""
 
-import hashlib
 import io
 import struct
 import zlib
@@ -103,11 +102,12 @@ def test_an_archive_that_may_not_be_read_is_named(tmp_path, tar, monkeypatch):
     def refuse(self, *_, **__):
         raise PermissionError(13, "Permission denied", str(self))
 
-    def fail(*_):
-        raise OSError(5, "Input/output error")
+    class Failing(io.BytesIO):
+        def read(self, *_):
+            raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(hashlib, "file_digest", fail)
+        patch.setattr(Path, "open", lambda self, *_, **__: Failing())
         with pytest.raises(UserError, match="^cannot read .*mine.tar: Input/output error$"):
             open_folder(tar, tmp_path)
     monkeypatch.setattr(Path, "open", refuse)

@@ -25,6 +25,7 @@ from fewlabels.data.formats import HEAD, is_odd
 from fewlabels.data.links import Link, Tree
 from fewlabels.data.listing import HIDDEN, MAX_MEMBERS, SPECIAL, UPWARDS, Listing, readable, tree_files
 from fewlabels.data.names import hidden, pieces_of, shown
+from fewlabels.stopping import stopper
 from fewlabels.types import UserError
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar", ".zip")
@@ -61,6 +62,7 @@ def listed(path: Path) -> Listing:
     links: list[tuple[int, str, Link]] = []  # how many files came before it, its name and target
     try:
         for count, member in enumerate(_members(path), 1):
+            stopper.check()
             if count > MAX_MEMBERS:
                 raise UserError(f"{path} holds more than {MAX_MEMBERS:,} files, folders and links: over the limit")
             name, pieces = member.name, pieces_of(member.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,12 +58,19 @@ def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
         raise UserError(f"label {outside[0]} in {where} lies outside the {classes} classes")
 
 
-def digest_of(train: ImageSet, test: ImageSet, classes: tuple[str, ...]) -> str:
-    """SHA-256 over shapes, pixels, labels and class names, read in pieces so that a large set stays on disk."""
+def digest_of(
+    train: ImageSet, test: ImageSet, classes: tuple[str, ...], after: Callable[[int], object] = lambda images: None
+) -> str:
+    """SHA-256 over shapes, pixels, labels and class names, read in pieces so that a large set stays on disk.
+
+    ``after`` is called after each piece, with the number of images in it.
+    """
     sha = hashlib.sha256("\x1f".join(classes).encode())
     for part in (train, test):
         sha.update(repr(part.images.shape).encode())
         sha.update(np.ascontiguousarray(part.labels, dtype="<i8").tobytes())
         for start in range(0, len(part), 4096):
-            sha.update(np.ascontiguousarray(part.images[start : start + 4096]).tobytes())
+            piece = np.ascontiguousarray(part.images[start : start + 4096])
+            sha.update(piece.tobytes())
+            after(len(piece))
     return sha.hexdigest()

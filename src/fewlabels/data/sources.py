@@ -11,12 +11,17 @@ import numpy as np
 from torchvision import datasets as official
 
 from fewlabels.data import folder
-from fewlabels.data.archives import ARCHIVES, is_archive, readable
-from fewlabels.data.cache import CacheWriter, cached
+from fewlabels.data.archives import ARCHIVES, is_archive
+from fewlabels.data.building import CacheWriter
+from fewlabels.data.cache import cached, default_cache_dir
+from fewlabels.data.content import content_of, unpacked
 from fewlabels.data.decode import Decoding
 from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
 from fewlabels.data.known import check_obeyed, unlike_official
+from fewlabels.data.listing import readable
+from fewlabels.data.progress import StoppedReading
 from fewlabels.say import say
+from fewlabels.stopping import Stopped, stopper
 from fewlabels.types import UserError
 
 DIGITS = tuple(map(str, range(10)))
@@ -34,7 +39,7 @@ def open_data(
     name: str,
     source: str,
     path: Path,
-    cache_dir: Path,
+    cache_dir: Path | None = None,
     *,
     download: bool = True,
     decoding: Decoding = Decoding(),
@@ -45,10 +50,12 @@ def open_data(
         source: as in ``dataset.source``; ``auto`` looks into ``path`` for an official archive, or for an image folder or an
             archive of one called ``name``. Where it finds two, or where it finds none, it is an error.
         path: the data root, or the image folder or archive itself.
+        cache_dir: None: :func:`default_cache_dir`.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
+        Stopped: it is time.
     """
     data = _opened(name, source, path, cache_dir, download, decoding)
     if unlike := unlike_official(name, data, decoding):
@@ -57,10 +64,19 @@ def open_data(
     return data
 
 
-def _opened(name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
+def _opened(name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding) -> ImageData:
     if source == "digits":
         check_obeyed("digits", source, decoding)
         return _digits()
+    try:
+        data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding)
+    except Stopped as stop:
+        raise StoppedReading(stop.reason, stop.code) from None
+    stopper.pause()
+    return data
+
+
+def _read(name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
     with readable(path):
         if source == "auto":
             source, path = _find(name, path)
@@ -70,8 +86,7 @@ def _opened(name: str, source: str, path: Path, cache_dir: Path, download: bool,
             raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
     if source == "torchvision":
         return _official(name, path, cache_dir, download, decoding)
-    key = folder.content_key(path, decoding)
-    return cached(cache_dir, key, lambda writer: folder.build(path, decoding, writer))
+    return folder.opened(path, decoding, cache_dir)
 
 
 def _digits() -> ImageData:
@@ -140,18 +155,47 @@ def _official(name: str, root: Path, cache_dir: Path, download: bool, decoding: 
         known = ", ".join(OFFICIAL_FILES)
         raise UserError(f"dataset.source=torchvision knows {known}, not {name!r}: use dataset.source=folder")
     check_obeyed(name, "torchvision", decoding)
-    key = f"{name}-{hashlib.sha256(repr(_checksums(name)).encode()).hexdigest()[:32]}"
+    key = _official_key(name, root, cache_dir)
 
     def build(writer: CacheWriter) -> tuple[str, ...]:
         classes: tuple[str, ...] = ()
         for part in ("train", "test"):
+            stopper.check()
             images, labels, classes = _load_official(name, root, part == "train", download)
             check_labels(labels, len(classes), f"the {part} set of {name} in {root}")
             writer.array(part, "images", images.shape, "u1")[:] = images
             writer.array(part, "labels", labels.shape, "<i8")[:] = labels
+        if _official_key(name, root, cache_dir) != key:
+            raise UserError(f"{name} in {root} changed while it was read: run it again")
         return classes
 
-    return cached(cache_dir, key, build)
+    return cached(cache_dir, key, build, f"{name} in {root}")
+
+
+def _official_key(name: str, root: Path, cache_dir: Path) -> str:
+    """The official checksums name the cache entry: what they are not compared with is named by its content."""
+    identity = repr(_checksums(name))
+    if name == "mnist":
+        with readable(root):
+            used, archives = _unverified_mnist(root)
+            if used:
+                content = content_of(used, cache_dir, root)
+                if not archives or content_of(archives, cache_dir, root, unpacked) != content:
+                    identity = content
+    return f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
+
+
+def _unverified_mnist(root: Path) -> tuple[list[tuple[str, Path]], list[tuple[str, Path]]]:
+    """The files without a checksum that torchvision prefers to MNIST's archives; the whole archives of the same content."""
+    legacy = [(f"processed/{file}", root / "MNIST" / "processed" / file) for file in ("training.pt", "test.pt")]
+    if all(file.is_file() for _, file in legacy):
+        return legacy, []
+    packed = [(file.removesuffix(".gz"), root / "MNIST" / "raw" / file, md5) for file, md5 in official.MNIST.resources]
+    used = [(name, file.with_name(name)) for name, file, _ in packed]
+    if not all(file.is_file() for _, file in used):
+        return [], []
+    whole = all(_is_whole(file, md5) for _, file, md5 in packed)
+    return used, [(name, file) for name, file, _ in packed] if whole else []
 
 
 def _checksums(name: str) -> list[object]:
