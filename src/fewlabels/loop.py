@@ -30,7 +30,7 @@ from fewlabels.device import wait
 from fewlabels.evaluate import Held, evaluate
 from fewlabels.gallery import Gallery
 from fewlabels.hardware import peak_memory_mib
-from fewlabels.meters import Meters
+from fewlabels.meters import Meters, largest
 from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
@@ -208,12 +208,10 @@ class Loop:
         weights = torch.stack([p.detach().isfinite().all() for p in self.model.parameters()])
         if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
-        largest = sorted(terms.items(), key=lambda term: abs(term[1]) if math.isfinite(term[1]) else math.inf, reverse=True)
-        values = ", ".join(f"{name} {value:g}" for name, value in largest[:3])
         batch = int(self._meters.finite) // self.cfg.accumulate + 1
         raise Diverged(
-            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({values}): the last good "
-            "checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
+            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({largest(terms)}): the last "
+            "good checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -38,3 +39,9 @@ class Meters:
         """The same on another device: a checkpoint brings them back on the processor."""
         finite = self.finite if isinstance(self.finite, int) else self.finite.to(device)
         return Meters({name: value.to(device) for name, value in self.sums.items()}, self.counts, finite)
+
+
+def largest(terms: dict[str, float], count: int = 3) -> str:
+    """The largest terms in words, those that are not finite first."""
+    size = {name: abs(value) if math.isfinite(value) else math.inf for name, value in terms.items()}
+    return ", ".join(f"{name} {terms[name]:g}" for name in sorted(size, key=lambda name: -size[name])[:count])
