@@ -185,9 +185,9 @@ def build_loop(
     model: Classifier,
     method: Method,
     device: torch.device,
-    mine: Callable[[], None] = lambda: None,
+    check_folder: Callable[[], None] = lambda: None,
 ) -> Loop:
-    """The training loop, resumed from the run's checkpoint where there is one. ``mine``: see :class:`Loop`."""
+    """The training loop, resumed from the run's checkpoint where there is one. ``check_folder``: see :class:`Loop`."""
     if cfg.hardware.compile and method.second_order:
         method.compiled = compile_step(method.step)
     elif cfg.hardware.compile:
@@ -212,7 +212,7 @@ def build_loop(
     frozen = cfg.trainable == "head"
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
-    return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, mine)
+    return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder)
 
 
 def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> None:

@@ -39,7 +39,7 @@ from fewlabels.optim import build_ema, build_optimiser, lr_factor, set_lr
 from fewlabels.plain import metrics, step_output
 from fewlabels.say import say
 from fewlabels.schema import OptimConfig
-from fewlabels.seeding import derive
+from fewlabels.seeding import derive, rng_state, set_rng_state
 from fewlabels.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.types import Diverged
@@ -61,7 +61,8 @@ class Schedule:
 class Loop:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
-    ``check`` is called at every step and raises Stopped when the run has to end; ``mine`` comes before anything is written.
+    ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
+    is called before anything is written.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -78,11 +79,12 @@ class Loop:
         fingerprint: str,
         gallery: Gallery | None = None,
         check: Callable[[], None] = lambda: None,
-        mine: Callable[[], None] = lambda: None,
+        check_folder: Callable[[], None] = lambda: None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
-        self.path, self.fingerprint, self.gallery, self.check, self.mine = path, fingerprint, gallery, check, mine
+        self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
+        self.check, self.check_folder = check, check_folder
         self.optimiser = build_optimiser(model, optim)
         self.ema = build_ema(model, optim)
         self.device = loader.images.device
@@ -193,7 +195,7 @@ class Loop:
         line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
-        self.mine()
+        self.check_folder()
         if self.gallery is not None:
             self.gallery.keep(self.method, self._averaged, self.epoch)
         self.curve.append(line)
@@ -210,8 +212,8 @@ class Loop:
             return terms
         batch = int(self._meters.finite) // self.cfg.accumulate + 1
         raise Diverged(
-            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({largest(terms)}): the last "
-            "good checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
+            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({largest(terms)}): the "
+            "last good checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
         )
 
     @property
@@ -241,7 +243,7 @@ class Loop:
             say(f"estimate: about {minutes:.0f} min for {left} epochs")
 
     def _save(self) -> None:
-        self.mine()
+        self.check_folder()
         self._finite_terms()
         self._saved_at = time.monotonic()
         outlive = self.cfg.step_every == "epoch"  # gradients outlive a batch, so they are part of the state
@@ -261,8 +263,7 @@ class Loop:
             "seconds": self.seconds + time.monotonic() - self._session_start,
             "images_seen": self.images_seen,
             "peak_memory_mib": self._peak_memory(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            **rng_state(self.device),
         }
         checkpoint.save(self.path, state, self.fingerprint)
 
@@ -279,14 +280,10 @@ class Loop:
         for name, parameter in self.model.named_parameters():
             if state["gradients"] and name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter)
-        self._chosen = state["chosen"]
         self._meters = Meters(**state["meters"]).to(self.device)
-        self._peak = state["peak_memory_mib"]
-        self.curve = state["curve"]
+        self._chosen, self.curve, self._peak = state["chosen"], state["curve"], state["peak_memory_mib"]
         self.seconds, self.images_seen = state["seconds"], state["images_seen"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] is not None and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        set_rng_state(state, self.device)
 
     def _peak_memory(self) -> float:
         return max(self._peak, peak_memory_mib(self.device))

@@ -7,6 +7,7 @@ be resumed anywhere from the step number alone, and the number of threads or of 
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import torch
 
@@ -25,3 +26,15 @@ def generator(*parts: int | str, device: torch.device | str = "cpu") -> torch.Ge
 def seed_global(*parts: int | str) -> None:
     """Seed torch's global generators, on every device: initialisation and dropout draw from them."""
     torch.manual_seed(derive(*parts))
+
+
+def rng_state(device: torch.device) -> dict[str, torch.Tensor | None]:
+    """The state of torch's global generators, for a checkpoint."""
+    return {"rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None}
+
+
+def set_rng_state(state: dict[str, Any], device: torch.device) -> None:
+    """The opposite of :func:`rng_state`."""
+    torch.set_rng_state(state["rng"])
+    if state["cuda_rng"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda_rng"], device)
