@@ -72,7 +72,7 @@ def test_the_average_of_the_weights_by_hand():
         (
             0.999,
             60,
-            "optim.ema_decay=0.999: .* still 94 % untrained after the 60 steps of this run .* about 3,000: lower it",
+            "optim.ema_decay=0.999: .* still 94 % untrained after the 60 steps of this run.* about 3,000: lower it",
         ),
         (0.9, 5, "still 59 % untrained after the 5 steps .* about 30:"),
         (0.999, 3000, None),

@@ -15,6 +15,7 @@ from fewlabels.tables import cells, sweep
 from fewlabels.train import run
 from tests.conftest import png, random_images
 from tests.data.test_sources import make_svhn
+from tests.models.test_bf16 import in_cells
 
 TABLES = sorted(file.stem for file in (conf_dir() / "table").glob("*.yaml"))
 CLASSES = {"cifar100": 100, "tiny_imagenet_32": 32, "imagenet": 1000}
@@ -59,6 +60,7 @@ def test_every_table_expands_to_exactly_its_cells(table, configure):
     found = cells(table)
     for cfg in found:
         check(cfg)
+        assert in_cells(cfg)  # its network was tried in bf16
     places = [(cfg.table.row, cfg.table.column) for cfg in found]
     assert len({(*place, cfg.seed) for place, cfg in zip(places, found, strict=True)}) == len(found)
     assert set(places) == set(itertools.product(definition.rows, definition.columns))
@@ -72,6 +74,7 @@ def test_a_smaller_scale_is_smaller(table, scale, configure):
     first = sweep(configure(f"table={table}", hydra=True))[0]
     paper, small = (compose_cell(configure, f"table={table}", f"scale={s}", *first) for s in ("paper", scale))
     check(small)
+    assert in_cells(small)
     assert min(small.epochs, small.scale.max_epochs or small.epochs) < paper.epochs
     assert load_definitions(conf_dir())[table].proxy
 

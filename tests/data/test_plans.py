@@ -13,6 +13,7 @@ from fewlabels.trial import made_up, trial_loop
 from fewlabels.types import UserError
 
 LABELS = np.arange(100) % 10
+FEW = "dataset.num_labels=20"
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_norm_cannot_take_it(lo
 
 
 def test_a_batch_of_one_image_is_trained_on_where_batch_norm_has_a_map(loop):
-    one = loop("method=supervised", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=1")
+    one = loop("method=supervised", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=1", FEW)
     assert isinstance(one.model, WideResNet)
     one.begin_epoch()
     one.train_batch(0, one.loader.plan.steps)
@@ -132,8 +133,8 @@ def test_wide_padding_shows_no_black():
 
 def test_black_padding_that_hides_the_image_is_refused(loop):
     with pytest.raises(UserError, match=r"views.padding=8 reaches past whole views of 8 pixels.*at most 7"):
-        loop("method=supervised", "views.padding=8", "views.reflect=false")
-    loop("method=supervised", "views.padding=7", "views.reflect=false")
+        loop("method=supervised", "views.padding=8", "views.reflect=false", FEW)
+    loop("method=supervised", "views.padding=7", "views.reflect=false", FEW)
 
 
 @pytest.mark.parametrize("changes", [{"strong": "randaugment", "reflect": False}, {"strong": "jitter", "reflect": True}])

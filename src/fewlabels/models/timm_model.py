@@ -53,24 +53,20 @@ class TimmModel(Classifier):
             raise UserError(f"timm's {timm_name} cannot be made with these settings: {_words(error)}") from error
         if not isinstance(self._classifier(), nn.Linear):
             raise UserError(f"timm's {timm_name} does not end in one linear layer: it cannot be used here")
-        self._check_size(channels, image_size, settings)
-        self._has_maps = self._compare(_images(channels, image_size))
+        images = _images(channels, image_size)
+        try:
+            with evaluation(self), torch.no_grad():
+                logits = self.net(images)
+        except Exception as error:
+            size, hint = "x".join(map(str, image_size)), self._other_size(channels, image_size, settings)
+            raise UserError(f"timm's {timm_name} does not take images of {size} pixels ({_words(error)}){hint}") from error
+        self._has_maps = self._compare(images, logits)
 
     def _classifier(self) -> Any:
         try:
             return self.net.get_classifier()
         except (AttributeError, NotImplementedError):
             return None
-
-    def _check_size(self, channels: int, image_size: tuple[int, int], settings: dict[str, Any]) -> None:
-        """timm's own forward of images of this size; where it fails, what would work is named."""
-        try:
-            with evaluation(self), torch.no_grad():
-                self.net(_images(channels, image_size))
-        except Exception as error:
-            size = "x".join(map(str, image_size))
-            hint = self._other_size(channels, image_size, settings)
-            raise UserError(f"timm's {self.name} does not take images of {size} pixels ({_words(error)}){hint}") from error
 
     def _other_size(self, channels: int, image_size: tuple[int, int], settings: dict[str, Any]) -> str:
         height, width = image_size
@@ -86,43 +82,44 @@ class TimmModel(Classifier):
             return ": set " + " ".join(f"model.options.{key}={value}" for key, value in given.items())
         return f": views.size={own} scales them to the size that it was made for" if own and own != height else ""
 
-    def _compare(self, images: Tensor) -> bool:
-        """Refuse a network whose logits here are not timm's; whether they are the means of its class activation maps."""
+    def _compare(self, images: Tensor, logits: Any) -> bool:
+        """Refuse a network whose logits here are not timm's ``logits``; whether those are the means of its maps."""
         state = {name: value.clone() for name, value in self.net.state_dict().items()}
-        for training in (True, False):
-            try:
-                own, ours = (self._logits(forward, images, training) for forward in (self.net, self.compute))
-                if not isinstance(own, Tensor) or not isinstance(ours.features, Tensor):
-                    raise TypeError("several in the place of one")
-                same = own.shape == ours.logits.shape
-                same = same and torch.allclose(own, ours.logits, rtol=1e-3, atol=1e-4, equal_nan=True)
-            except Exception as error:
-                raise UserError(
-                    f"timm's {self.name} does not give its features and its last vector as others do "
-                    f"({_words(error)}): it cannot be used here"
-                ) from error
-            finally:
-                self.net.load_state_dict(state)
-            if not same:
-                mode = "training" if training else "evaluation"
-                raise UserError(
-                    f"timm's {self.name} computes other logits in {mode} than from its features and its last layer: "
-                    "it cannot be used here"
-                )
+        try:
+            with evaluation(self), torch.no_grad():
+                out = self.compute(images)
+            self._same("evaluation", logits, out)
+            draws = [self._in_training(forward, images) for forward in (self.net, self.compute)]
+            self._same("training", *draws)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"timm's {self.name} does not give its features and its last vector as others do "
+                f"({_words(error)}): it cannot be used here"
+            ) from error
+        self.net.load_state_dict(state)
         head = self.net.get_classifier()
-        if ours.features.ndim != 4 or ours.features.shape[1] != head.in_features:
+        if out.features.ndim != 4 or out.features.shape[1] != head.in_features:
             return False
-        means = torch.nn.functional.linear(ours.features.mean(dim=(2, 3)), head.weight, head.bias)
-        return torch.allclose(means, ours.logits, rtol=1e-3, atol=1e-3)
+        means = torch.nn.functional.linear(out.features.mean(dim=(2, 3)), head.weight, head.bias)
+        return torch.allclose(means, out.logits, rtol=1e-3, atol=1e-3)
 
-    def _logits(self, forward: Any, images: Tensor, training: bool) -> Any:
-        """In a mode, with draws of its own, the same ones each time."""
+    def _same(self, mode: str, logits: Any, out: Activations) -> None:
+        if not isinstance(logits, Tensor) or not isinstance(out.features, Tensor):
+            raise TypeError("several in the place of one")
+        same = logits.shape == out.logits.shape
+        if not (same and torch.allclose(logits, out.logits, rtol=1e-3, atol=1e-4, equal_nan=True)):
+            raise UserError(
+                f"timm's {self.name} computes other logits in {mode} than from its features and its last layer: "
+                "it cannot be used here"
+            )
+
+    def _in_training(self, forward: Any, images: Tensor) -> Any:
+        """With draws of its own, the same ones each time."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            if training:
-                return forward(images)
-            with evaluation(self):
-                return forward(images)
+            return forward(images)
 
     def compute(self, images: Tensor) -> Activations:
         features = self.net.forward_features(images)
