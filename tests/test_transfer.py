@@ -1,5 +1,6 @@
 """Runs that start from another run's weights."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,51 @@ def test_what_cannot_be_started_from(configure, tmp_path, source, other_data):
     (source / "checkpoint.pt").unlink()
     with pytest.raises(UserError, match="has no checkpoint.pt: a record alone holds no weights"):
         run(configure(*SHORT, *WRN, f"init_from={source}"))
+
+
+def folder_set(tmp_path, name, classes):
+    """A folder of images, in an archive, of these classes."""
+    count = len(classes)
+    train, test = random_images(20 * count, count, size=8, channels=1), random_images(4 * count, count, size=8, channels=1)
+    write_image_tar(tmp_path / f"{name}.tar.gz", train, test, classes)
+    return ["dataset=folder", f"dataset.path={tmp_path / name}.tar.gz", f"dataset.num_labels={10 * count}",
+            "dataset.grey=true", "dataset.mean=[0.5]", "dataset.std=[0.5]", "optim.lr=1e-6"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "kept"),
+    [
+        (("ant", "bee", "cat"), True),
+        (("ant", "bee", "dog"), False),  # as many, and the set is called "folder" too
+        (("ant", "bee", "cat", "dog"), False),
+    ],
+)
+def test_between_folders_the_names_of_the_classes_decide(classes, kept, configure, tmp_path):
+    first = run(configure(*SHORT, *WRN, *folder_set(tmp_path, "one", ("ant", "bee", "cat"))))
+    assert first.data["class_names"] == ["ant", "bee", "cat"]
+    source = folder_of(tmp_path / "out", first.fingerprint)
+    other = folder_set(tmp_path, "two", classes)
+    result = run(configure(*SHORT, *WRN, *other, "seed=1", f"init_from={source}"))
+    head, old = (weights(folder)["head.weight"] for folder in (folder_of(tmp_path / "out", result.fingerprint), source))
+    assert (head.shape == old.shape and torch.allclose(head, old, rtol=0, atol=1e-4)) == kept
+    told = "its last layer is kept: the classes are the same" if kept else "the last layer is new: other classes"
+    assert told in result.decisions["init_from"]
+
+
+def test_a_record_without_names_keeps_a_named_set_s_head_alone(configure, tmp_path, source):
+    def forget(folder):
+        record = json.loads((folder / "record.json").read_text())
+        del record["data"]["class_names"]
+        (folder / "record.json").write_text(json.dumps(record))
+
+    forget(source)
+    result = run(configure(*SHORT, *WRN, f"init_from={source}", "optim.lr=1e-6"))
+    after = weights(folder_of(tmp_path / "out", result.fingerprint))
+    torch.testing.assert_close(after["head.weight"], weights(source)["head.weight"], rtol=0, atol=1e-4)
+    mine = folder_set(tmp_path, "one", ("ant", "bee", "cat"))
+    first = folder_of(tmp_path / "out", run(configure(*SHORT, *WRN, *mine)).fingerprint)
+    forget(first)
+    result = run(configure(*SHORT, *WRN, *mine, "seed=1", f"init_from={first}"))
+    after = weights(folder_of(tmp_path / "out", result.fingerprint))
+    assert not torch.allclose(after["head.weight"], weights(first)["head.weight"], rtol=0, atol=1e-3)
+    assert "that run's record does not say that its classes are the same" in result.decisions["init_from"]
