@@ -15,6 +15,7 @@ from fewlabels.report.collect import read_records
 from fewlabels.report.definitions import read_definition
 
 PUBLISHED = conf_dir().parent / "outputs" / "published" / "bansal_control"
+pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason="a source distribution has no records")
 DEEP = "@deep@"
 WRONG = {
     "null": None,
@@ -132,7 +133,8 @@ def test_any_wrong_value_at_any_path_is_named_or_harmless(table, place, monkeypa
             where = f"{'.'.join(map(str, path))} = {name}"
             assert "good" in found, where
             if len(found) == 1:
-                assert said.startswith(f"fewlabels: left out: {place / 'bad' / 'record.json'} "), where
+                assert said.startswith("fewlabels: left out: "), where
+                assert str(place / "bad" / "record.json") in said, where
                 assert len(said) < 800, where
                 assert said.count("\n") == 1, where
                 named += 1

@@ -40,3 +40,14 @@ def test_the_same_files_whatever_the_locale(outputs, tmp_path):
     for name in ("tables.md", "tables.csv", "tables.tex", "index.html"):
         assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "utf8" / name).read_bytes()
     assert "blüten" in (tmp_path / "c" / "tables.md").read_text(encoding="utf-8")
+
+
+def test_a_definition_is_read_as_utf_8(tmp_path):
+    """Whatever the locale; a child with the C locale, whose default is ASCII, reads one with a letter beyond it."""
+    (tmp_path / "t_1.yaml").write_bytes("table: {id: t_1, title: Γ, rows: [λ], columns: [x], metrics: {}}".encode())
+    code = "import sys, pathlib; from fewlabels.report.definitions import read_definition as read; "
+    code += "print(ascii(read(pathlib.Path(sys.argv[1])).rows))"
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
+    env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(conf_dir().parent / "src")}
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "t_1.yaml")], env=env, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("['\\u03bb']\n", "")

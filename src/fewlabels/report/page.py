@@ -37,7 +37,8 @@ figure { margin: 1.2rem 0; } figcaption { color: var(--soft); font-size: 13.5px;
 LEAD = (
     "Mean ± sample standard deviation over seeds (n runs), of two runs both values; Δ is reproduced less reported, in "
     "points, at the paper's scale alone. A cell where nothing was run is empty. A mean of rows has its deviation over the "
-    "rows, where there are three. Grey rows are quoted from the write-up, verbatim, with what is amiss in brackets."
+    "rows, where there are three; ‡ marks runs that were made under different conditions, as the notes tell. "
+    "Grey rows are quoted from the write-up, verbatim, with what is amiss in brackets."
 )
 
 
