@@ -122,6 +122,14 @@ def test_a_setting_that_is_a_value_here_and_a_node_there_is_a_conflict():
     assert conflict([model(0, {"drop": 0.5}), model(1, {"drop": 0.5})]) is None
 
 
+def test_a_class_that_moved_is_the_same_setting():
+    def method(seed, target):
+        return finished("a", "x", 50.0, seed, config={"method": {"_target_": target}, "dataset": {"name": "d"}, "model": {}})
+
+    assert conflict([method(0, "fewlabels.methods.vat.VAT"), method(1, "fewlabels.methods.adversarial.VAT")]) is None
+    assert conflict([method(0, "fewlabels.methods.vat.VAT"), method(1, "fewlabels.methods.vat.Other")]) is not None
+
+
 def test_the_note_of_other_images_stands_under_the_table():
     runs = [finished("a", "x", 50.0, decisions={"data.official": "not the official images of cifar10"})]
     assert grid(TABLE, Results(runs), "paper").notes == ["data.official: not the official images of cifar10"]

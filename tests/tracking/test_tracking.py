@@ -97,6 +97,20 @@ def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, c
     assert "no route to host" in capsys.readouterr().err
 
 
+def test_a_run_that_is_trained_again_is_another_one_for_wandb(info, monkeypatch):
+    import wandb
+
+    from fewlabels.tracking.wandb import WandB
+
+    begun = []
+    run = types.SimpleNamespace(define_metric=lambda *a, **k: None)
+    monkeypatch.setattr(wandb, "init", lambda **options: begun.append(options["id"]) or run)
+    WandB("p").start(info, [])
+    (info.folder / "record-1.json").write_text("{}")  # kept aside by rerun=true
+    WandB("p").start(info, [])
+    assert begun == [info.fingerprint[:16], f"{info.fingerprint[:16]}-1"]
+
+
 def tensorboard_points(folder):
     """(epoch, test accuracy) as TensorBoard reads them; in a process of its own, which may warn."""
     script = (

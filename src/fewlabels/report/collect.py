@@ -146,6 +146,9 @@ def conflict(runs: Sequence[RunRecord]) -> str | None:
 def settings(run: RunRecord) -> dict[str, Any]:
     """By their full keys, without the seed, places and what else may differ between the seeds of a cell. 1.0 is 1."""
     flat = {"hardware.compile": False} | _flatten(run.config)  # which older records lack
+    for key in ("method._target_", "model._target_"):  # a class that moved to another module is the same one
+        if isinstance(flat.get(key), str):
+            flat[key] = flat[key].rpartition(".")[2]
     return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in flat.items()}
 
 

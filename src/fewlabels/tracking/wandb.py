@@ -103,7 +103,7 @@ class WandB(Tracker):
                 mode=mode,
                 dir=info.folder,
                 name=info.name,
-                id=info.fingerprint[:16],
+                id=identity,
                 resume="allow",
                 group=info.table,
                 tags=[tag[:64] for tag in tags],
@@ -111,6 +111,9 @@ class WandB(Tracker):
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, **limits),
             )
 
+        # A run that is trained again (rerun=true) is another one there: the service would drop lines of epochs that it has.
+        reruns = len(list(info.folder.glob("record-*.json")))
+        identity = info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
         mode, before = self._chosen_mode(wandb), set(_online(info.folder))
         try:
             self._run = begin(mode)
