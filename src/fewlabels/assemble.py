@@ -186,8 +186,14 @@ def build_loop(
     method: Method,
     device: torch.device,
     check_folder: Callable[[], None] = lambda: None,
+    remark: Callable[[str], None] = say,
 ) -> Loop:
-    """The training loop, resumed from the run's checkpoint where there is one. ``check_folder``: see :class:`Loop`."""
+    """The training loop, resumed from the run's checkpoint where there is one.
+
+    Args:
+        check_folder: see :class:`Loop`.
+        remark: says what somebody may not mean.
+    """
     if cfg.hardware.compile and method.second_order:
         method.compiled = compile_step(method.step)
     elif cfg.hardware.compile:
@@ -201,7 +207,8 @@ def build_loop(
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
-    _check_plan(cfg, loader, split, model, method)
+    for line in _check_plan(cfg, loader, split, model, method):
+        remark(line)
     held, gallery = [], None
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
@@ -215,13 +222,13 @@ def build_loop(
     return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder)
 
 
-def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> None:
-    """Refuse, or say, what an epoch of this plan would leave out or end in the middle of."""
-    dataset = cfg.dataset
+def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:
+    """Refuse what an epoch of this plan would leave out or end in the middle of; lines on what somebody may not mean."""
+    dataset, lines = cfg.dataset, []
     if method.unlabelled_views:
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
         name = type(method).__name__
-        check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
+        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
     shape = model.image_shape
     alone = loader.smallest_batch == 1 and cfg.trainable == "all"
     if alone and shape is not None and not trains_on_one_image(model, shape):
@@ -235,7 +242,8 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
         )
     steps = _epochs(cfg) * (loader.plan.steps if cfg.optim.step_every == "batch" else 1)
     if (warning := remembered_start(cfg.optim, steps)) is not None:
-        say(warning)
+        lines.append(warning)
+    return lines
 
 
 def _typed(node: Any) -> Any:

@@ -165,7 +165,7 @@ def _trial(cfg: Config, size: int) -> _Clock:
     some = round(count * labelled / (labelled + unlabelled) / 2) * 2  # of the two classes that there are here
     some = min(max(some, 2 if labelled else 0), count - (2 if unlabelled else 0))
     warmup = {"warmup_epochs": 0} if "warmup_epochs" in cfg.method else {}
-    changes = {"num_labels": some, "num_unlabelled": None, "num_validation": 0, "train_per_class": None}
+    changes = {"num_labels": some, "num_unlabelled": None if unlabelled else 0, "num_validation": 0, "train_per_class": None}
     trial: Any = OmegaConf.merge(
         cfg,
         {

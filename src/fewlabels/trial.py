@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ def made_up(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> 
     return ImageData(images(train), images(test), tuple(map(str, range(classes))), "made up")
 
 
-def trial_loop(cfg: Config, data: ImageData, folder: Path) -> Loop:
+def trial_loop(cfg: Config, data: ImageData, folder: Path, remark: Callable[[str], None] = lambda line: None) -> Loop:
     """The loop that ``cfg`` would train, below ``folder``; it keeps no pictures."""
     cfg.output_root = str(folder)
     device = hardware.setup(cfg.hardware)
@@ -32,6 +33,6 @@ def trial_loop(cfg: Config, data: ImageData, folder: Path) -> Loop:
     split, model = draw_split(cfg, data), build_model(cfg, data)
     info = identify(cfg, data, split, model)
     info.folder.mkdir(parents=True)
-    loop = build_loop(cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device)
+    loop = build_loop(cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark)
     loop.gallery = None  # a few pictures, whatever the size of the test set
     return loop

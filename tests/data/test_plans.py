@@ -9,6 +9,7 @@ from fewlabels.data.sampler import plan_epoch
 from fewlabels.data.splits import make_split
 from fewlabels.data.views import Views
 from fewlabels.models.wide_resnet import WideResNet
+from fewlabels.say import say
 from fewlabels.trial import made_up, trial_loop
 from fewlabels.types import UserError
 
@@ -20,7 +21,7 @@ FEW = "dataset.num_labels=20"
 def loop(configure, tmp_path):
     def make(*overrides, side=8):
         cfg = configure("dataset=digits", "epochs=1", *overrides)
-        return trial_loop(cfg, made_up(cfg, side, 40, 20, 10), tmp_path / "out")
+        return trial_loop(cfg, made_up(cfg, side, 40, 20, 10), tmp_path / "out", say)
 
     return make
 
@@ -150,3 +151,10 @@ def test_a_method_that_asks_for_what_it_would_not_get_is_refused(names, message,
     monkeypatch.setattr("fewlabels.methods.fixmatch.FixMatch.unlabelled_views", names)
     with pytest.raises(UserError, match=message):
         loop("method=fixmatch", "dataset.num_labels=20", "batch.size=16")
+
+
+def test_an_average_that_cannot_forget_its_start_is_said(loop, capsys):
+    loop("method=supervised", "optim=fixmatch", "batch.steps=3", FEW)
+    assert "optim.ema_decay=0.999: the average of the weights" in capsys.readouterr().err
+    loop("method=supervised", "optim=fixmatch", "batch.steps=3", "optim.ema_warmup=true", FEW)
+    assert capsys.readouterr().err == ""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from fewlabels.files import write_atomically
-from fewlabels.say import say
 from fewlabels.seeding import derive
 from fewlabels.types import UserError
 
@@ -129,22 +128,21 @@ def make_split(
 
 def check_streams(
     split: Split, *, num_labels: int | None, num_unlabelled: int | None, labelled_share: float | None, method: str
-) -> None:
-    """Refuse a method that learns from unlabelled images where none are left for it; say which stream was set to nothing."""
+) -> list[str]:
+    """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none."""
     if len(split.unlabelled) == 0 and num_unlabelled != 0:
         raise UserError(
             f"{method} learns from unlabelled images, and every training image is labelled or held out: lower "
             "dataset.num_labels, or go without them with dataset.num_unlabelled=0"
         )
     both = len(split.labelled) > 0 and len(split.unlabelled) > 0
-    for kind, asked, setting in (
+    streams = (
         ("labelled", num_labels == 0, "dataset.num_labels=0"),
         ("unlabelled", num_unlabelled == 0, "dataset.num_unlabelled=0"),
         ("labelled", both and labelled_share == 0, "batch.labelled_share=0"),
         ("unlabelled", both and labelled_share == 1, "batch.labelled_share=1"),
-    ):
-        if asked:
-            say(f"{setting}: {method} trains without {kind} images")
+    )
+    return [f"{setting}: {method} trains without {kind} images" for kind, asked, setting in streams if asked]
 
 
 def _check_folds(folds: int, fold: int, num_validation: int) -> None:
