@@ -91,6 +91,7 @@ class Sweep(Callback):
         cls._lock = FileLock(folder / "lock", timeout=0)
         cls._lock.acquire()
         os.environ[CELLS] = str(folder / "cells.jsonl")
+        _note_temporary(folder / "cells.jsonl")
 
     @classmethod
     def end(cls) -> None:
