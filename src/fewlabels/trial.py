@@ -33,6 +33,6 @@ def trial_loop(cfg: Config, data: ImageData, folder: Path, remark: Callable[[str
     split, model = draw_split(cfg, data), build_model(cfg, data)
     info = identify(cfg, data, split, model)
     info.folder.mkdir(parents=True)
-    loop = build_loop(cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark)
+    loop = build_loop(cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark=remark)
     loop.gallery = None  # a few pictures, whatever the size of the test set
     return loop
