@@ -26,7 +26,10 @@ def main() -> None:
         code = end.code
     stopper.listen(tidily=True)  # to the end of this process, and no longer to that of its cells
     sys.argv[1:] = [root, "--to", f"{root}/report", "--table", table]
-    report.main()  # whether or not a cell failed
+    try:
+        report.main()  # whether or not a cell failed
+    except SystemExit as end:
+        code = code or end.code
     sys.exit(code)
 
 

@@ -156,7 +156,7 @@ def test_a_failed_cell_does_not_end_a_sweep_and_all_are_named(launcher, tmp_path
 
 
 def test_a_sweep_out_of_time_says_so_though_a_cell_failed_before(tmp_path):
-    result = command(tmp_path, "debug=tiny", "epochs=0,2,3", "budget_minutes=1e-9", "-m")
+    result = command(tmp_path, "debug=tiny", "epochs=0,2,3", "budget_minutes=1e-09", "-m")
     assert result.returncode == 75, result.stderr
     assert result.stderr.splitlines() == [
         "fewlabels: epochs=0: epochs=0 must be at least 1",

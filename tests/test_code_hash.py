@@ -67,6 +67,8 @@ def test_a_class_is_made_of_its_module_and_what_that_imports_of_ours(tmp_path, m
         "fewlabels.methods.base",
         "fewlabels.losses.consistency",  # the losses that it names, and no others
         "fewlabels.models.base",
+        "fewlabels.models.bf16",
+        "fewlabels.models.modes",
         "fewlabels.models.simple_cnn",
     }
     assert {"fewlabels.kmeans", "fewlabels.losses.clustering"} <= set(made_of(KMeansFixMatch).hashes)

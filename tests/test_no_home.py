@@ -38,4 +38,6 @@ def test_other_images_ask_for_a_place_in_one_line(tmp_path):
     (tmp_path / "mine" / "train" / "ant").mkdir(parents=True)
     done = command(tmp_path, "tracking=quiet", "dataset=folder", f"dataset.path={tmp_path / 'mine'}", "dataset.num_labels=4")
     assert done.returncode == 2
-    assert done.stderr == "fewlabels: no home folder is known for the image cache: set cache_dir= or FEWLABELS_CACHE\n"
+    assert (
+        done.stderr == "fewlabels: no home folder is known, to cache decoded images in: set cache_dir= or FEWLABELS_CACHE\n"
+    )

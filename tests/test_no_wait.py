@@ -39,7 +39,7 @@ def meta_loader(monkeypatch):
 VIEWS = {
     "randaugment": {},
     "jitter": {"strong": "jitter"},
-    "notebook": {"strong": "jitter", "notebook": True},
+    "notebook": {"strong": "jitter", "reflect": False, "notebook": True},
     "cropped": {"crop": 12, "reflect": False},
     "scaled": {"size": 20, "per_image": True},
 }

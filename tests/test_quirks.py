@@ -131,7 +131,7 @@ def said(monkeypatch, capfd, tmp_path):
     """What the command says, with its exit code, for a run that only checks its settings."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "run", check)
+    monkeypatch.setattr(train, "run", lambda cfg, **_: check(cfg))
 
     def call(*arguments):
         GlobalHydra.instance().clear()

@@ -31,7 +31,7 @@ def test_a_file_is_named_with_what_was_done_to_it(tmp_path):
         f"cannot make the folder {file / 'x'}: Not a directory; output_root and cache_dir say where files are written"
     )
     assert of_os(caught(gone.read_text)) == f"cannot read {gone}: No such file or directory"
-    assert of_os(caught(lambda: write_text(gone / "x", "text"))).startswith(f"cannot write {gone / 'x.tmp'}: No such file")
+    assert of_os(caught(lambda: write_text(gone / "x", "text"))).startswith(f"cannot write {gone / 'x'}: No such file")
     assert of_os(caught(gone.unlink)).startswith(f"cannot remove {gone}: ")
     assert of_os(caught(lambda: list(gone.iterdir()))) == f"cannot list {gone}: No such file or directory"
     assert of_os(caught(lambda: os.stat(gone))) == f"cannot read or write {gone}: No such file or directory"
@@ -49,7 +49,7 @@ def test_a_write_without_a_name_is_a_write():
 @pytest.mark.parametrize(
     ("files", "free", "file", "said"),
     [
-        (100, 0, "out/x", "no inodes are left"),
+        (100, 0, "out/x", "no inodes left"),
         (100, 5, "out/x", "No space left on device"),
         (0, 0, "out/x", "No space left on device"),  # a file system that counts none
         (100, 5, "/dev/shm/x", "/dev/shm, the shared memory, is full"),

@@ -34,8 +34,8 @@ def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
         with archives.readable(path):
             files = dict(archives.tree_files(path))
         plan = layout(archives.listed(path), decoding, path)
-        # With what is said of it: a note of another folder with the same images would not be true of this one.
-        held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path) + ascii(plan)
+        held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
+        held += ascii((sorted(plan.places.items()), plan.classes))
     return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}"
 
 
