@@ -42,7 +42,8 @@ def shell(command, rest, tmp_path, **environment):
     return subprocess.run(
         ["bash", "-c", f"exec 3>/dev/null; {line} {rest}"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONWARNINGS": "ignore", **environment},
+        # Buffered, as for most people: what is left in a buffer is written as the interpreter ends.
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "", **environment},
         capture_output=True,
         timeout=900,
     )
