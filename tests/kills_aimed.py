@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fewlabels.tables import composed
 from fewlabels.tracking import jsonl
@@ -174,6 +175,7 @@ def terminal(kills: int, folder: Path, draw: random.Random) -> Tally:
 
 def threads(kills: int, folder: Path, draw: random.Random) -> Tally:
     """A run keeps the number of threads that it began with, and its bits."""
+    torch.set_num_threads(1)  # of this process: forks of one that computes in several cannot, and wait for ever
     for number in (1, 2):
         assert not died(start(configuration(folder / f"{number}", *WIDE, f"hardware.threads={number}")))
     one, two = result(folder / "1"), result(folder / "2")

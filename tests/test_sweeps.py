@@ -81,14 +81,14 @@ def test_it_may_vanish_in_the_middle(tmp_path, cells, capsys):
 
 def test_what_a_killed_sweep_left_is_cleaned_up_by_the_next(tmp_path, temporary, cells):
     dead, alive = tmp_path / ".sweeps" / "dead", tmp_path / ".sweeps" / "alive"
-    media = temporary / "tmp12345678wandb-media"
-    for folder in (dead, alive, media):
+    somebody_s = temporary / "images"
+    for folder in (dead, alive, somebody_s):
         folder.mkdir(parents=True)
-    (dead / "temporary").write_text(f"{media}\n{temporary / 'gone'}\n")
+    (dead / "temporary").write_text(f"{somebody_s}\n")  # whatever stands in there, nothing outside is removed
     with FileLock(alive / "lock"):
         assert cells(tmp_path, [None]) == 0
         assert not dead.exists()
-        assert not media.exists()
+        assert somebody_s.exists()
         assert alive.exists()
     assert cells(tmp_path, [None]) == 0
     assert not (tmp_path / ".sweeps").exists()

@@ -8,7 +8,6 @@ but the next sweep: a folder whose lock nobody holds is one that a kill has left
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import shutil
@@ -16,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -91,7 +89,6 @@ class Sweep(Callback):
         cls._lock = FileLock(folder / "lock", timeout=0)
         cls._lock.acquire()
         os.environ[CELLS] = str(folder / "cells.jsonl")
-        _note_temporary(folder / "cells.jsonl")
 
     @classmethod
     def end(cls) -> None:
@@ -108,9 +105,6 @@ def _clean_up(place: Path) -> None:
     """What sweeps that were killed have left, here and in the temporary directory."""
     for folder in place.glob("*/"):
         with contextlib.suppress(OSError, Timeout, NotImplementedError), FileLock(folder / "lock", timeout=0):
-            listed = (folder / "temporary").read_text().splitlines() if (folder / "temporary").exists() else []
-            for path in listed:
-                shutil.rmtree(path, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
     for folder in Path(tempfile.gettempdir()).glob("fewlabels-*/"):  # where version 0.1 kept them
         with contextlib.suppress(OSError):
@@ -124,8 +118,6 @@ def cell() -> Iterator[None]:
     hydra, file = HydraConfig.get(), os.environ.get(CELLS)
     in_sweep = hydra.mode == RunMode.MULTIRUN
     try:
-        if file and in_sweep:
-            _note_temporary(Path(file))
         yield
         if file and in_sweep:
             _note(Path(file), hydra.overrides.task, None)
@@ -140,14 +132,6 @@ def cell() -> Iterator[None]:
             raise SystemExit(complain(error)) from None
         else:
             raise
-
-
-@cache
-def _note_temporary(file: Path) -> None:
-    """What a kill of this process would leave in the temporary directory: whoever imports wandb has folders there."""
-    for each in gc.get_objects():
-        if type(each) is tempfile.TemporaryDirectory:
-            _append(file.with_name("temporary"), each.name)
 
 
 def _note(file: Path, overrides: list[str], error: Exception | None) -> None:
