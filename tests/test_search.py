@@ -326,7 +326,7 @@ def test_a_search_beside_itself_is_refused(configure, tmp_path):
 
 def test_an_output_folder_that_cannot_be_written_is_named(configure, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write .*file.*; set output_root"):
+    with pytest.raises(UserError, match="cannot make the folder .*file.*: Not a directory; set output_root"):
         run_search(configure(*SEARCH, f"output_root={tmp_path / 'file'}"), FakeRun())
 
 

@@ -27,7 +27,7 @@ SWEEP = ("-m", "--multirun")
 FLAGS = ("help", "hydra-help", "version", "resolve", "run", "multirun", "shell-completion", "info")
 FLAGS_WITH_VALUE = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun")
 LITERAL = ("output_root", "cache_dir")  # no sweep runs over these, so that a comma is a comma
-OPEN = ("model.options", "decisions")  # keys that take any names below them
+OPEN = "decisions"  # a node that takes any names below it; those of a network (model.options) are open by their own file
 LARGEST = 10**300  # Python knows no larger fraction than 10^308
 KEY = re.compile(r"(?:\+\+?|~)?[\w./@:]+")
 
@@ -120,7 +120,7 @@ TEXTS = frozenset(_texts(Config))
 def _open(argument: str, key: str) -> str:
     """Hydra adds names to a node only where it is told to, by ``++``."""
     name = key.lstrip("+")
-    below = any(name == each or name.startswith(f"{each}.") for each in OPEN)
+    below = name == OPEN or name.startswith(f"{OPEN}.")
     return f"++{argument.lstrip('+')}" if below else argument
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,30 +42,37 @@ def doing(what: str, path: Path) -> Iterator[None]:
         raise FileError(error, what, path) from error
 
 
-def told(error: OSError) -> str:
-    """What is wrong, in one line. Of an error that came without a file, and from we know not where, that much is said."""
+def told(error: OSError, root: Path) -> str:
+    """One line on an error of the disk; where the file lies below ``root``, the output folder, with the key to set."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    advice = "; set output_root" if Path(name).is_relative_to(root) else ""
     if isinstance(error, FileError):
-        return str(error)
-    place = f" {error.filename}" if error.filename else " a file"
-    return f"cannot read or write{place}: {reason(error, error.filename)}"
+        return f"{error}{advice}"
+    return f"cannot read or write {name or 'a file'}: {reason(error, error.filename)}{advice}"
 
 
 def reason(error: OSError, path: Path | str | bytes | int | None = None) -> str:
     """The system's words; "no space" is told apart by what there is no space for."""
     words = error.strerror or str(error) or type(error).__name__
-    if error.errno != errno.ENOSPC or not hasattr(os, "statvfs"):
+    if error.errno != errno.ENOSPC:
         return words
     place = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else SHARED_MEMORY
     place = next((each for each in (place, *place.parents) if each.exists()), place)
-    try:
-        disk = os.statvfs(place)
-    except OSError:
-        return words
-    if disk.f_files and not disk.f_favail:
+    if no_inodes(place):
         return f"{words} (no inodes left: remove some files, whatever their size)"
-    if place.is_relative_to(SHARED_MEMORY) and (path is not None or disk.f_bavail * disk.f_frsize < LITTLE):
+    if place.is_relative_to(SHARED_MEMORY) and (path is not None or shutil.disk_usage(place).free < LITTLE):
         return f"{words} ({SHARED_MEMORY}, the shared memory, is full; a container takes --shm-size=2g)"
     return words
+
+
+def no_inodes(place: Path) -> bool:
+    """Whether a file system has no room for another file, however small."""
+    if not hasattr(os, "statvfs"):
+        return False
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(place)
+        return disk.f_files > 0 and disk.f_favail == 0
+    return False
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

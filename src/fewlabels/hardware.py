@@ -78,11 +78,14 @@ def _mend(model: Classifier) -> None:
     model.mended = dead + wrong > 0
     if dead:
         say(
-            f"{model.name}: {_convolutions(dead)} with weights that meet padding alone in images this small; torch's bf16 "
-            "may leave their gradients unwritten on a processor: they are set to zero"
+            f"fewlabels: {model.name}: {_convolutions(dead)} with weights that meet padding alone in images this small; "
+            "torch's bf16 may leave their gradients unwritten on a processor: they are set to zero"
         )
     if wrong:
-        say(f"{model.name}: {_convolutions(wrong)} of a kind that torch's bf16 gets wrong on a processor: run in float32")
+        say(
+            f"fewlabels: {model.name}: {_convolutions(wrong)} of a kind that torch's bf16 gets wrong on a processor: "
+            "run in float32"
+        )
 
 
 def _convolutions(count: int) -> str:

@@ -8,9 +8,7 @@ python -m fewlabels.train search=tpe method=entropy 'search.space={method.alpha:
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from pathlib import Path
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     from fewlabels.stopping import stopper
@@ -65,9 +63,7 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
                     return _go_on(parts, history.begun(parts.folder, parts.code, wish, parts.gone), trackers)
         return _told(old, parts)
     except OSError as error:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-        advice = "; set output_root" if Path(name).is_relative_to(expanded(cfg.output_root)) else ""
-        raise UserError(told(error) + advice) from error
+        raise UserError(told(error, expanded(cfg.output_root))) from error
 
 
 class Parts:

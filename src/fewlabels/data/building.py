@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -19,23 +18,13 @@ import numpy as np
 
 from fewlabels.data.names import shown
 from fewlabels.data.progress import Progress
-from fewlabels.files import write_text
+from fewlabels.files import no_inodes, write_text
 from fewlabels.stopping import Stopped
 from fewlabels.types import UserError
 
 JOURNAL = "journal.json"
 SAVE_SECONDS = 30.0  # between two lines of the journal, for a kill that cannot be seen coming
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
-
-
-def no_inodes(folder: Path) -> bool:
-    """Whether a file system has no room for another file, however small."""
-    if not hasattr(os, "statvfs"):
-        return False
-    with contextlib.suppress(OSError):
-        status = os.statvfs(folder)
-        return status.f_files > 0 and status.f_favail == 0
-    return False
 
 
 class CacheWriter:

@@ -18,12 +18,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fewlabels.data.building import JOURNAL, CacheWriter, no_inodes
+from fewlabels.data.building import JOURNAL, CacheWriter
 from fewlabels.data.entry import Damaged, open_entry, read_arrays, write_meta
 from fewlabels.data.images import ImageData, digest_of
 from fewlabels.data.progress import Progress
 from fewlabels.data.remembered import Remembered
 from fewlabels.data.waiting import held
+from fewlabels.files import no_inodes
 from fewlabels.paths import expanded
 from fewlabels.say import say
 from fewlabels.stopping import Stopped
@@ -60,7 +61,7 @@ def cached(root: Path, key: str, build: Build, what: str = "") -> ImageData:
         if (data := _whole(final, key, remembered, what)) is not None:
             return data
     if os.path.lexists(final):
-        say(f"the cached images of {what} in {final} are damaged: they are decoded again")
+        say(f"fewlabels: the cached images of {what} in {final} are damaged: they are decoded again")
     with _named(root, "write"):
         root.mkdir(parents=True, exist_ok=True)
         with held(root / f"{final.name}.lock", f"decoding the images of {what}"):

@@ -17,11 +17,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import open_dict
 
-from fewlabels import history
+from fewlabels import files, history
 from fewlabels.assemble import draw_split, open_images
 from fewlabels.code_hash import made_of
 from fewlabels.config import find_class, resolved
-from fewlabels.files import below, write_text
+from fewlabels.files import below, doing, write_text
 from fewlabels.fingerprint import fingerprint, method_name
 from fewlabels.paths import expanded
 from fewlabels.record import headline
@@ -53,14 +53,15 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     code = made_of(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     history.check_search(folder, code, history.Wish(cfg.rerun, cfg.keep))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with doing("make the folder", folder):
+            folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) as lock:
             study = Study(folder / "journal.log", identity, axes, search, lock)
             return _search(cfg, search, axes, study, folder, run)
     except Timeout:
         raise LeftAlone(f"{folder} is being searched by another process: it was left alone") from None
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or folder}: {error.strerror or error}; set output_root") from error
+        raise UserError(files.told(error, expanded(cfg.output_root))) from error
 
 
 def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, folder: Path, run: Run) -> RunRecord:
