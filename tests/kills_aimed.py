@@ -57,10 +57,15 @@ def configuration(root: Path, *more: str) -> Any:
 
 
 def start(cfg: Any, prepare: Prepare = lambda: None) -> int:
-    """``run(cfg)`` in a process of its own; returns its number. The parent has run nothing, so that a fork is safe."""
+    """``run(cfg)`` in a process of its own; returns its number.
+
+    This process compares results, and computes in one thread: a fork of one that has computed in several waits for ever.
+    """
+    torch.set_num_threads(1)
     number = os.fork()
     if number == 0:
         try:
+            torch.set_num_threads(len(os.sched_getaffinity(0)))
             prepare()
             run(cfg)
             os._exit(0)
@@ -175,7 +180,6 @@ def terminal(kills: int, folder: Path, draw: random.Random) -> Tally:
 
 def threads(kills: int, folder: Path, draw: random.Random) -> Tally:
     """A run keeps the number of threads that it began with, and its bits."""
-    torch.set_num_threads(1)  # of this process: forks of one that computes in several cannot, and wait for ever
     for number in (1, 2):
         assert not died(start(configuration(folder / f"{number}", *WIDE, f"hardware.threads={number}")))
     one, two = result(folder / "1"), result(folder / "2")
