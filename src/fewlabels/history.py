@@ -127,7 +127,7 @@ def first_threads(folder: RunFolder, old: RunRecord | None) -> Iterator[None]:
     here = torch.get_num_threads()
     threads = next((start["threads"] for start in old.starts if start.get("threads")), here) if old is not None else here
     if threads != here:
-        say(f"{folder.path}: goes on with {threads} threads, as it began, and not with {here}")
+        say(f"{folder.path}: goes on with {threads} thread{'s' * (threads != 1)}, as it began, and not with {here}")
     torch.set_num_threads(int(threads))
     try:
         yield
