@@ -40,7 +40,7 @@ lint: setup ## Formatting, lints and types
 	$(BIN)/mypy
 
 tables: setup ## Every table with its cells, how many are done, and what the rest would cost here
-	$(BIN)/python -m fewlabels.costs $(OUT)
+	$(BIN)/python -m fewlabels.benchmark.estimate $(OUT)
 
 report: setup ## Tables, figures and one page from all records
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report
@@ -52,7 +52,7 @@ kills: setup ## Kill every method a dozen times, and a sweep of 200 runs at ever
 	$(BIN)/python -W ignore -m tests.kills --kills 12 --sweep 200
 
 bench: setup ## Training speed beside its limit and beside a pipeline of one image at a time
-	$(BIN)/python -m fewlabels.bench --to outputs/published/bench $(ARGS)
+	$(BIN)/python -m fewlabels.benchmark.throughput --to outputs/published/bench $(ARGS)
 
 publish: setup ## Records of finished cells and their tables to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)

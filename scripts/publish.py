@@ -12,10 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from fewlabels import record
 from fewlabels.report.sound import left_out, sound_records
 from fewlabels.report.text import short
-from fewlabels.say import say, show
+from fewlabels.runs import record
+from fewlabels.system.say import say, show
 from fewlabels.types import RunRecord
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures

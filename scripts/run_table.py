@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from fewlabels.stopping import stopper
+from fewlabels.system.stopping import stopper
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     stopper.listen()

@@ -16,10 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 from torch._dynamo.exc import TorchDynamoException
 
-from fewlabels.config import register
+from fewlabels.config.schema import Config
+from fewlabels.config.validate import register
 from fewlabels.data.images import ImageSet
-from fewlabels.paths import conf_dir
-from fewlabels.schema import Config
+from fewlabels.system.paths import conf_dir
 
 Composer = Callable[..., Config]
 

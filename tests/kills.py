@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fewlabels.tables import composed
+from fewlabels.config.compose import composed
 from tests.conftest import QUICK, random_images, write_image_tar
 from tests.kills_aimed import AIMED, Tally, result, start
-from tests.test_resume import METHODS, assert_same, overrides
+from tests.training.test_resume import METHODS, assert_same, overrides
 
 WRITING = ("runs/*/checkpoint.pt.tmp", "cache/*.building")  # what lies there while a file is being written
 CACHE = ["dataset=folder", "dataset.num_labels=20", "dataset.image_size=32", "method=fixmatch", "batch.size=32", "epochs=2"]

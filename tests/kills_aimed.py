@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fewlabels.tables import composed
+from fewlabels.config.compose import composed
 from fewlabels.tracking import jsonl
 from fewlabels.train import run
 from tests.conftest import QUICK
-from tests.test_resume import assert_same, overrides, state_of
+from tests.training.test_resume import assert_same, overrides, state_of
 
 METHOD = "fixmatch"
 WIDE = ["model=wide_resnet_28_2", "model.depth=10", "model.width=1"]  # other threads, other bits; of the digits' CNN, too

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from fewlabels.data.views import Views
-from fewlabels.trial import made_up, trial_loop
+from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.data.augment.views import Views
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.test_methods import METHODS, make_batch, model, prepared
-from tests.test_no_wait import VIEWS
-from tests.test_resume import METHODS as VARIANTS
-from tests.test_resume import overrides
+from tests.training.test_no_wait import VIEWS
+from tests.training.test_resume import METHODS as VARIANTS
+from tests.training.test_resume import overrides
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 GPU = torch.device("cuda")

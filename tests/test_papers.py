@@ -2,9 +2,9 @@
 
 import pytest
 
-from fewlabels.paths import conf_dir
-from fewlabels.report.definitions import load_definitions
-from fewlabels.tables import cells
+from fewlabels.config.compose import cells
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.system.paths import conf_dir
 
 CIFAR = ["cifar10_250", "cifar10_4000", "cifar100_2500", "cifar100_10000"]
 # Table -> columns, then the rows as printed; "-" where a cell is empty.

@@ -4,8 +4,8 @@ import importlib.util
 import json
 from pathlib import Path
 
-from fewlabels import record
 from fewlabels.report.collect import Results, read_records
+from fewlabels.runs import record
 from fewlabels.types import RunRecord
 
 SPEC = importlib.util.spec_from_file_location("publish", Path(__file__).parents[1] / "scripts" / "publish.py")

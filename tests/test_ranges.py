@@ -9,10 +9,10 @@ from typing import Annotated
 import pytest
 from omegaconf import OmegaConf
 
-from fewlabels.config import check, check_target, find_class
-from fewlabels.paths import conf_dir
+from fewlabels.config.schema import THREADS, Config
+from fewlabels.config.validate import check, check_target, find_class
 from fewlabels.ranges import FileName, Range, faults, settings
-from fewlabels.schema import THREADS, Config
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import UserError
 
 NODES = {

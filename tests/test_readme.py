@@ -10,10 +10,10 @@ from textwrap import indent
 import pytest
 from omegaconf import OmegaConf
 
-from fewlabels.paths import conf_dir
 from fewlabels.report.collect import Results, read_records
-from fewlabels.report.definitions import read_definition
-from fewlabels.report.figures import check
+from fewlabels.report.figures.build import check
+from fewlabels.report.spec.definitions import read_definition
+from fewlabels.system.paths import conf_dir
 from tests.methods.test_methods import make_batch, model
 
 ROOT = Path(__file__).parents[1]

@@ -11,11 +11,12 @@ import pytest
 import torch
 from filelock import FileLock
 
-from fewlabels import assemble, checkpoint
-from fewlabels import loop as loop_module
-from fewlabels.config import build
+from fewlabels.config.validate import build
 from fewlabels.methods.base import Method
+from fewlabels.runs import checkpoint
 from fewlabels.train import run
+from fewlabels.training import build as assemble
+from fewlabels.training import trainer as loop_module
 from fewlabels.types import StepOutput, UserError
 from tests.conftest import random_images, write_image_tar
 
@@ -61,7 +62,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
 
 def test_the_same_command_again_does_nothing(configure, tmp_path, capsys, monkeypatch):
     first = run(configure(*SHORT))
-    monkeypatch.setattr("fewlabels.loop.Loop.run", None)
+    monkeypatch.setattr("fewlabels.training.trainer.Loop.run", None)
     again = run(configure(*SHORT))
     assert again.metrics == first.metrics
     assert "finished already" in capsys.readouterr().err
@@ -172,8 +173,8 @@ class Slow(Method):
 
 
 def test_a_long_run_says_at_its_start_how_long(configure, monkeypatch, capsys):
-    monkeypatch.setattr("fewlabels.loop.time", types.SimpleNamespace(monotonic=lambda: Slow.now))
-    monkeypatch.setattr("fewlabels.loop.STEPS_TO_ESTIMATE", 3)
+    monkeypatch.setattr("fewlabels.training.trainer.time", types.SimpleNamespace(monotonic=lambda: Slow.now))
+    monkeypatch.setattr("fewlabels.training.trainer.STEPS_TO_ESTIMATE", 3)
     run(configure(*SHORT, "method._target_=tests.test_train.Slow", "checkpoint_seconds=1e9"))
     assert "estimate: about 12 min for 3 epochs" in capsys.readouterr().err  # 3 x (2 + 4 x 0.5)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewlabels.stopping import stopper
+from fewlabels.system.stopping import stopper
 
 
 def train() -> None:

@@ -11,7 +11,7 @@ import contextlib
 import sys
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from fewlabels.stopping import stopper
+    from fewlabels.system.stopping import stopper
 
     stopper.listen()
 
@@ -20,9 +20,22 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fewlabels import code_hash, hardware, history, outcomes, record
-from fewlabels.arguments import understood
-from fewlabels.assemble import (
+from fewlabels.config.arguments import understood
+from fewlabels.config.schema import Config
+from fewlabels.config.validate import check, register
+from fewlabels.launch import sweep as outcomes
+from fewlabels.launch.errors import complain, guarded
+from fewlabels.launch.system_errors import told_plainly
+from fewlabels.runs import code_hash, history, record
+from fewlabels.runs.folder import RunFolder
+from fewlabels.search.run import run_search
+from fewlabels.system.files import told, write_text
+from fewlabels.system.paths import conf_dir, expanded
+from fewlabels.system.stopping import Stopped, stopper
+from fewlabels.tracking.base import Tracker
+from fewlabels.tracking.build import build_trackers
+from fewlabels.training import hardware
+from fewlabels.training.build import (
     build_loop,
     build_method,
     build_model,
@@ -32,18 +45,7 @@ from fewlabels.assemble import (
     new_record,
     open_images,
 )
-from fewlabels.cli import complain, guarded
-from fewlabels.config import check, register
-from fewlabels.files import told, write_text
-from fewlabels.paths import conf_dir, expanded
-from fewlabels.run_folder import RunFolder
-from fewlabels.schema import Config
-from fewlabels.search.run import run_search
-from fewlabels.stopping import Stopped, stopper
-from fewlabels.system import told_plainly
-from fewlabels.tracking.base import Tracker
-from fewlabels.tracking.build import build_trackers
-from fewlabels.transfer import find_start, keeps_head, load_weights
+from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 

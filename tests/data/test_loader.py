@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from fewlabels.data import loader as loader_module
+from fewlabels.data.augment.views import Views
 from fewlabels.data.images import ImageSet
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.splits import Split
-from fewlabels.data.views import Views
-from fewlabels.seeding import derive, generator
+from fewlabels.system.seeding import derive, generator
 
 GOLDEN = ([5, 0], [22, 34, 29, 39, 27, 46])  # the same on every machine
 

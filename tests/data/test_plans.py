@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabels.data.geometry import reflected
+from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.data.augment.geometry import reflected
+from fewlabels.data.augment.views import Views
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.data.splits import make_split
-from fewlabels.data.views import Views
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.say import say
-from fewlabels.trial import made_up, trial_loop
+from fewlabels.system.say import say
 from fewlabels.types import UserError
 
 LABELS = np.arange(100) % 10

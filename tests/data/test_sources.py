@@ -18,9 +18,10 @@ import pytest
 import scipy.io
 from torchvision import datasets as official
 
-from fewlabels.data import archives, cache
-from fewlabels.data.cache import cached
-from fewlabels.data.decode import Decoding
+from fewlabels.data.cache import store as cache
+from fewlabels.data.cache.store import cached
+from fewlabels.data.files import archives
+from fewlabels.data.files.decode import Decoding
 from fewlabels.data.images import ImageSet
 from fewlabels.data.sources import open_data
 from fewlabels.types import UserError
@@ -81,7 +82,7 @@ def test_an_archive_in_the_data_root_is_found_by_itself(tmp_path, tar):
 
 def test_images_are_decoded_once(tmp_path, tar, monkeypatch):
     first = open_folder(tar, tmp_path)
-    monkeypatch.setattr("fewlabels.data.folder.decode", None)
+    monkeypatch.setattr("fewlabels.data.files.folder.decode", None)
     assert open_folder(tar, tmp_path).digest == first.digest
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewlabels import losses
-from fewlabels.config import build
+from fewlabels.config.validate import build
 from fewlabels.methods.attention_fixmatch import AttentionFixMatch
 from fewlabels.methods.base import EpochStart, UnlabelledSet
 from fewlabels.methods.entropy import Entropy
@@ -22,7 +22,7 @@ from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.inference import predict
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.paths import conf_dir
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch, UserError
 from tests.conftest import random_images
 

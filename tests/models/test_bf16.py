@@ -15,15 +15,15 @@ import yaml
 from omegaconf import OmegaConf
 from torch import nn
 
-from fewlabels import hardware
-from fewlabels.config import build, resolved
+from fewlabels.config.schema import HardwareConfig
+from fewlabels.config.validate import build, resolved
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.bf16 import Mended, affected, dead_mask, dead_taps
 from fewlabels.models.compiled import compile_training
-from fewlabels.models.second_order import Conv2d
+from fewlabels.models.double_backward import Conv2d
 from fewlabels.models.timm_model import TimmModel
-from fewlabels.paths import conf_dir
-from fewlabels.schema import HardwareConfig
+from fewlabels.system.paths import conf_dir
+from fewlabels.training import hardware
 from fewlabels.types import UserError
 from tests.conftest import skip_without_compiler
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.hardware import place
+from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.config.schema import HardwareConfig
 from fewlabels.methods.inversion import Inversion
 from fewlabels.models import compiled, compiled_step
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.compiled_step import compile_step
-from fewlabels.schema import HardwareConfig
-from fewlabels.trial import made_up, trial_loop
+from fewlabels.training.hardware import place
 from fewlabels.types import Batch, StepOutput, UserError
 from tests.models.test_models import MODELS
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from hydra.errors import ConfigCompositionException
 
-from fewlabels.config import build, check
+from fewlabels.config.validate import build, check
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.types import UserError
 

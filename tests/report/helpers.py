@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fewlabels import record
+from fewlabels.runs import record
 from fewlabels.types import RunRecord
 
 BALESTRIERO_1 = """

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from fewlabels import record
-from fewlabels.paths import conf_dir
 from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import read_records
-from fewlabels.report.definitions import read_definition
+from fewlabels.report.spec.definitions import read_definition
+from fewlabels.runs import record
+from fewlabels.system.paths import conf_dir
 
 PUBLISHED = conf_dir().parent / "outputs" / "published" / "bansal_control"
 pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason="a source distribution has no records")

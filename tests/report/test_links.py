@@ -2,9 +2,9 @@
 
 import os
 
-from fewlabels import record
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import read_records, record_files
+from fewlabels.runs import record
 from tests.report.helpers import finished
 
 

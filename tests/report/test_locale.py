@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from fewlabels import record
-from fewlabels.paths import conf_dir
+from fewlabels.runs import record
+from fewlabels.system.paths import conf_dir
 from tests.report.helpers import finished
 
 
@@ -45,7 +45,7 @@ def test_the_same_files_whatever_the_locale(outputs, tmp_path):
 def test_a_definition_is_read_as_utf_8(tmp_path):
     """Whatever the locale; a child with the C locale, whose default is ASCII, reads one with a letter beyond it."""
     (tmp_path / "t_1.yaml").write_bytes("table: {id: t_1, title: Γ, rows: [λ], columns: [x], metrics: {}}".encode())
-    code = "import sys, pathlib; from fewlabels.report.definitions import read_definition as read; "
+    code = "import sys, pathlib; from fewlabels.report.spec.definitions import read_definition as read; "
     code += "print(ascii(read(pathlib.Path(sys.argv[1])).rows))"
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}
     env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(conf_dir().parent / "src")}

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fewlabels.report.claims import judge
 from fewlabels.report.collect import Cell
-from fewlabels.report.definitions import TableDefinition
-from fewlabels.report.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
+from fewlabels.report.spec.claims import judge
+from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
 
 ROWS = list("abcdefg")
 DRAWS, SEEDS = 2000, 3

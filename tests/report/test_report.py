@@ -7,14 +7,14 @@ import re
 import pytest
 from filelock import FileLock, Timeout
 
-from fewlabels import record
-from fewlabels.paths import conf_dir
 from fewlabels.report import __main__ as report
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results, conflict, read_records
-from fewlabels.report.definitions import TableDefinition, load_definitions
 from fewlabels.report.latex import latex
+from fewlabels.report.spec.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid, markdown
+from fewlabels.runs import record
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import UserError
 from tests.report.helpers import finished
 

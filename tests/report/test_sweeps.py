@@ -2,11 +2,11 @@
 
 import re
 
-from fewlabels.record import write
 from fewlabels.report import __main__ as report
 from fewlabels.report.collect import FoundRecord, Results, read_records
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid
+from fewlabels.runs.record import write
 from fewlabels.train import run as train
 from tests.report.helpers import finished
 

@@ -9,12 +9,12 @@ import types
 
 import pytest
 
-from fewlabels.loop import Loop
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.expendable import Expendable
 from fewlabels.tracking.jsonl import JsonLines
 from fewlabels.train import run
+from fewlabels.training.trainer import Loop
 from fewlabels.types import RunRecord, UserError
 
 SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]

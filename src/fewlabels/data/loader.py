@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fewlabels.data.augment.views import Views
 from fewlabels.data.images import ImageSet
 from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
 from fewlabels.data.splits import Split
-from fewlabels.data.views import Views
-from fewlabels.device import to_device
-from fewlabels.seeding import generator
+from fewlabels.system.device import to_device
+from fewlabels.system.seeding import generator
 from fewlabels.types import Batch
 
 # Sets up to this size move to the accelerator whole; larger ones stay memory-mapped on the host.

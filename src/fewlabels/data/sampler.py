@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from fewlabels.seeding import generator
+from fewlabels.system.seeding import generator
 from fewlabels.types import UserError
 
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 from torchvision import datasets as official
 
-from fewlabels.data import folder
-from fewlabels.data.archives import ARCHIVES, is_archive
-from fewlabels.data.building import CacheWriter
-from fewlabels.data.cache import cached, default_cache_dir
-from fewlabels.data.content import content_of, unpacked
-from fewlabels.data.decode import Decoding
+from fewlabels.data.cache.building import CacheWriter
+from fewlabels.data.cache.content import content_of, unpacked
+from fewlabels.data.cache.progress import StoppedReading
+from fewlabels.data.cache.store import cached, default_cache_dir
+from fewlabels.data.files import folder
+from fewlabels.data.files.archives import ARCHIVES, is_archive
+from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.known import check_obeyed, unlike_official
+from fewlabels.data.files.listing import readable
 from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
-from fewlabels.data.known import check_obeyed, unlike_official
-from fewlabels.data.listing import readable
-from fewlabels.data.progress import StoppedReading
-from fewlabels.say import say
-from fewlabels.stopping import Stopped, stopper
+from fewlabels.system.say import say
+from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
 
 DIGITS = tuple(map(str, range(10)))

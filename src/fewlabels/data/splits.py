@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.files import write_atomically
-from fewlabels.seeding import derive
+from fewlabels.system.files import write_atomically
+from fewlabels.system.seeding import derive
 from fewlabels.types import UserError
 
 

@@ -46,9 +46,9 @@ class EpochStart:
 class Method(ABC):
     """A semi-supervised method.
 
-    ``labelled_view`` and ``unlabelled_views`` name the views (``fewlabels.data.views``) that its batches hold; a method
-    without unlabelled views gets labelled batches only. The arguments of the constructor are the keys of ``method``; their
-    types, with a :class:`fewlabels.ranges.Range` each, say what they may be.
+    ``labelled_view`` and ``unlabelled_views`` name the views (``fewlabels.data.augment.views``) that its batches hold; a
+    method without unlabelled views gets labelled batches only. The arguments of the constructor are the keys of ``method``;
+    their types, with a :class:`fewlabels.ranges.Range` each, say what they may be.
     """
 
     labelled_view: str = "weak"

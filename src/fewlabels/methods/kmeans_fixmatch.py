@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from fewlabels import kmeans, losses
+from fewlabels import losses
+from fewlabels.methods import kmeans
 from fewlabels.methods.base import EpochStart, Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import Count, OneOf, Share, Weight
@@ -32,7 +33,7 @@ class KMeansFixMatch(Method):
             ``batch.order=in_turn`` and ``views.notebook=true``, which the method's YAML sets.
         threshold: tau of FixMatch.
         w_labeled, w_augment, w_kmeans: weights of the three terms.
-        clusters, n_init: of K-means, and how often it begins anew (:mod:`fewlabels.kmeans`).
+        clusters, n_init: of K-means, and how often it begins anew (:mod:`fewlabels.methods.kmeans`).
     """
 
     labelled_view = "flip"

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewlabels.device import to_device
 from fewlabels.methods.base import EpochStart, Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import CountFrom0, OneOf, Share
+from fewlabels.system.device import to_device
 from fewlabels.types import Batch, StepOutput
 
 Update = Annotated[str, OneOf("refresh", "accumulate")]

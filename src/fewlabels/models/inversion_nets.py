@@ -10,7 +10,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.second_order import BatchNorm2d, Conv2d
+from fewlabels.models.double_backward import BatchNorm2d, Conv2d
 from fewlabels.ranges import OneOf, Range
 from fewlabels.types import UserError
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.modes import evaluation
+from fewlabels.models.timm_import import timm
 from fewlabels.ranges import Line
-from fewlabels.timm_alone import timm
 from fewlabels.types import UserError
 
 

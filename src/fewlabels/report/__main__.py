@@ -8,27 +8,27 @@ from collections.abc import Collection
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports below, which take seconds
-    from fewlabels.stopping import stopper
+    from fewlabels.system.stopping import stopper
 
     stopper.listen()
 
 from filelock import FileLock
 
-from fewlabels.files import write_text
-from fewlabels.paths import conf_dir, expanded
-from fewlabels.report.audit import audit
-from fewlabels.report.claims import markdown_section
 from fewlabels.report.collect import FoundRecord, Results, read_records
-from fewlabels.report.definitions import TableDefinition, load_definitions
-from fewlabels.report.figures import check, draw_figures
+from fewlabels.report.figures.build import check, draw_figures
 from fewlabels.report.latex import latex
 from fewlabels.report.page import page
 from fewlabels.report.sound import left_out
+from fewlabels.report.spec.audit import audit
+from fewlabels.report.spec.claims import markdown_section
+from fewlabels.report.spec.definitions import TableDefinition, load_definitions
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import one_line, short
 from fewlabels.report.tidy import tidy_csv
-from fewlabels.say import say, show
+from fewlabels.system.files import write_text
+from fewlabels.system.paths import conf_dir, expanded
+from fewlabels.system.say import say, show
 from fewlabels.types import UserError
 
 

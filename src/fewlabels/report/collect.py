@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fewlabels.report.definitions import TableDefinition
 from fewlabels.report.mixtures import MIXED, grouped, mixture
 from fewlabels.report.sound import SCALES, left_out, sound_records
+from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}

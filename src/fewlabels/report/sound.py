@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewlabels import record
 from fewlabels.report.text import one_line, short
-from fewlabels.say import say
+from fewlabels.runs import record
+from fewlabels.system.say import say
 from fewlabels.types import RunRecord, UserError
 
 SCALES = ("paper", "proxy", "smoke")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
-from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.report.text import name
 
 METRICS = {

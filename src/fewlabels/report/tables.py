@@ -6,10 +6,10 @@ import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fewlabels.report.audit import text_against_table
-from fewlabels.report.claims import Judgement, html_list, judge, markdown_list
 from fewlabels.report.collect import Results
-from fewlabels.report.definitions import TableDefinition
+from fewlabels.report.spec.audit import text_against_table
+from fewlabels.report.spec.claims import Judgement, html_list, judge, markdown_list
+from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord

@@ -17,18 +17,19 @@ from typing import Any
 from filelock import FileLock, Timeout
 from omegaconf import open_dict
 
-from fewlabels import files, history
-from fewlabels.assemble import draw_split, open_images
-from fewlabels.code_hash import made_of
-from fewlabels.config import find_class, resolved
-from fewlabels.files import below, doing, write_text
-from fewlabels.fingerprint import fingerprint, method_name
-from fewlabels.paths import expanded
-from fewlabels.record import headline
-from fewlabels.say import say, show
-from fewlabels.schema import Config, SearchConfig
+from fewlabels.config.schema import Config, SearchConfig
+from fewlabels.config.validate import find_class, resolved
+from fewlabels.runs import history
+from fewlabels.runs.code_hash import made_of
+from fewlabels.runs.fingerprint import fingerprint, method_name
+from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
+from fewlabels.system import files
+from fewlabels.system.files import below, doing, write_text
+from fewlabels.system.paths import expanded
+from fewlabels.system.say import say, show
+from fewlabels.training.build import draw_split, open_images
 from fewlabels.types import Diverged, LeftAlone, RunRecord, UserError
 
 METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is

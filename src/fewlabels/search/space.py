@@ -11,12 +11,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fewlabels.cli import explain
-from fewlabels.config import build, check, resolved
-from fewlabels.fingerprint import changes_result
+from fewlabels.config.schema import Config
+from fewlabels.config.suggest import unknown_key
+from fewlabels.config.validate import build, check, resolved
+from fewlabels.launch.errors import explain
 from fewlabels.ranges import faults
-from fewlabels.schema import Config
-from fewlabels.suggest import unknown_key
+from fewlabels.runs.fingerprint import changes_result
 from fewlabels.types import UserError
 
 RANGE = ("low", "high", "log", "step")

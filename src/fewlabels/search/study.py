@@ -15,10 +15,10 @@ from typing import Any
 
 from filelock import BaseFileLock
 
-from fewlabels.files import write_atomically, write_text
-from fewlabels.schema import SearchConfig
+from fewlabels.config.schema import SearchConfig
 from fewlabels.search.space import Axis
-from fewlabels.seeding import derive
+from fewlabels.system.files import write_atomically, write_text
+from fewlabels.system.seeding import derive
 from fewlabels.types import UserError
 
 

@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-from fewlabels.say import say
+from fewlabels.system.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewlabels.schema import TrackingConfig
+from fewlabels.config.schema import TrackingConfig
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.expendable import Expendable

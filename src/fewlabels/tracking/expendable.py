@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewlabels.say import say
+from fewlabels.system.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewlabels.files import doing, write_text
+from fewlabels.system.files import doing, write_text
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 

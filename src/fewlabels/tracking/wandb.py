@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.say import say
+from fewlabels.system.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
 

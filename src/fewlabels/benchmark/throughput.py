@@ -1,0 +1,263 @@
+"""How fast training is, beside the network alone and beside a pipeline of one image at a time.
+
+python -m fewlabels.benchmark.throughput --to outputs/published/bench        # make bench
+
+Three rates of the same step, taken in turns in one process, so that their ratios hold where the machine's speed drifts:
+
+limit      (a) the method's losses, backward and update, over and over on one batch that lies on the device
+ours       (b) the whole training step: indices, views, losses, backward, update, averaged weights, metrics
+per image  (c) the same step fed by PIL, torchvision's transforms and a DataLoader with a worker process a core
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from fewlabels.system.stopping import stopper
+
+    stopper.listen()
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.torchvision_loader import PerImageLoader
+from fewlabels.config.compose import composed
+from fewlabels.config.schema import Config
+from fewlabels.launch.errors import complain
+from fewlabels.system.device import wait
+from fewlabels.system.files import write_text
+from fewlabels.training import hardware
+from fewlabels.training.trainer import Loop
+from fewlabels.types import UserError
+
+ROUNDS, ROUND_SECONDS = 5, 4.0
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the product that shows what the arithmetic can do
+CLOCK_UP_SECONDS = 0.5  # a processor at rest needs some time to reach its frequency
+STRIDE = 20  # steps of a GPU between two looks at the clock
+Step = Callable[[int], None]
+FIXMATCH = ("dataset=cifar10_4000", "method=fixmatch", "optim=fixmatch")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What to train, as on the command line, and on what: ``count`` made-up images of ``side`` pixels in ``classes``."""
+
+    name: str
+    overrides: tuple[str, ...]
+    side: int = 32
+    classes: int = 10
+    count: int = 50000
+    small: tuple[str, ...] = ()  # overrides more where there is no GPU, so that a step takes seconds at most
+    per_image: bool = True  # whether the field would feed it one image at a time: it has random views
+
+
+CASES = [
+    Case("SimpleCNN, FixMatch", (*FIXMATCH, "model=simple_cnn")),
+    Case("WRN-28-2, FixMatch", (*FIXMATCH, "model=wide_resnet_28_2"), small=("batch.size=128",)),
+    Case(
+        "large CNN, lambda",
+        ("dataset=cifar10_4000", "method=inversion", "model=large_cnn", "optim=balestriero"),
+        per_image=False,
+    ),
+]
+GPU_CASES = [
+    Case(
+        "DenseNet-121 at 224, entropy",
+        ("dataset=imagenet_64k_200k", "method=entropy", "method.alpha=0.8", "model=densenet121", "optim=bansal"),
+        side=256,
+        classes=1000,
+        count=8000,
+    ),
+]
+
+
+@dataclass
+class Rates:
+    """Images a second of each round, by what was measured; and what a step of the limit costs."""
+
+    batch: str
+    images: dict[str, list[float]] = field(default_factory=dict)
+    steps: dict[str, float] = field(default_factory=dict)  # milliseconds a step
+    gflop_an_image: float = 0.0
+
+    def ratio(self, one: str, other: str) -> float | None:
+        """Median over the rounds of one rate over the other's."""
+        if one not in self.images or other not in self.images:
+            return None
+        return median(a / b for a, b in zip(self.images[one], self.images[other], strict=True))
+
+
+def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
+    """The rates of one case, round by round; what is measured takes ``seconds`` each time, or a little more."""
+    classes = case.classes
+    per_class = (cfg.dataset.num_labels or case.count) // classes
+    some = min(per_class, case.count // classes // 2) * classes  # fewer images than the data set has, in the same classes
+    cfg.dataset.num_labels, cfg.dataset.num_unlabelled, cfg.dataset.train_per_class = some, None, None
+    data = made_up(cfg, case.side, case.count, classes, classes)
+    with tempfile.TemporaryDirectory() as folder:
+        loop = trial_loop(cfg, data, Path(folder))
+        loop.begin_epoch()
+        loader = loop.loader
+        first = loader.batch(0, 0)
+        images = first.num_labelled + first.num_unlabelled
+        rates = Rates(f"{first.num_labelled} + {first.num_unlabelled}")
+        compiled = loop.model.compiled, loop.method.compiled
+        loop.model.compiled = loop.method.compiled = None  # whose kernels torch cannot count
+        with _Flops() as flops:
+            _bare_step(loop, first)
+        loop.model.compiled, loop.method.compiled = compiled
+        rates.gflop_an_image = flops.total / images / 1e9
+        bare: Step = lambda step: _bare_step(loop, first)  # noqa: E731
+        feeds = {"limit": bare, "ours": _whole_step(loop, loader)}
+        other = PerImageLoader(data.train, cfg, loader) if case.per_image else None
+        for _ in range(rounds):
+            for name, step in feeds.items():
+                rates.images.setdefault(name, []).append(images * _steps_a_second(loop, step, seconds))
+            if other is not None:
+                with other:
+                    step = _whole_step(loop, other)
+                    rates.images.setdefault("per image", []).append(images * _steps_a_second(loop, step, seconds))
+    rates.steps = {name: 1000 * images / median(found) for name, found in rates.images.items()}
+    return rates
+
+
+class _Flops(TorchDispatchMode):
+    """Counts as torch's FlopCounterMode does, which cannot follow a gradient of a gradient."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if count := flop_registry.get(func._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def _bare_step(loop: Loop, batch: Any) -> None:
+    loop.method.training_step(loop.model, batch).loss.backward()
+    loop.optimiser.step()
+    loop.optimiser.zero_grad(set_to_none=True)
+
+
+def _whole_step(loop: Loop, loader: Any) -> Step:
+    steps, own = loop.loader.plan.steps, loop.loader
+
+    def step(number: int) -> None:
+        loop.loader = loader
+        loop.train_batch(number % steps, steps)
+        loop.loader = own
+
+    return step
+
+
+def _steps_a_second(loop: Loop, step: Step, seconds: float) -> float:
+    """Over at least ``seconds`` and three steps, after two that do not count."""
+    for number in range(2):
+        step(number)
+    wait()
+    start, count = time.perf_counter(), 0
+    while count < 3 or time.perf_counter() - start < seconds:
+        for _ in range(STRIDE if loop.device.type == "cuda" else 1):
+            step(count)
+            count += 1
+        wait()
+    return count / (time.perf_counter() - start)
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """TFLOP/s of a large matrix product: what the arithmetic of this machine can do at most."""
+    size = MATRIX[device.type]
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+
+    def best(result: Tensor, tries: int = 7) -> float:
+        times: list[float] = []
+        begun = time.perf_counter()
+        while len(times) < tries or time.perf_counter() - begun < CLOCK_UP_SECONDS:
+            start = time.perf_counter()
+            torch.mm(a, b, out=result)
+            wait()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return 2 * size**3 / best(a @ b) / 1e12
+
+
+def bench(*overrides: str) -> dict[str, Any]:
+    """Measure all cases; prints a line each. Returns what is written as JSON."""
+    base = composed("tracking=quiet", *overrides)
+    device = hardware.setup(base.hardware)
+    cuda = device.type == "cuda"
+    cases = CASES + (GPU_CASES if cuda else [])
+    precision = hardware.precision(device, base.hardware)
+    limit = matrix_rate(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    environment = hardware.environment(device, base.hardware)
+    print(f"{environment['device']}, {precision}, {torch.get_num_threads()} threads: matrix products at {limit:.2f} TFLOP/s")
+    found = []
+    for case in cases:
+        changes = [*case.overrides, *(() if cuda else case.small)]
+        cfg = composed("tracking=quiet", *changes, *overrides)
+        rates = measure(cfg, case, ROUNDS, ROUND_SECONDS)
+        entry = {
+            "case": case.name,
+            "overrides": changes,
+            "batch": rates.batch,
+            "images_per_second": {name: median(values) for name, values in rates.images.items()},
+            "rounds": rates.images,
+            "step_ms": rates.steps,
+            "ours_over_limit": rates.ratio("ours", "limit"),
+            "ours_over_per_image": rates.ratio("ours", "per image"),
+            "gflop_an_image": rates.gflop_an_image,
+            "limit_over_matrix_rate": median(rates.images["limit"]) * rates.gflop_an_image / 1000 / limit,
+        }
+        print(describe(entry), flush=True)
+        found.append(entry)
+    when = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"schema": 1, "when": when, "environment": environment, "matrix_tflops": limit, "cases": found}
+
+
+def describe(entry: dict[str, Any]) -> str:
+    """One case for people, a line."""
+    rate = entry["images_per_second"]
+    text = f"{entry['case']}, batches of {entry['batch']}: limit {rate['limit']:,.0f} images/s"
+    text += f" ({100 * entry['limit_over_matrix_rate']:.0f} % of the matrix rate)"
+    text += f", ours {rate['ours']:,.0f}, {entry['ours_over_limit']:.2f} of it ({entry['step_ms']['ours']:.1f} ms a step)"
+    if entry["ours_over_per_image"] is not None:
+        text += f"; per image {rate['per image']:,.0f}, ours {entry['ours_over_per_image']:.1f} times that"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="fewlabels-bench", description="Training speed, beside its limit and the usual way."
+    )
+    parser.add_argument("overrides", nargs="*", help="keys of the configuration, such as hardware.precision=fp32")
+    parser.add_argument("--to", type=Path, help="folder for the figures as JSON, a new file each time")
+    arguments = parser.parse_args()
+    try:
+        result = bench(*arguments.overrides)
+        if arguments.to is not None:
+            arguments.to.mkdir(parents=True, exist_ok=True)
+            name = f"{result['when'].replace(':', '')}-{(result['environment']['commit'] or 'wheel')[:7]}.json"
+            write_text(arguments.to / name, json.dumps(result, indent=1) + "\n")
+            print(f"written to {arguments.to / name}")
+    except (UserError, OSError) as error:
+        sys.exit(complain(error))
+
+
+if __name__ == "__main__":
+    stopper.listen(tidily=True)
+    main()

@@ -1,0 +1,1 @@
+"""The configuration: schema, ranges, what a command line means, checks."""

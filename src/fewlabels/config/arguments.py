@@ -1,0 +1,142 @@
+"""The command line as people, shells and sweep agents write it, brought into the form that Hydra reads.
+
+Hydra reads ``key=value`` by a grammar of its own, in which commas, brackets, and letters beyond ASCII mean something or
+nothing. What it cannot read is put in quotes here; what it would misunderstand is refused in one line.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import HydraException
+
+from fewlabels.config.schema import Config
+from fewlabels.config.suggest import PLACES, unknown_hydra_key
+from fewlabels.ranges import settings, told
+from fewlabels.system.paths import conf_dir
+from fewlabels.types import UserError
+
+SWEEP = ("-m", "--multirun")
+# Hydra's own options; those of the second line take a value, perhaps as the next argument.
+FLAGS = ("help", "hydra-help", "version", "resolve", "run", "multirun", "shell-completion", "info")
+FLAGS_WITH_VALUE = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun")
+LITERAL = ("output_root", "cache_dir")  # no sweep runs over these, so that a comma is a comma
+OPEN = "decisions"  # a node that takes any names below it; those of a network (model.options) are open by their own file
+LARGEST = 10**300  # Python knows no larger fraction than 10^308
+KEY = re.compile(r"(?:\+\+?|~)?[\w./@:]+")
+
+
+def understood(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra takes them, ``-m`` first. Raises UserError for what would be misunderstood."""
+    arguments = sorted(arguments, key=lambda argument: argument not in SWEEP)  # wherever it was put
+    arguments = [_without_dashes(argument) for argument in arguments]
+    parser = OverridesParser.create()
+    groups: dict[str, str] = {}
+    read = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if any("\ud800" <= character <= "\udfff" for character in argument):
+            raise UserError(f"{told(argument)} is not UTF-8: rename what it names")
+        if sign and KEY.fullmatch(key):
+            argument = _open(_quoted(argument, key, value, parser), key)
+            _check(argument, key.lstrip("+~").split("@")[0], value, groups)
+        read.append(argument)
+    return read
+
+
+def _without_dashes(argument: str) -> str:
+    """``--seed=1``, the form of a sweep agent and of other programs, is ``seed=1``."""
+    name, sign, _ = argument.removeprefix("--").partition("=")
+    if not argument.startswith("--") or name in FLAGS + FLAGS_WITH_VALUE:
+        return argument
+    if not sign and any(flag.startswith(name) for flag in FLAGS + FLAGS_WITH_VALUE):
+        return argument
+    if not sign:
+        raise UserError(f"{argument}: settings are written key=value, without dashes: {name}=...")
+    return argument.removeprefix("--")
+
+
+def _quoted(argument: str, key: str, value: str, parser: OverridesParser) -> str:
+    """``argument`` with its value in quotes where Hydra cannot read it, or would read a text as something else."""
+    name = key.lstrip("+~")
+    try:
+        parsed = parser.parse_override(argument)
+    except (HydraException, RecursionError) as error:
+        if key.startswith("~") or value[:1] in ("'", '"') or (value[:1] in ("[", "{") and name not in TEXTS):  # meant so
+            raise UserError(f"{told(argument)} cannot be read{_how(name, value)}") from error
+        if "," in value and "${" not in value and name not in LITERAL:
+            parts = [part if _reads(f"{key}={part}", parser) else _in_quotes(part) for part in value.split(",")]
+            return f"{key}={','.join(parts)}"
+        return f"{key}={_in_quotes(value)}"
+    if isinstance(number := parsed.value(), int) and abs(number) > LARGEST:
+        raise UserError(f"{key}: a number of {len(value)} digits is too large")
+    if value and name in TEXTS and not _is_text(parsed, sweeps=name not in LITERAL):
+        return f"{key}={_in_quotes(value)}"
+    return argument
+
+
+def _reads(argument: str, parser: OverridesParser) -> bool:
+    try:
+        parser.parse_override(argument)
+    except (HydraException, RecursionError):
+        return False
+    return True
+
+
+def _is_text(parsed: Override, sweeps: bool) -> bool:
+    value: Any = parsed.value()
+    return value is None or isinstance(value, str | QuotedString) or (sweeps and parsed.is_sweep_override())
+
+
+def _in_quotes(value: str) -> str:
+    """In Hydra's quotes, where a backslash counts before a quote alone."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
+
+
+def _how(key: str, value: str) -> str:
+    plain = value.strip("'\"")
+    return f": a text with special characters is put in quotes, once for the shell and once more: '{key}=\"{plain}\"'"
+
+
+def _texts(owner: Any, prefix: str = "") -> Iterator[str]:
+    for name, kind in settings(owner).items():
+        for each in typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,):
+            if is_dataclass(each):
+                yield from _texts(each, f"{prefix}{name}.")
+            elif getattr(each, "__origin__", each) is str:
+                yield f"{prefix}{name}"
+
+
+TEXTS = frozenset(_texts(Config))
+
+
+def _open(argument: str, key: str) -> str:
+    """Hydra adds names to a node only where it is told to, by ``++``."""
+    name = key.lstrip("+")
+    below = name == OPEN or name.startswith(f"{OPEN}.")
+    return f"++{argument.lstrip('+')}" if below else argument
+
+
+def _check(argument: str, name: str, value: str, groups: dict[str, str]) -> None:
+    if name in PLACES:
+        raise UserError(f"{name} is not used: output_root says where runs lie")
+    if argument.startswith("+hydra.") and (said := unknown_hydra_key(name)):
+        raise UserError(said)
+    if name == "hydra.job.chdir" and value.lower() not in ("false", "null"):
+        raise UserError(f"hydra.job.chdir={value} would change the folder that relative paths begin at: leave it out")
+    if name == "hydra.launcher.n_jobs" and value == "0":
+        raise UserError("hydra.launcher.n_jobs=0 must be at least 1, or -1 for as many as there are processors")
+    if not (conf_dir() / name).is_dir() and not name.startswith("hydra/"):
+        return
+    if name in groups:
+        raise UserError(f"{name} is given twice, {groups[name]} and {argument}: give one, or {name}=a,b -m to run both")
+    groups[name] = argument
+    if value[:1] in ("[", "{"):
+        raise UserError(f"{argument}: {name} takes one option by its name; {name}=a,b -m runs one after the other")

@@ -1,0 +1,226 @@
+"""The configuration: its resolvers, the checks across its keys, and what its nodes build."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from fewlabels.config.schema import Config
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Classifier
+from fewlabels.ranges import FileName, faults, settings, told
+from fewlabels.system.paths import conf_dir, expanded
+from fewlabels.types import UserError
+
+BASES: dict[str, type] = {"method": Method, "model": Classifier}
+# What the images decide, and no setting.
+FROM_DATA: dict[str, tuple[str, ...]] = {"method": (), "model": ("num_classes", "image_size", "channels")}
+_OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+def register() -> None:
+    """Hand the schema and the resolvers to Hydra; safe to call twice."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    # For networks of timm, whose options are timm's own: a node that keys may be added to.
+    ConfigStore.instance().store(name="open_options", node={"options": DictConfig({}, flags={"struct": False})})
+    # ${choose:value,{a: 1, b: 2, default: 3}} and ${minus:50000,M}: settings that depend on another setting.
+    OmegaConf.register_new_resolver("choose", _choose, replace=True)
+    OmegaConf.register_new_resolver("fewlabels_folder", _folder, replace=True)
+    OmegaConf.register_new_resolver("int", _number(int), replace=True)
+    OmegaConf.register_new_resolver("float", _number(float), replace=True)
+    # ${network:large_cnn,{width: 0.25}}: an option of conf/model, for a table whose rows are networks.
+    OmegaConf.register_new_resolver("network", _network, replace=True)
+    OmegaConf.register_new_resolver("minus", _minus, replace=True)
+
+
+def _choose(value: Any, options: DictConfig) -> Any:
+    for key in (value, "default"):
+        if key in options:
+            chosen = options[key]
+            return OmegaConf.create(chosen) if isinstance(chosen, dict | list) else chosen
+    raise UserError(f"{told(value)} is none of {', '.join(map(str, options))}")
+
+
+def _number(kind: type) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        try:
+            return kind(value)
+        except (ValueError, TypeError, OverflowError):
+            raise UserError(f"{told(value)} is no {'whole ' * (kind is int)}number") from None
+
+    return convert
+
+
+def _minus(a: Any, b: Any) -> Any:
+    for value in (a, b):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{told(a)} minus {told(b)}: {told(value)} is no number")
+    return a - b
+
+
+def _folder(root: Any, table: Any) -> str:
+    """Where the runs of a sweep lie. Hydra makes this folder, so that ``~`` has to be put in before it sees it."""
+    for fault in faults({"output_root": root}, settings(Config)):
+        raise UserError(fault)
+    check_table(table)
+    return str(expanded(root) / (table["id"] if table else "runs"))
+
+
+def check_table(table: Any) -> None:
+    """A table is a mapping that says where a run belongs; its id is the name of a folder."""
+    if table is None:
+        return
+    if not isinstance(table, DictConfig | dict) or not table.get("id"):
+        raise UserError("table.id must be given: the name of the table's file")
+    for fault in faults({"id": table["id"]}, {"id": Annotated[str, FileName()]}, "table."):
+        raise UserError(fault)
+
+
+def _network(name: str, changes: DictConfig | None = None) -> Any:
+    path = conf_dir() / "model" / f"{name}.yaml"
+    there = sorted(file.stem for file in path.parent.glob("*.yaml"))
+    if name not in there:
+        raise UserError(f"there is no model {told(name)}{did_you_mean(str(name), there)}")
+    network: Any = OmegaConf.load(path)
+    network.pop("defaults", None)
+    return OmegaConf.merge(network, changes or {})
+
+
+def check(cfg: Config) -> None:
+    """Checks across keys that no type can make. Raises UserError, naming the key."""
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
+    container = resolved(cfg)
+    for key in _lacking(container, Config):  # "~key" takes out what it likes
+        raise UserError(f"{key} was taken out: every key has a value; set it to another one")
+    schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
+    if unknown := list(_unknown(container, schema)):  # "+key=1" adds what it likes
+        known = set(leaves(container)) - set(unknown)
+        raise UserError(f"{unknown[0]}: there is no such key{did_you_mean(unknown[0], sorted(known))}")
+    for fault in faults(container, settings(Config)):
+        raise UserError(fault)
+    check_table(container["table"])
+    for key in ("output_root", "cache_dir"):
+        expanded(container[key] or "")
+    expanded(container["dataset"]["path"])
+    if cfg.optim.step_every == "epoch" and cfg.optim.accumulate != 1:
+        raise UserError("optim.accumulate must be 1 with optim.step_every=epoch: the epoch is accumulated whole")
+    if cfg.hardware.compile and cfg.trainable == "head":
+        raise UserError("hardware.compile must be false with trainable=head: one layer is trained, and that is no work")
+    if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
+        raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
+    if len(cfg.dataset.mean) != len(cfg.dataset.std):
+        raise UserError("dataset.mean and dataset.std must have one value a channel each")
+    for group in ("model", "method"):
+        check_target(group, container[group])
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """The nearest of the names that there are, for the end of a message."""
+    return f"; did you mean {found}?" if (found := near(key, known)) else ""
+
+
+def near(key: str, known: Iterable[str]) -> str | None:
+    """The name that ``key`` was meant to be: below the same group the words count alone, for the group is alike in all."""
+    known = sorted(known)
+    group, _, word = key.rpartition(".")
+    if not group and (same := [name for name in known if name.rpartition(".")[2] == word]):
+        return same[0]
+    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
+    close = difflib.get_close_matches(word, beside, n=1, cutoff=0.5)
+    if close or (group and beside):
+        return beside[close[0]] if close else None
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The keys that take a value, in full."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        elif key != "_target_":
+            yield f"{prefix}{key}"
+
+
+def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys that the schema has not. A node without keys of its own takes any."""
+    for key, value in values.items():
+        if key not in schema:
+            yield from leaves({key: value}, prefix)
+        elif isinstance(value, dict) and isinstance(schema[key], dict) and schema[key]:
+            yield from _unknown(value, schema[key], f"{prefix}{key}.")
+
+
+def _lacking(values: dict[str, Any], owner: Any, prefix: str = "") -> Iterator[str]:
+    for field in fields(owner):
+        if field.name not in values:
+            yield f"{prefix}{field.name}"
+        elif is_dataclass(kind := settings(owner)[field.name]) and isinstance(values[field.name], dict):
+            yield from _lacking(values[field.name], kind, f"{prefix}{field.name}.")
+
+
+def find_class(group: str, node: Any) -> type:
+    """The class behind a ``_target_`` node, looked up and not called: one of ours, or one derived as ours are."""
+    target = node.get("_target_") if isinstance(node, dict) else None
+    if not isinstance(target, str) or not target:
+        raise UserError(f"{group}._target_ must be given: the {group}'s class, with its module")
+    base = BASES[group]
+    try:
+        cls: Any = get_object(target)
+    except Exception as error:  # Hydra wraps import errors of any kind
+        raise UserError(f"{group}._target_={target} cannot be imported: {error}") from error
+    if not isinstance(cls, type) or not issubclass(cls, base) or inspect.isabstract(cls):
+        what = f"derived from {base.__module__}.{base.__name__}"
+        lacks = f": it lacks {', '.join(sorted(cls.__abstractmethods__))}" if inspect.isabstract(cls) else ""
+        raise UserError(f"{group}._target_={target} is no {group}: it must be a class {what}{lacks}")
+    return cls
+
+
+def check_target(group: str, node: dict[str, Any]) -> type:
+    """The class behind a ``_target_`` node, after checking the node's values against its constructor."""
+    cls = find_class(group, node)
+    parameters = inspect.signature(cls).parameters
+    given, decided = {key: value for key, value in node.items() if key != "_target_"}, FROM_DATA[group]
+    allowed = [name for name in parameters if name not in decided and parameters[name].kind not in _OPEN]
+    takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in given:
+        if key in decided:
+            raise UserError(f"{group}.{key} is decided by the data: leave it out")
+        if key not in allowed and (not takes_any or key.startswith("_")):
+            close = near(key, allowed)
+            hint = f"; did you mean {'+' * (close not in node)}{group}.{close}?" if close else ""
+            if close := near(key, decided):
+                hint = f"; {group}.{close} is decided by the data"
+            raise UserError(f"{group}.{key}: {cls.__name__} takes {', '.join(allowed) or 'no settings'}{hint}")
+    for name in allowed:
+        if name not in given and parameters[name].default is inspect.Parameter.empty:
+            raise UserError(f"{group}.{name} must be given: add +{group}.{name}=...")
+    for fault in faults(given, settings(cls), f"{group}."):
+        raise UserError(fault)
+    return cls
+
+
+def build(group: str, node: Any, **extra: Any) -> Any:
+    """Call the class of a ``_target_`` node with the node's values and ``extra``."""
+    values = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(values, dict)
+    cls = check_target(group, {str(key): value for key, value in values.items()})
+    built = cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+    if isinstance(built, Classifier):
+        for fault in faults({"name": built.name}, {"name": Annotated[str, FileName()]}, "the network's "):
+            raise UserError(fault)
+    return built
+
+
+def resolved(cfg: Config) -> dict[str, Any]:
+    """The whole configuration as plain values."""
+    values = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -1,0 +1,1 @@
+"""Views: augmentations of whole batches on the device."""

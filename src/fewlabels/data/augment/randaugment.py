@@ -1,0 +1,206 @@
+"""RandAugment (Cubuk et al. 2020) and Cutout (DeVries and Taylor 2017) for a whole batch at once.
+
+Each image draws its own operations; the images that drew the same one go through it together. The fourteen
+operations, their ranges and their rounding are torchvision's (``torchvision.transforms.RandAugment``).
+Images are ``[B, H, W, C]`` uint8.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from fewlabels.data.augment.geometry import affine
+from fewlabels.system.device import constant, to_device
+
+OPERATIONS = 14
+BINS = 31  # torchvision divides each operation's range in 31 steps
+
+
+def gray(images: Tensor) -> Tensor:
+    """Luminance, channels kept: ``[..., 3]`` -> ``[..., 1]``, same type; one channel stays as it is."""
+    if images.shape[-1] == 1:
+        return images
+    weight = constant((0.2989, 0.587, 0.114), images.device)
+    luminance = (images.float() @ weight).unsqueeze(-1)
+    return luminance.to(images.dtype)
+
+
+def _blend(images: Tensor, other: Tensor, weights: Tensor) -> Tensor:
+    """The two weights ``[B, 2, 1, 1, 1]`` times ``images`` and ``other``, added, clamped and truncated to uint8."""
+    return (weights[:, 0] * images + weights[:, 1] * other).clamp(0, 255).to(torch.uint8)
+
+
+def brightness(images: Tensor, weights: Tensor) -> Tensor:
+    return _blend(images, torch.zeros((), device=images.device), weights)
+
+
+def color(images: Tensor, weights: Tensor) -> Tensor:
+    return images if images.shape[-1] == 1 else _blend(images, gray(images).float(), weights)
+
+
+def contrast(images: Tensor, weights: Tensor) -> Tensor:
+    return _blend(images, gray(images).float().mean(dim=(1, 2, 3), keepdim=True), weights)
+
+
+def sharpness(images: Tensor, weights: Tensor) -> Tensor:
+    """Blend with a 3 x 3 smoothing (centre 5, the rest 1, over 13); the border keeps its pixels."""
+    if min(images.shape[1:3]) <= 2:
+        return images
+    x = images.float()
+    box = x[:, :-2] + x[:, 1:-1] + x[:, 2:]
+    box = box[:, :, :-2] + box[:, :, 1:-1] + box[:, :, 2:]
+    smooth = x.clone()
+    smooth[:, 1:-1, 1:-1] = ((box + 4 * x[:, 1:-1, 1:-1]) / 13).round()
+    return _blend(images, smooth, weights)
+
+
+def _byte_mask(mask: Tensor) -> Tensor:
+    """All bits of a byte where ``mask`` is. Bit by bit is how a processor goes through bytes fast; "where" is not."""
+    return mask.view(torch.uint8) * 255
+
+
+def posterize(images: Tensor, bits: int) -> Tensor:
+    """Keep the highest ``bits`` bits of each value."""
+    return images & (256 - (1 << (8 - bits)))
+
+
+def solarize(images: Tensor, threshold: float) -> Tensor:
+    """Invert the values at or above the threshold."""
+    return images ^ _byte_mask(images >= math.ceil(threshold))
+
+
+def autocontrast(images: Tensor) -> Tensor:
+    """Stretch each channel of each image to 0 .. 255."""
+    x, rows = images.float(), images.flatten(2)  # of all rows first, whose values lie side by side
+    low, high = (found.view_as(images[:, 0]).float() for found in (rows.amin(dim=1), rows.amax(dim=1)))
+    low, high = low.amin(dim=1)[:, None, None], high.amax(dim=1)[:, None, None]
+    flat = high == low
+    low = torch.where(flat, 0.0, low)
+    scale = torch.where(flat, 1.0, 255.0 / (high - low))
+    return ((x - low) * scale).clamp(0, 255).to(torch.uint8)
+
+
+def equalize(images: Tensor) -> Tensor:
+    """Flatten each channel's histogram, as Pillow's ``ImageOps.equalize`` does."""
+    batch, height, width, channels = images.shape
+    values = images.permute(0, 3, 1, 2).reshape(batch * channels, height * width).long()
+    histogram = torch.zeros(batch * channels, 256, dtype=torch.long, device=images.device)
+    histogram.scatter_add_(1, values, torch.ones_like(values))
+    last = torch.gather(histogram, 1, values.amax(dim=1, keepdim=True))  # pixels of the brightest value
+    step = (height * width - last) // 255
+    table = (histogram.cumsum(1) + step // 2) // step.clamp_min(1)
+    table = torch.cat([torch.zeros_like(table[:, :1]), table[:, :-1]], dim=1).clamp(0, 255)
+    mapped = torch.where(step == 0, values, torch.gather(table, 1, values))
+    return mapped.to(torch.uint8).view(batch, channels, height, width).permute(0, 2, 3, 1).contiguous()
+
+
+@cache
+def _level(magnitude: int, high: float, low: float) -> float:
+    """torchvision's, in its single precision."""
+    return float(torch.linspace(low, high, BINS)[magnitude])
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a magnitude of 0 .. 30 means for images of this size, before the sign."""
+
+    magnitude: int
+    height: int
+    width: int
+
+    def of(self, high: float, low: float = 0.0) -> float:
+        return _level(self.magnitude, high, low)
+
+    def matrices(self, counts: Sequence[int], signs: Tensor) -> Tensor:
+        """Shear x, shear y, translate x, translate y and rotate, so many images of each: ``[B, 2, 3]`` on the host.
+
+        Shears are about the top left corner, as Pillow's and torchvision's, turns counter-clockwise about the centre.
+        """
+        matrix = torch.eye(2, 3).repeat(len(signs), 1, 1)
+        shear_x, shear_y, translate_x, translate_y, rotate = (m.permute(1, 2, 0) for m in matrix.split(list(counts)))
+        sign_x, sign_y, sign_right, sign_down, sign_turn = signs.split(list(counts))
+        shear, angle = self.of(0.3), torch.deg2rad(sign_turn * self.of(30.0))
+        shear_x[0, 1] = sign_x * shear
+        shear_x[0, 2] = shear_x[0, 1] * ((self.height - 1) / 2 + 0.5)
+        shear_y[1, 0] = sign_y * shear
+        shear_y[1, 2] = shear_y[1, 0] * ((self.width - 1) / 2 + 0.5)
+        translate_x[0, 2] = -sign_right * int(self.of(150 / 331 * self.width))
+        translate_y[1, 2] = -sign_down * int(self.of(150 / 331 * self.height))
+        rotate[0, 0] = rotate[1, 1] = angle.cos()
+        rotate[1, 0] = angle.sin()
+        rotate[0, 1] = -rotate[1, 0]
+        return matrix
+
+    def weights(self, signs: Tensor) -> Tensor:
+        """Of the image and of what it is blended with: 1 + s and -s, ``[B, 2, 1, 1, 1]`` on the host.
+
+        Truncation makes a grey level of the smallest error, so the two are rounded as torchvision rounds them.
+        """
+        ratio = 1 + signs.double() * self.of(0.9)
+        return torch.stack([ratio, 1 - ratio], dim=1).float().view(-1, 2, 1, 1, 1)
+
+    @property
+    def bits(self) -> int:
+        return 8 - round(self.magnitude / ((BINS - 1) / 4))
+
+
+def apply_operations(images: Tensor, counts: Sequence[int], signs: Tensor, magnitude: int) -> Tensor:
+    """Operation 0 to the first ``counts[0]`` images, operation 1 to the next ``counts[1]``, and so to the fourteenth.
+
+    ``signs`` ``[B]``, +1 or -1, lie on the host, where all that they decide is worked out and sent at once. The five
+    that move pixels are one map.
+    """
+    levels = Levels(magnitude, *images.shape[1:3])
+    sizes = [counts[0], sum(counts[1:6]), sum(counts[6:10])]
+    same, moved, *others = images.split([*sizes[:2], *counts[6:]])
+    _, move_signs, blend_signs, _ = signs.split([*sizes, len(signs) - sum(sizes)])
+    done = [same]
+    if len(moved):
+        done.append(affine(moved, levels.matrices(counts[1:6], move_signs)))
+    weights = to_device(levels.weights(blend_signs), images.device).split(list(counts[6:10]))
+    blends = (brightness, color, contrast, sharpness)
+    done += [blend(x, pair) for blend, x, pair in zip(blends, others[:4], weights, strict=True) if len(x)]
+    on_values: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda x: posterize(x, levels.bits),
+        lambda x: solarize(x, levels.of(0.0, low=255.0)),
+        autocontrast,
+        equalize,
+    )
+    done += [operation(x) for operation, x in zip(on_values, others[4:], strict=True) if len(x)]
+    return torch.cat(done)
+
+
+def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.Generator) -> Tensor:
+    """``num_ops`` random operations in a row on each image, at one magnitude, with random signs.
+
+    The generator is of the host, which so knows how many images drew each operation without asking the device.
+    """
+    batch = len(images)
+    for _ in range(num_ops):
+        choice = torch.randint(OPERATIONS, (batch,), generator=generator)
+        coin = torch.randint(2, (batch,), generator=generator)
+        counts = torch.bincount(choice, minlength=OPERATIONS).tolist()
+        order = choice.argsort()
+        signs = (coin.float() * 2 - 1)[order]
+        done = apply_operations(images.index_select(0, to_device(order, images.device)), counts, signs, magnitude)
+        images = done.index_select(0, to_device(order.argsort(), images.device))
+    return images
+
+
+def cutout(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Grey out (127) one square a side of ``share`` times the image's, centred anywhere, clipped at the border."""
+    batch, height, width, channels = images.shape
+    side_y, side_x = int(height * share), int(width * share)
+    top = torch.randint(height, (batch, 1), generator=generator) - side_y // 2
+    left = torch.randint(width, (batch, 1), generator=generator) - side_x // 2
+    y, x = torch.arange(height), torch.arange(width).repeat_interleave(channels)
+    inside = torch.cat([(y >= top) & (y < top + side_y), (x >= left) & (x < left + side_x)], dim=1)
+    rows, columns = to_device(_byte_mask(inside), images.device).split([height, width * channels], dim=1)
+    flat = images.flatten(2)
+    return (flat ^ (flat ^ 127) & rows[:, :, None] & columns[:, None, :]).view_as(images)

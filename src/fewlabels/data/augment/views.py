@@ -1,0 +1,201 @@
+"""The views a method may ask for, made for a whole batch at once on the device the images lie on.
+
+``plain``   the image as it is
+``flip``    mirrored left to right half of the time (where the data set allows it)
+``weak``    flip, then a crop of the padded image
+``strong``  the weak view, then RandAugment and Cutout, or Srikanth's colour jitter, greyscale and blur
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fewlabels.data.augment import color_jitter as colour
+from fewlabels.data.augment.geometry import crop_and_flip
+from fewlabels.data.augment.randaugment import cutout, rand_augment
+from fewlabels.system.device import constant, to_device
+from fewlabels.types import UserError
+
+VIEWS = ("plain", "flip", "weak", "strong")
+
+
+class Draws:
+    """Random parameters for a batch, on the host: one an image, or one that all images share (``shared``)."""
+
+    def __init__(self, count: int, generator: torch.Generator, shared: bool) -> None:
+        self.count, self.generator, self.drawn = count, generator, 1 if shared else count
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        values = torch.rand(self.drawn, *shape, generator=self.generator)
+        return (low + (high - low) * values).expand(self.count, *shape)
+
+    def chance(self, probability: float) -> Tensor:
+        return self.uniform(0, 1) < probability
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """From low to high, both included."""
+        return torch.randint(low, high + 1, (self.drawn,), generator=self.generator).expand(self.count)
+
+    def orders(self, length: int) -> Tensor:
+        """A random permutation of 0 .. length - 1 each: ``[count, length]``."""
+        return self.uniform(0, 1, length).argsort(dim=1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """Makes views. Input ``[B, H, W, C]`` uint8, output ``[B, C, h, w]`` float32, channels-last, normalised.
+
+    Args:
+        mean, std: of each channel, for values in [0, 1].
+        flip: whether mirroring keeps the label (not for digits).
+        padding: pixels that a crop may reach over each border.
+        crop: side of the crop; None: the image's own. Plain and flip views take the centre.
+        reflect: mirror the image into the padding; else black.
+        strong: ``randaugment`` or ``jitter``.
+        num_ops, magnitude, cutout: of RandAugment, and Cutout's side as a share of the image's.
+        hue: range of the jitter's hue shift, in turns; brightness, contrast and saturation vary by 0.4.
+        notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
+            the weak and the strong view of a whole batch draw ONE set of parameters, on normalised values (padding is then
+            mid-grey, and the jitter clamps to [0, 1] what lies in [-1, 1]).
+        size: the side that the stored images are scaled to first (bilinear); None: as they are.
+        per_image: instead of by mean and std, each image less its own mean, over its largest absolute value then
+            (Balestriero et al., section 3.1).
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    flip: bool = True
+    padding: int = 4
+    crop: int | None = None
+    reflect: bool = True
+    strong: str = "randaugment"
+    num_ops: int = 2
+    magnitude: int = 10
+    cutout: float = 0.5
+    hue: float = 0.1
+    notebook: bool = False
+    per_image: bool = False
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.notebook and (self.strong != "jitter" or self.reflect):
+            raise UserError(
+                "views.notebook=true has the jitter as its strong view and pads without mirroring: "
+                "set views.strong=jitter and views.reflect=false"
+            )
+
+    def check(self, names: tuple[str, ...], height: int, width: int) -> None:
+        """Refuse what these views of images of that size would not obey."""
+        for name in names:
+            if name not in VIEWS:
+                raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
+            if names.count(name) > 1:
+                raise UserError(
+                    f"the method asks for the view {name!r} of an image twice, and gets one: a batch has one of each"
+                )
+        side = self.crop or self.size or min(height, width)
+        crops = {"weak", "strong"} & set(names)
+        if crops and self.padding >= side and (self.notebook or not self.reflect):
+            raise UserError(
+                f"views.padding={self.padding} reaches past whole views of {side} pixels, so that one could show padding "
+                f"alone: at most {side - 1}, or views.reflect=true"
+            )
+
+    def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Several views of each image. The generator is of the host: the same draws on every device, and no wait for one."""
+        self.check(names, *images.shape[1:3])
+        images = self._scaled(images)
+        if self.notebook and self.flip and names != ("plain",):
+            chosen = Draws(len(images), generator, shared=False).chance(0.5)
+            images = torch.where(to_device(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
+        return {name: self._make(name, images, generator) for name in names}
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        if self.size is None or images.shape[1:3] == (self.size, self.size):
+            return images
+        planar = images.permute(0, 3, 1, 2).float()
+        scaled = F.interpolate(planar, (self.size, self.size), mode="bilinear", antialias=True)
+        return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
+
+    def make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each image."""
+        return self.make_all((name,), images, generator)[name]
+
+    def _make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
+        if name == "plain" or (name == "flip" and self.notebook):
+            return self._normalise(self._window(images))
+        own = Draws(len(images), generator, shared=False)
+        if name == "flip":
+            return self._normalise(self._window(images, to_device(own.chance(0.5), images.device) if self.flip else None))
+        if self.notebook:
+            return self._notebook(name, images, Draws(len(images), generator, shared=True))
+        images = self._random_window(images, own, self.reflect)
+        if name == "weak":
+            return self._normalise(images)
+        if self.strong == "randaugment":
+            images = rand_augment(images, self.num_ops, self.magnitude, generator)
+            return self._normalise(cutout(images, self.cutout, generator))
+        return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
+
+    def _notebook(self, name: str, images: Tensor, shared: Draws) -> Tensor:
+        x = self._normalise(self._window(images)).permute(0, 2, 3, 1)
+        x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
+        return self._jitter(x, shared, scale=False) if name == "strong" else x
+
+    def _size(self, images: Tensor) -> tuple[int, int]:
+        return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
+
+    def _window(self, images: Tensor, flip: Tensor | None = None) -> Tensor:
+        """The centre, mirrored where ``flip`` ``[B]``."""
+        size = self._size(images)
+        top, left = (images.shape[1] - size[0]) // 2, (images.shape[2] - size[1]) // 2
+        centre = images[:, top : top + size[0], left : left + size[1]]
+        return centre if flip is None else torch.where(flip.view(-1, 1, 1, 1), centre.flip(2), centre)
+
+    def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
+        size = self._size(images)
+        flip = draws.chance(0.5) if self.flip else torch.zeros(len(images), dtype=torch.bool)
+        top = draws.integers(-self.padding, images.shape[1] - size[0] + self.padding)
+        left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
+        return crop_and_flip(images, flip, top, left, size, reflect)
+
+    def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
+        """Srikanth's strong augmentation of floats ``[B, C, H, W]``; normalised after it where ``scale``."""
+        images = images.contiguous()
+        factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
+        images = colour.jitter(images, draws.orders(4), factors)
+        images = colour.apply_where(images, draws.chance(0.2), colour.greyed)
+        images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
+        if scale and self.per_image:
+            images = _centred(images)
+        elif scale:
+            mean, std = constant(self.mean, images.device), constant(self.std, images.device)
+            images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, H, W, C]`` -> (value / 255 - mean) / std as ``[B, C, H, W]``.
+
+        Worked out row by row, with the channels' constants repeated along it: a loop over three channels would be slow.
+        The permuted view of the result is exactly torch's channels-last layout.
+        """
+        batch, height, width, channels = images.shape
+        if self.per_image:
+            return _centred(images.permute(0, 3, 1, 2).float())
+        mean, std = constant(self.mean, images.device), constant(self.std, images.device)
+        scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
+        rows = torch.addcmul(shift, images.reshape(batch, height, width * channels).float(), scale)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _centred(images: Tensor) -> Tensor:
+    """(x - mean x) / max |x - mean x| of each image ``[B, C, H, W]``; a flat image becomes 0."""
+    flat = images.flatten(1)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    largest = flat.abs().amax(dim=1, keepdim=True)
+    centred = (flat / torch.where(largest > 0, largest, 1.0)).view_as(images)
+    return centred.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,132 @@
+"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from fewlabels.data.cache.building import CacheWriter, Decoded
+from fewlabels.data.cache.content import content_of
+from fewlabels.data.cache.store import cached
+from fewlabels.data.files import archives
+from fewlabels.data.files.decode import Decoding, decode, told
+from fewlabels.data.files.layout import layout, names_digest
+from fewlabels.data.files.names import shown
+from fewlabels.data.images import ImageData
+from fewlabels.system.say import say
+from fewlabels.system.stopping import stopper
+from fewlabels.types import UserError
+
+MAX_AHEAD_BYTES = 256 * 2**20
+
+
+def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
+    """Names the cache entry by the content of an archive, or of the images of a tree that are wanted."""
+    if path.is_file():
+        held = content_of([("", path)], cache_dir, path)
+    else:
+        with archives.readable(path):
+            files = dict(archives.tree_files(path))
+        plan = layout(archives.listed(path), decoding, path)
+        held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
+        held += ascii((sorted(plan.places.items()), plan.classes))
+    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}"
+
+
+def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
+    """The images of a folder or an archive, decoded once into the cache."""
+    key = content_key(path, decoding, cache_dir)
+
+    def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:
+        classes = build(path, decoding, writer)
+        if content_key(path, decoding, cache_dir) != key:
+            raise UserError(f"{path} changed while it was read: run it again")
+        return classes
+
+    return cached(cache_dir, key, build_unchanged, str(path))
+
+
+def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
+    """Decode every image once, in one pass over the archive; returns the sorted class names."""
+    listing = archives.listed(path)
+    plan = layout(listing, decoding, path)
+    places, classes = plan.places, plan.classes
+    writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
+    counts = Counter(part for part, _, _ in places.values())
+    times = Counter(name for name in listing.names if name in places)
+    decoded = Decoded(
+        writer,
+        [name for name in times if times[name] == 1],
+        {name: (part, position) for name, (part, position, _) in places.items()},
+        counts,
+        str(path),
+    )
+    missing = set(places) - decoded.names
+    try:
+        for name, image, steps in _decoded(archives.members(path, _Wanted(missing), listing.links), decoding, path):
+            decoded.put(name, image, steps)
+            missing.discard(name)
+    finally:
+        decoded.save()
+    if missing:
+        raise UserError(
+            f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
+            "run it again"
+        )
+    for part, count in counts.items():
+        labels = writer.array(part, "labels", (count,), "<i8")
+        for place_part, position, label in places.values():
+            if place_part == part:
+                labels[position] = label
+    if line := "; ".join(filter(None, (plan.told, told(decoded.steps)))):
+        say(f"fewlabels: {line}")
+        writer.notes = {"data.images": line}
+    return classes
+
+
+class _Wanted(Container[str]):
+    """The names that are still to be decoded; asked of each member, so that a long way to the next one can be stopped."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+
+    def __contains__(self, name: object) -> bool:
+        stopper.check()
+        return name in self._names
+
+
+def _decoded(
+    files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path
+) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded.
+
+    Yields a file's name, its pixels, and what had to be done to it.
+    """
+
+    def one(file: tuple[str, bytes]) -> tuple[str, np.ndarray, list[str]]:
+        steps: list[str] = []
+        return file[0], decode(file[1], file[0], decoding, path, steps), steps
+
+    files = iter(files)
+    decoded_bytes = MAX_AHEAD_BYTES  # what one image will take: unknown, so the first is decoded alone
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := _chunk(files, decoded_bytes):
+            for name, image, steps in pool.map(one, chunk):
+                decoded_bytes = image.nbytes
+                yield name, image, steps
+
+
+def _chunk(files: Iterator[tuple[str, bytes]], decoded_bytes: int) -> list[tuple[str, bytes]]:
+    chunk: list[tuple[str, bytes]] = []
+    ahead = 0
+    while len(chunk) < 512 and ahead < MAX_AHEAD_BYTES and (file := next(files, None)):
+        stopper.check()
+        chunk.append(file)
+        ahead += max(len(file[1]), decoded_bytes)
+    return chunk

@@ -1,0 +1,1 @@
+"""Commands, sweeps, and errors in one line."""

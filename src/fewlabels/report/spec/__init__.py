@@ -1,0 +1,1 @@
+"""What the write-ups report, and what they claim."""

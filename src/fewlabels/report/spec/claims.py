@@ -1,0 +1,273 @@
+"""What the write-ups say that their tables show, judged from records alone, at each scale for itself."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+from fewlabels.report.collect import FEWEST, Cell, Results
+from fewlabels.report.significance import LEVEL, against_zero, difference, holm
+from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, Trend, lower_is_better
+from fewlabels.report.text import markdown as escaped
+from fewlabels.types import RunRecord
+
+SEEN, NOT_SEEN, ALIKE = "seen", "not seen", "cannot be told apart"
+TOO_FEW, UNTRIED = "too few seeds to tell", "not yet tried"
+RULE = (
+    "A comparison is seen, or not seen where its opposite is significant, by Welch's t test over the seeds, at "
+    f"{100 * LEVEL:g} % for all comparisons of a claim together (Holm's correction; p is the corrected one). Else the two "
+    f"{ALIKE}. With fewer than {FEWEST} seeds on a side there are {TOO_FEW}."
+)
+NEAR_ZERO = 1e-12  # of its beginning, in the place of a loss that ended at 0, which has no logarithm
+TINIEST = 1e-100  # beginning of a loss that something can be compared with
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of two cells."""
+
+    gain: float  # above 0 where the claim has it right
+    p: float | None  # that it is noise; None where a side has too few seeds
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a claim comes down to: some row, a line of ``against``, that is better than every other row, a column of it. Most
+    often one comparison of two rows; nothing where they have not run."""
+
+    against: tuple[tuple[Comparison, ...], ...] = ()
+    figures: str = ""
+    seeds: tuple[int, ...] = ()  # on each side
+    partial: bool = False  # rows that compete have not run yet
+    outcome: str = UNTRIED
+    p: float | None = None  # of the outcome, corrected
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim at one scale."""
+
+    table: str
+    scale: str
+    says: str
+    cases: list[Case]
+
+    @property
+    def verdict(self) -> str:
+        """``seen in 2 of 5 (3 cannot be told apart, 1 of 6 not yet tried)``: what was not tried is not counted in the 5."""
+        count = Counter(case.outcome for case in self.cases)
+        tried = len(self.cases) - count[UNTRIED]
+        if not tried:
+            return UNTRIED
+        first, *others = (outcome for outcome in (SEEN, NOT_SEEN, ALIKE, TOO_FEW) if count[outcome])
+        verdict = first if count[first] == tried else f"{first} in {count[first]} of {tried}"
+        rest = [f"{count[outcome]} {outcome}" for outcome in others]
+        if count[UNTRIED]:
+            rest.append(f"{count[UNTRIED]} of {len(self.cases)} {UNTRIED}")
+        if any(case.partial for case in self.cases):
+            rest.append(f"some rows {UNTRIED}")
+        return f"{verdict} ({', '.join(rest)})" if rest else verdict
+
+    @property
+    def seeds(self) -> str:
+        """How many each side of a comparison has: ``3`` or ``1 to 3``."""
+        numbers = sorted({number for case in self.cases for number in case.seeds})
+        return " to ".join(map(str, dict.fromkeys([numbers[0], numbers[-1]]))) if numbers else ""
+
+    @property
+    def lines(self) -> list[str]:
+        return [
+            f"{case.figures}: {case.outcome}" + ("" if case.p is None else f" (p {_p(case.p)})")
+            for case in self.cases
+            if case.outcome != UNTRIED
+        ]
+
+
+def _p(value: float) -> str:
+    return f"= {value:.2g}" if value >= 0.001 else "< 0.001"
+
+
+def judge(table: TableDefinition, results: Results, scale: str) -> list[Judgement]:
+    """Every claim of the table. Smoke runs show that the code runs, and nothing else: they judge no claim."""
+    if scale == "smoke":
+        return []
+    return [Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale))) for claim in table.claims]
+
+
+def _decided(cases: list[Case]) -> list[Case]:
+    """With their outcomes: the comparisons of all cases share one LEVEL."""
+    every = [comparison for case in cases for comparison in chain.from_iterable(case.against)]
+    known = [comparison.p for comparison in every if comparison.p is not None]
+    corrected = iter(holm(known))
+    ps = iter([None if comparison.p is None else next(corrected) for comparison in every])
+    decided = []
+    for case in cases:
+        against = tuple(tuple(Comparison(c.gain, next(ps)) for c in line) for line in case.against)
+        decided.append(Case(against, case.figures, case.seeds, case.partial, *_outcome(against)))
+    return decided
+
+
+def _outcome(against: tuple[tuple[Comparison, ...], ...]) -> tuple[str, float | None]:
+    """Of the corrected comparisons, and its p."""
+    every = list(chain.from_iterable(against))
+    if not every:
+        return UNTRIED, None
+    # Seen: a line whose gains are all real. Not seen: another row that is better than all that are claimed.
+    for outcome, sides, sign in ((SEEN, against, 1), (NOT_SEEN, zip(*against, strict=True), -1)):
+        p = min(max(1.0 if c.p is None or sign * c.gain <= 0 else c.p for c in side) for side in sides)
+        if p <= LEVEL:
+            return outcome, p
+    if any(c.p is None for c in every):
+        return TOO_FEW, None
+    return ALIKE, every[0].p if len(every) == 1 else None
+
+
+def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -> list[Case]:
+    if isinstance(claim, CurveFlattens | CurveTurns):
+        return _growths(claim, table, results, scale)
+    cases = []
+    for column in claim.columns or table.columns:
+        cells = {row: results.cell(table, scale, row, column, claim.metric) for row in table.all_rows}
+        where = f"{column}: " if len(table.columns) > 1 else ""
+        if isinstance(claim, Beats):
+            for first, second in claim.pairs:
+                figures = f"{where}{first} {cells[first]} against {second} {cells[second]}"
+                cases.append(_better(cells[first], cells[second], lower_is_better(claim.metric), figures))
+        elif isinstance(claim, Trend):
+            texts = {row: str(cells[row]) for row in claim.rows}
+            cases += _steps({row: cells[row] for row in claim.rows}, texts, claim.direction == "falls", where)
+        else:
+            cases.append(_best_among(claim, {row: cells[row] for row in table.rows}, where))
+    return cases
+
+
+def _compared(first: Cell, second: Cell, lower: bool) -> Comparison:
+    assert first.mean is not None
+    assert second.mean is not None
+    gap = first.mean - second.mean
+    return Comparison(-gap if lower else gap, difference(first, second))
+
+
+def _better(first: Cell, second: Cell, lower: bool, figures: str) -> Case:
+    """Whether ``first`` is better."""
+    if first.mean is None or second.mean is None:
+        return Case()
+    return Case(((_compared(first, second, lower),),), figures, (*first.seeds, *second.seeds))
+
+
+def _steps(cells: dict[str, Cell], texts: dict[str, str], falls: bool, where: str) -> list[Case]:
+    """A case for each step from row to row; rows that were not tried are stepped over."""
+    tried = [row for row, cell in cells.items() if cell.mean is not None]
+    steps = [
+        _better(cells[after], cells[before], falls, f"{where}{before} {texts[before]} → {after} {texts[after]}")
+        for before, after in pairwise(tried)
+    ]
+    return steps + [Case()] * (len(cells) - 1 - len(steps))
+
+
+def _best_among(claim: BestAmong, cells: dict[str, Cell], where: str) -> Case:
+    """Each of the claimed rows against each of all others, as far as they were tried: which is the best is known only after
+    the runs, so that the best of them alone would be a winner of chance."""
+    lower = lower_is_better(claim.metric)
+    tried = {row: cell.mean for row, cell in cells.items() if cell.mean is not None}
+    ranked = sorted(tried, key=lambda row: tried[row] if lower else -tried[row])
+    claimed, others = [row for row in ranked if row in claim.rows], [row for row in ranked if row not in claim.rows]
+    if not claimed or not others:
+        return Case()
+    figures = f"{where}best of these {claimed[0]} {cells[claimed[0]]}, of the others {others[0]} {cells[others[0]]}"
+    if missing := len(cells) - len(tried):
+        figures += f", {missing} rows {UNTRIED}"
+    against = tuple(tuple(_compared(cells[one], cells[other], lower) for other in others) for one in claimed)
+    return Case(against, figures, tuple(number for row in ranked for number in cells[row].seeds), missing > 0)
+
+
+def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results: Results, scale: str) -> list[Case]:
+    """By the logarithm of a term's mean over the last epoch by its mean over the first: twice and half are as far from 1."""
+    rows = claim.rows if isinstance(claim, CurveFlattens) else [*claim.rises, *claim.falls]
+    logs = {row: _logarithms(claim, results.agreeing(table.id, scale, row, claim.column)) for row in rows}
+    texts = {row: _ratio(cell) for row, cell in logs.items()}
+    where = f"last / first epoch of {claim.term}, {claim.column}: "
+    if isinstance(claim, CurveFlattens):
+        return _steps(logs, texts, True, where)
+    cases = []
+    for row, cell in logs.items():
+        if cell.mean is None:
+            cases.append(Case())
+        else:
+            turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_zero(cell))
+            cases.append(Case(((turned,),), f"{where}{row} {texts[row]}", tuple(cell.seeds)))
+    return cases
+
+
+def _logarithms(claim: CurveFlattens | CurveTurns, runs: list[RunRecord]) -> Cell:
+    """A value a run; of a run whose term is nowhere above 0 at first there is none."""
+    values = []
+    for run in runs:
+        term = [line[claim.term] for line in run.curve if isinstance(line.get(claim.term), int | float)]
+        if len(term) > 1 and term[0] > TINIEST:
+            values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
+    return Cell(values)
+
+
+def _ratio(logs: Cell) -> str:
+    """The geometric mean and the range: ``1.75, 1.71 to 1.80 (n = 3)``."""
+    ratios = sorted(map(math.exp, logs.values))
+    if logs.mean is None:
+        return ""
+    middle, *ends = (f"{value:.{2 if value >= 1 else 4}f}" for value in (math.exp(logs.mean), ratios[0], ratios[-1]))
+    spread = {1: middle, 2: " / ".join(ends)}.get(len(ratios), f"{middle}, {' to '.join(ends)}")
+    return f"{spread} (n = {len(ratios)})"
+
+
+def markdown_list(judgements: list[Judgement]) -> str:
+    """Under a table: each claim with its verdict, and the figures that decide."""
+    if not judgements:
+        return ""
+    lines = [f"Claims at {judgements[0].scale} scale:", ""]
+    for judged in judgements:
+        lines += [f"- {escaped(judged.says)}: **{judged.verdict}**"]
+        lines += [f"  - {escaped(line)}" for line in judged.lines]
+    return "\n".join(lines) + "\n"
+
+
+def html_list(judgements: list[Judgement]) -> str:
+    if not judgements:
+        return ""
+    items = ""
+    for judged in judgements:
+        figures = "".join(f"<li>{html.escape(line)}</li>" for line in judged.lines)
+        items += f"<li>{html.escape(judged.says)}: <b>{html.escape(judged.verdict)}</b>"
+        items += f"<ul>{figures}</ul></li>" if figures else "</li>"
+    return f"<details><summary>Claims at {judgements[0].scale} scale</summary><ul>{items}</ul></details>"
+
+
+HEADER = ["table", "claim", "scale", "verdict", "seeds"]
+
+
+def markdown_section(judgements: Iterable[Judgement]) -> str:
+    """All claims of all tables; the figures stand under each table."""
+    lines = [" | ".join((j.table, escaped(j.says, cell=True), j.scale, j.verdict, j.seeds)) for j in judgements]
+    if not lines:
+        return ""
+    head = ["", "## Claims", "", RULE, "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
+    return "\n".join([*head, *(f"| {line} |" for line in lines)]) + "\n"
+
+
+def html_section(judgements: Iterable[Judgement]) -> str:
+    rows = ""
+    for j in judgements:
+        link = f"<a href='#{html.escape(j.table)}'>{html.escape(j.table)}</a>"
+        rows += (
+            f"<tr><td>{link}</td>"
+            + "".join(f"<td>{html.escape(t)}</td>" for t in (j.says, j.scale, j.verdict, j.seeds))
+            + "</tr>"
+        )
+    head = "".join(f"<th>{name}</th>" for name in HEADER)
+    table = f"<div class=scroll><table class=claims><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    lead = f"What the write-ups say their tables show, judged from the runs here, each scale for itself. {RULE}"
+    return f"<h2 id=claims>Claims</h2><p class=lead>{html.escape(lead)}</p>{table}" if rows else ""

@@ -1,0 +1,258 @@
+"""From a checked configuration to the parts of a run: data, split, model, identity, loop, record."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from torch.optim.swa_utils import update_bn
+
+from fewlabels.config.schema import Config
+from fewlabels.config.validate import build, resolved
+from fewlabels.data.augment.views import Views
+from fewlabels.data.files.decode import Decoding
+from fewlabels.data.images import ImageData
+from fewlabels.data.loader import Batching, Images, Loader
+from fewlabels.data.sources import open_data
+from fewlabels.data.splits import Split, check_streams, make_split
+from fewlabels.methods.base import Method
+from fewlabels.models.base import Classifier
+from fewlabels.models.batch_norm import trains_on_one_image
+from fewlabels.models.compiled import compile_training
+from fewlabels.models.compiled_step import compile_step
+from fewlabels.runs import record
+from fewlabels.runs.fingerprint import fingerprint, method_name
+from fewlabels.system.files import below
+from fewlabels.system.paths import expanded
+from fewlabels.system.say import say
+from fewlabels.system.seeding import seed_global
+from fewlabels.system.stopping import stopper
+from fewlabels.tracking.base import RunInfo
+from fewlabels.training.evaluate import Held
+from fewlabels.training.finetune import Start, decision, freeze, keeps_head
+from fewlabels.training.optim import remembered_start
+from fewlabels.training.snapshots import Gallery
+from fewlabels.training.trainer import Loop, Schedule
+from fewlabels.types import RunRecord, UserError
+
+
+def open_images(cfg: Config) -> ImageData:
+    """The data set that ``cfg.dataset`` names, decoded into the cache."""
+    dataset = cfg.dataset
+    drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
+    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
+    cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
+    path = expanded(dataset.path)
+    data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
+    if len(dataset.mean) != data.channels:
+        raise UserError(
+            f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
+            "set dataset.grey, or dataset.mean and dataset.std"
+        )
+    return data
+
+
+def draw_split(cfg: Config, data: ImageData) -> Split:
+    """Labelled, unlabelled and validation images of the training set."""
+    dataset = cfg.dataset
+    return make_split(
+        data.train.labels,
+        len(data.classes),
+        num_labels=dataset.num_labels,
+        num_unlabelled=dataset.num_unlabelled,
+        num_validation=dataset.num_validation,
+        folds=dataset.folds,
+        fold=dataset.fold,
+        labelled_in_unlabelled=dataset.labelled_in_unlabelled,
+        name=dataset.name,
+        seed=dataset.split_seed,
+    )
+
+
+def build_method(cfg: Config) -> Method:
+    """The method that ``cfg.method`` names."""
+    method = build("method", cfg.method)
+    assert isinstance(method, Method)
+    return method
+
+
+def build_model(cfg: Config, data: ImageData) -> Classifier:
+    """The network, with weights drawn from the run's seed."""
+    size = (cfg.views.size, cfg.views.size) if cfg.views.size else data.image_size
+    if cfg.views.crop:
+        if cfg.views.crop > min(size):
+            raise UserError(f"views.crop={cfg.views.crop} is larger than the images of {size} pixels")
+        size = (cfg.views.crop, cfg.views.crop)
+    seed_global(cfg.seed, "initialisation")
+    model = build("model", cfg.model, num_classes=len(data.classes), image_size=size, channels=data.channels)
+    assert isinstance(model, Classifier)
+    model.image_shape = (data.channels, *size)
+    if cfg.trainable == "head":
+        freeze(model)
+    return model
+
+
+def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, origin: str | None = None) -> RunInfo:
+    """The run's name, folder and fingerprint. The same settings always come to the same place.
+
+    Args:
+        origin: the fingerprint of the run whose weights this one starts from.
+    """
+    identity = fingerprint(cfg, data.digest, split.digest, origin)
+    labels = "all" if cfg.dataset.num_labels is None else cfg.dataset.num_labels
+    network = re.sub(r"[/\\\\:]", "_", model.name)  # timm's may be addresses
+    name = f"{method_name(cfg)}-{network}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
+    table = cfg.table["id"] if cfg.table else None
+    row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
+    folder = below(expanded(cfg.output_root), table or "runs", name)
+    return RunInfo(name, folder, resolved(cfg), table, row, column, identity, _epochs(cfg))
+
+
+def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
+    """A run, with its record, that started from another and has weights of its own by now: the other may be gone.
+
+    The record says what it started from; it is this run where that comes to its own fingerprint.
+    """
+    apart = identify(cfg, data, split, model)
+    pattern = f"{glob.escape(apart.name.rpartition('-')[0])}-????????/record.json"
+    begun = []
+    for path, found in record.read_all(sorted(apart.folder.parent.glob(pattern))):
+        if found.origin is None or not _same_place(found.config.get("init_from"), apart.config["init_from"]):
+            continue
+        info = identify(cfg, data, split, model, found.origin)
+        if info.fingerprint == found.fingerprint and (
+            found.status == "finished" or path.with_name("checkpoint.pt").exists()
+        ):
+            begun.append((info, found))
+    if len(begun) > 1:
+        names = f"{begun[0][0].folder} and {begun[1][0].name}"
+        raise UserError(f"init_from={cfg.init_from} is gone, and {names} both started from there: name another")
+    return begun[0] if begun else None
+
+
+def _same_place(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return one == other or expanded(one).resolve() == expanded(other).resolve()
+    return bool(one == other)
+
+
+def _epochs(cfg: Config) -> int:
+    return min(cfg.epochs, cfg.scale.max_epochs or cfg.epochs)
+
+
+def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start: Start | None = None) -> RunRecord:
+    """The record as it stands before the first step."""
+    return RunRecord(
+        table=info.table,
+        row=info.row,
+        column=info.column,
+        scale=cfg.scale.name,
+        seed=cfg.seed,
+        fingerprint=info.fingerprint,
+        origin=start.record.fingerprint if start else None,
+        config=info.config,
+        decisions=dict(info.config["decisions"]) | data.notes | _start(cfg, data, start),
+        data={
+            "digest": data.digest,
+            **({} if data.files is None else {"files": data.files}),
+            "split": split.digest,
+            "training_images": len(data.train),
+            "test_images": len(data.test),
+            "classes": len(data.classes),
+            "class_names": list(data.classes),
+            "labelled": len(split.labelled),
+            "unlabelled": len(split.unlabelled),
+            "validation": len(split.validation),
+        },
+    )
+
+
+def _start(cfg: Config, data: ImageData, start: Start | None) -> dict[str, str]:
+    return decision(start, cfg.trainable, keeps_head(start, cfg.dataset, data.classes)) if start else {}
+
+
+def build_loop(
+    cfg: Config,
+    info: RunInfo,
+    data: ImageData,
+    split: Split,
+    model: Classifier,
+    method: Method,
+    device: torch.device,
+    check_folder: Callable[[], None] = lambda: None,
+    remark: Callable[[str], None] = say,
+) -> Loop:
+    """The training loop, resumed from the run's checkpoint where there is one.
+
+    Args:
+        check_folder: see :class:`Loop`.
+        remark: says what somebody may not mean.
+    """
+    if cfg.hardware.compile and method.second_order:
+        method.compiled = compile_step(method.step)
+    elif cfg.hardware.compile:
+        compile_training(model)
+    options = {key: value for key, value in info.config["views"].items() if key != "test"}
+    mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
+    views = Views(mean=mean, std=std, **options)
+    train = Images(data.train, views, device)
+    if cfg.trainable == "head" and cfg.init_from is None:  # else batch norm would normalise by nothing at all
+        update_bn(train.sweep(torch.from_numpy(split.labelled), "plain", "statistics"), model)
+    scale, parts = cfg.scale, cfg.optim.accumulate
+    batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
+    loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
+    for line in _check_plan(cfg, loader, split, model, method):
+        remark(line)
+    held, gallery = [], None
+    if cfg.evaluate_test:
+        test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
+        held.append(Held("test", test, index, cfg.views.test))
+        gallery = Gallery(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
+    if len(split.validation):
+        held.append(Held("validation", train, torch.from_numpy(split.validation)))
+    frozen = cfg.trainable == "head"
+    schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
+    path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
+    return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder)
+
+
+def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:
+    """Refuse what an epoch of this plan would leave out or end in the middle of; lines on what somebody may not mean."""
+    dataset, lines = cfg.dataset, []
+    if method.unlabelled_views:
+        numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
+        name = type(method).__name__
+        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
+    shape = model.image_shape
+    alone = loader.smallest_batch == 1 and cfg.trainable == "all"
+    if alone and shape is not None and not trains_on_one_image(model, shape):
+        raise UserError(
+            f"{model.name} normalises by the batch, and its smallest one holds a single image: change batch.size"
+            + (
+                f" (the last batch of {len(split.labelled)} labelled or {len(split.unlabelled)} unlabelled images)"
+                if loader.plan.order == "in_turn"
+                else ""
+            )
+        )
+    steps = _epochs(cfg) * (loader.plan.steps if cfg.optim.step_every == "batch" else 1)
+    if (warning := remembered_start(cfg.optim, steps)) is not None:
+        lines.append(warning)
+    return lines
+
+
+def _typed(node: Any) -> Any:
+    """The dataclass behind a configuration node."""
+    return OmegaConf.to_object(node)
+
+
+def _test_index(count: int, limit: int | None) -> torch.Tensor:
+    """All test images, or ``limit`` of them spread evenly over the (class-ordered) set."""
+    if limit is None or limit >= count:
+        return torch.arange(count)
+    return torch.from_numpy(np.linspace(0, count - 1, limit).round().astype(np.int64))

@@ -1,0 +1,71 @@
+"""Optimiser, learning-rate schedule and weight averaging."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from fewlabels.config.schema import OptimConfig
+from fewlabels.models.timm_import import timm
+
+FORGOTTEN = 0.05  # an average with less of its start than this has forgotten it
+
+
+def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
+    """Adam or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    spared = [p for p in parameters if p.ndim <= 1 and not cfg.decay_all]
+    decayed = [p for p in parameters if p.ndim > 1 or cfg.decay_all]
+    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    if cfg.name == "adam":
+        return torch.optim.Adam(groups, lr=cfg.lr, fused=True)
+    nesterov = cfg.nesterov and cfg.momentum > 0
+    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
+
+
+def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0) -> float:
+    """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
+
+    ``constant``; ``halving`` at the epochs ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), with t
+    in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over ``optim.warmup_epochs`` comes on top of each; it counts
+    the step about to be taken (``step``, in epochs), so that the first one is not lost at rate 0.
+    """
+    factor = 1.0
+    if cfg.schedule == "halving":
+        factor = 0.5 ** sum(progress >= milestone for milestone in cfg.milestones)
+    elif cfg.schedule == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * progress / epochs))
+    elif cfg.schedule == "fixmatch":
+        factor = math.cos(7 * math.pi / 16 * progress / epochs)
+    if progress < cfg.warmup_epochs:
+        factor *= min(1.0, (progress + step) / cfg.warmup_epochs)
+    return factor
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+def build_ema(model: nn.Module, cfg: OptimConfig) -> timm.utils.ModelEmaV3 | None:
+    """timm's exponential moving average of weights and buffers; evaluated in the model's place.
+
+    With ``optim.ema_warmup`` its decay rises from 0, as 1 - t ** (-2 / 3) after t steps, to ``optim.ema_decay``.
+    """
+    return None if cfg.ema_decay is None else timm.utils.ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=cfg.ema_warmup)
+
+
+def remembered_start(cfg: OptimConfig, steps: int) -> str | None:
+    """What to say where the average of the weights is still made of untrained ones after all ``steps``."""
+    decay = cfg.ema_decay
+    if decay is None or cfg.ema_warmup or decay**steps <= FORGOTTEN:
+        return None
+    needed = math.log(FORGOTTEN) / math.log(decay)
+    rounded = float(f"{needed:.1g}" if needed >= 10 else f"{math.ceil(needed)}")
+    return (
+        f"optim.ema_decay={decay}: the average of the weights, which is evaluated, is still {100 * decay**steps:.0f} % "
+        f"untrained after the {steps:,} steps of this run; it needs about {rounded:,.0f}: lower it, or set "
+        "optim.ema_warmup=true"
+    )

@@ -1,0 +1,299 @@
+"""The training loop, the only one. In ten lines:
+
+for epoch in epochs:
+    method.begin_epoch(whole unlabelled set)       # relabel, cluster; may choose who takes part
+    for step in loader.plan_epoch(...):
+        batch = loader.batch(epoch, step)          # labelled + unlabelled images, as views
+        for part in batch.split(accumulate):
+            method.training_step(model, part).loss.backward()
+        clip, optimiser.step, ema.update           # each batch, or once an epoch (optim.step_every)
+        checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
+    evaluate (test, validation), tell the trackers, checkpoint
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewlabels.config.schema import OptimConfig
+from fewlabels.data.loader import Loader
+from fewlabels.data.sampler import EpochPlan
+from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
+from fewlabels.models.base import Classifier
+from fewlabels.models.compiled import explained
+from fewlabels.models.inference import predict
+from fewlabels.runs import checkpoint
+from fewlabels.system.device import wait
+from fewlabels.system.say import say
+from fewlabels.system.seeding import derive, rng_state, set_rng_state
+from fewlabels.system.stopping import Stopped
+from fewlabels.tracking.base import Line, Tracker
+from fewlabels.training.evaluate import Held, evaluate
+from fewlabels.training.hardware import peak_memory_mib
+from fewlabels.training.meters import Meters, largest
+from fewlabels.training.numbers import metrics, step_output
+from fewlabels.training.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.training.snapshots import Gallery
+from fewlabels.types import Diverged
+
+STEPS_TO_ESTIMATE = 20
+
+
+@dataclass
+class Schedule:
+    """How long to train, how often to evaluate and to save."""
+
+    epochs: int
+    eval_every: int
+    checkpoint_seconds: float
+    estimate: bool = False
+    frozen_features: bool = False  # all but the last layer: batch norm's statistics stay, and nothing is dropped out
+
+
+class Loop:
+    """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
+
+    ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
+    is called before anything is written.
+    ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        method: Method,
+        loader: Loader,
+        held: list[Held],
+        optim: OptimConfig,
+        schedule: Schedule,
+        seed: int,
+        path: Path,
+        fingerprint: str,
+        gallery: Gallery | None = None,
+        check: Callable[[], None] = lambda: None,
+        check_folder: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.model, self.method, self.loader, self.held = model, method, loader, held
+        self.cfg, self.schedule, self.seed = optim, schedule, seed
+        self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
+        self.check, self.check_folder = check, check_folder
+        self.optimiser = build_optimiser(model, optim)
+        self.ema = build_ema(model, optim)
+        self.device = loader.images.device
+        self.epoch = self.step_in_epoch = self.step = 0
+        self.curve: list[Line] = []
+        self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
+        self._meters = Meters()
+        self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
+        self._session_start = self._saved_at = time.monotonic()
+        self._trackers: list[Tracker] = []
+        # Of this session, for the estimate.
+        self._batches, self._first_step, self._look_seconds, self._images_before = 0, 0.0, 0.0, 0
+        with checkpoint.restoring(path):
+            self._restore()
+        checkpoint.check({"model": model.state_dict(), "method": method.state_dict()})  # before there is work to lose
+
+    def run(self, trackers: list[Tracker]) -> None:
+        """Train to the end. Raises Diverged when the loss is no longer finite; the last good checkpoint stays."""
+        self._trackers = trackers
+        self._session_start = self._saved_at = time.monotonic()
+        if self.model.training == self.schedule.frozen_features:  # else a part in a mode of its own would lose it
+            self.model.train(not self.schedule.frozen_features)
+        while self.epoch < self.schedule.epochs:
+            self._run_epoch()
+        self._save()
+
+    def _run_epoch(self) -> None:
+        self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
+        plan = self.begin_epoch()
+        while self.step_in_epoch < plan.steps:
+            self.train_batch(self.step_in_epoch, plan.steps)
+            self.step_in_epoch += 1
+            self._batches += 1
+            if self._batches == 1:  # which took longer: memory, compiled code
+                wait()
+                self._first_step, self._images_before = time.monotonic(), self.images_seen
+            if self.schedule.estimate and self._batches == STEPS_TO_ESTIMATE:
+                self._print_estimate()
+            if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds > 0:
+                self._save()
+            self._check()
+        if self.cfg.step_every == "epoch":
+            self._update(self.epoch, 1.0)
+        self._end_epoch()
+
+    def _check(self) -> None:
+        try:
+            self.check()
+        except Stopped as stop:
+            self._save()
+            stop.saved = True
+            raise
+
+    def begin_epoch(self) -> EpochPlan:
+        """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
+        if self.step_in_epoch == 0:
+            self._meters = Meters()
+            start = time.monotonic()
+            self._chosen = self.method.begin_epoch(self._epoch_start())
+            self._look_seconds = time.monotonic() - start
+            if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
+                self.optimiser.zero_grad(set_to_none=True)
+        return self.loader.plan_epoch(self._chosen)
+
+    def _epoch_start(self) -> EpochStart:
+        images, stream = self.loader.images, self.loader.all_unlabelled
+        whole = UnlabelledSet(
+            index=stream.indices,
+            predict=lambda model: predict(model, images.sweep(stream.indices, "plain", "unaugmented")),
+            true_labels=images.labels[stream.indices.to(images.device)],
+            num_training_images=len(images),
+        )
+        return EpochStart(self.epoch, derive(self.seed, "method", self.epoch), self.model, whole)
+
+    @explained()
+    def train_batch(self, step: int, steps: int) -> None:
+        """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
+        batch = self.loader.batch(self.epoch, step)
+        parts = batch.split(self.cfg.accumulate)
+        if len(parts) > 1:
+            self.method.prepare(self.model, parts)
+        for part in parts:
+            output = step_output(self.method.training_step(self.model, part), self.method)
+            (output.loss / len(parts)).backward()
+            self._meters.add(output)
+        if self.cfg.step_every == "batch":
+            self._update(self.epoch + step / steps, 1 / steps)
+            self.optimiser.zero_grad(set_to_none=True)
+        images = batch.num_labelled + batch.num_unlabelled
+        self.images_seen += images
+        for tracker in self._trackers:
+            tracker.step(step + 1, steps, images)
+
+    def _update(self, progress: float, step: float) -> None:
+        set_lr(self.optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
+        if self.cfg.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
+        self.optimiser.step()
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model, self.step if self.cfg.ema_warmup else None)
+
+    def _end_epoch(self) -> None:
+        terms = self._finite_terms()
+        self.epoch += 1
+        self.step_in_epoch = 0
+        line: Line = {"epoch": self.epoch, "step": self.step, "lr": self.optimiser.param_groups[0]["lr"], **terms}
+        line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
+        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
+            line |= self._evaluate()
+        self.check_folder()
+        if self.gallery is not None:
+            self.gallery.keep(self.method, self._averaged, self.epoch)
+        self.curve.append(line)
+        for tracker in self._trackers:
+            tracker.epoch(line)
+        if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds:
+            self._save()
+
+    def _finite_terms(self) -> dict[str, float]:
+        """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
+        terms = self._meters.read()
+        weights = torch.stack([p.detach().isfinite().all() for p in self.model.parameters()])
+        if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
+            return terms
+        batch = int(self._meters.finite) // self.cfg.accumulate + 1
+        raise Diverged(
+            f"the loss or a weight is not finite from batch {batch} of epoch {self.epoch + 1} on ({largest(terms)}): the "
+            "last good checkpoint is kept; a lower optim.lr or optim.clip_norm=1 may help"
+        )
+
+    @property
+    def _averaged(self) -> Classifier:
+        """The model that is evaluated."""
+        model = self.model if self.ema is None else self.ema.module
+        assert isinstance(model, Classifier)
+        return model
+
+    def _evaluate(self) -> dict[str, float]:
+        model = self._averaged
+        result: dict[str, float] = {}
+        for held in self.held:
+            values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
+            result |= {f"{held.name}_{key}": value for key, value in values.items()}
+        if self.gallery is not None:
+            result |= metrics(self.gallery.diagnose(self.method, model), self.method)
+        return result
+
+    def _print_estimate(self) -> None:
+        """From the first steps and the look at the unlabelled set before them; evaluations come on top."""
+        wait()
+        an_image = (time.monotonic() - self._first_step) / (self.images_seen - self._images_before)
+        left = self.schedule.epochs - self.epoch
+        minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
+        if minutes >= 1:
+            say(f"estimate: about {minutes:.0f} min for {left} epochs")
+
+    def _save(self) -> None:
+        self.check_folder()
+        self._finite_terms()
+        self._saved_at = time.monotonic()
+        outlive = self.cfg.step_every == "epoch"  # gradients outlive a batch, so they are part of the state
+        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None} if outlive else None
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "method": self.method.state_dict(),
+            "gradients": gradients,
+            "chosen": self._chosen,
+            "meters": vars(self._meters),
+            "curve": self.curve,
+            "seconds": self.seconds + time.monotonic() - self._session_start,
+            "images_seen": self.images_seen,
+            "peak_memory_mib": self._peak_memory(),
+            **rng_state(self.device),
+        }
+        checkpoint.save(self.path, state, self.fingerprint)
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.OF_A_RUN)
+        if state is None:
+            return
+        self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
+        self.model.load_state_dict(state["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        checkpoint.load_optimiser(self.optimiser, state["optimiser"])
+        self.method.load_state_dict(state["method"])
+        for name, parameter in self.model.named_parameters():
+            if state["gradients"] and name in state["gradients"]:
+                parameter.grad = state["gradients"][name].to(parameter)
+        self._meters = Meters(**state["meters"]).to(self.device)
+        self._chosen, self.curve, self._peak = state["chosen"], state["curve"], state["peak_memory_mib"]
+        self.seconds, self.images_seen = state["seconds"], state["images_seen"]
+        set_rng_state(state, self.device)
+
+    def _peak_memory(self) -> float:
+        return max(self._peak, peak_memory_mib(self.device))
+
+    def cost(self) -> dict[str, float]:
+        """Seconds, images and memory of the run, over all its sessions."""
+        seconds = self.seconds + time.monotonic() - self._session_start
+        return {
+            "seconds": seconds,
+            "images_seen": self.images_seen,
+            "images_per_second": self.images_seen / seconds,
+            "peak_memory_mib": self._peak_memory(),
+        }

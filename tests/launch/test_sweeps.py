@@ -1,0 +1,169 @@
+"""A sweep's own folder: below the runs, gone with the sweep, and cleaned up by the next where a kill has left it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+from hydra.types import RunMode
+
+from fewlabels.launch import sweep as outcomes
+from fewlabels.types import UserError
+from tests.launch.test_errors import command, sweep
+from tests.launch.test_signals import LONG, ended, until
+
+PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """A temporary directory of the test's own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+@pytest.fixture
+def cells(monkeypatch):
+    """Cells in this process, as Hydra would call them: ``cells(place, [None, UserError("no"), ...])``."""
+
+    def call(root, ends, between=lambda: None):
+        numbers = iter(range(99))
+
+        def current():
+            return SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=[f"seed={next(numbers)}"]))
+
+        def command():
+            outcomes.Sweep().on_multirun_start(sweep(root))
+            for end in ends:
+                with outcomes.cell():
+                    if end is not None:
+                        raise end
+                between()
+            return 0
+
+        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+        monkeypatch.setattr(outcomes.HydraConfig, "get", current)
+        return outcomes.followed(command, [])
+
+    return call
+
+
+def test_the_folder_lies_below_the_runs_and_goes_with_the_sweep(tmp_path, temporary, cells, monkeypatch):
+    seen = []
+    assert cells(tmp_path / "out", [None], lambda: seen.extend((tmp_path / "out" / ".sweeps").glob("*/*"))) == 0
+    assert {path.name for path in seen} >= {"lock", "cells.jsonl"}
+    assert not list((tmp_path / "out").iterdir())
+    assert not list(temporary.glob("fewlabels-*"))
+    assert outcomes.CELLS not in os.environ
+
+
+def test_it_may_vanish_in_the_middle(tmp_path, cells, capsys):
+    def purge():
+        for path in (tmp_path / ".sweeps").glob("*/*"):
+            path.unlink()
+        for path in (tmp_path / ".sweeps").glob("*/"):
+            path.rmdir()
+
+    assert cells(tmp_path, [UserError("one"), UserError("two")], purge) == 0  # nobody is left who knows
+    assert "seed=1: two" in capsys.readouterr().err  # each was told as it happened
+    calls = iter([purge, lambda: None])
+    assert cells(tmp_path, [UserError("one"), UserError("two")], lambda: next(calls)()) == 2
+    assert "1 of 1 cells failed" in capsys.readouterr().err
+
+
+def test_what_a_killed_sweep_left_is_cleaned_up_by_the_next(tmp_path, temporary, cells):
+    dead, alive = tmp_path / ".sweeps" / "dead", tmp_path / ".sweeps" / "alive"
+    somebody_s = temporary / "images"
+    for folder in (dead, alive, somebody_s):
+        folder.mkdir(parents=True)
+    (dead / "temporary").write_text(f"{somebody_s}\n")  # whatever stands in there, nothing outside is removed
+    with FileLock(alive / "lock"):
+        assert cells(tmp_path, [None]) == 0
+        assert not dead.exists()
+        assert somebody_s.exists()
+        assert alive.exists()
+    assert cells(tmp_path, [None]) == 0
+    assert not (tmp_path / ".sweeps").exists()
+
+
+def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, temporary, cells):
+    old, running, somebody_s = (temporary / f"fewlabels-{name}" for name in ("old", "running", "images"))
+    for folder in (old, running, somebody_s):
+        folder.mkdir()
+        (folder / "cells.jsonl").write_text("[]\n")
+    (somebody_s / "bee.png").touch()
+    for folder in (old, somebody_s):
+        os.utime(folder, (time.time() - 2 * outcomes.DAY,) * 2)
+    cells(tmp_path, [None])
+    assert sorted(temporary.glob("fewlabels-*")) == sorted([running, somebody_s])
+
+
+@pytest.mark.parametrize("launcher", [[], PARALLEL], ids=["serial", "parallel"])
+def test_a_kill_leaves_nothing_that_the_next_does_not_take_away(launcher, tmp_path, temporary):
+    line = [sys.executable, "-m", "fewlabels.train", *LONG, f"output_root={tmp_path / 'out'}", "seed=0,1", *launcher, "-m"]
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True)
+    with ended(process):
+        until(lambda: len(list(tmp_path.glob("out/runs/*/metrics.jsonl"))) == (2 if launcher else 1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert list(tmp_path.glob("out/.sweeps/*/lock"))
+    assert not list(temporary.glob("tmp*wandb*"))  # nothing imports wandb unasked, which would make them
+    done = command(tmp_path, "debug=tiny", "tracking=quiet", "epochs=1", "seed=0,1", *launcher, "-m")
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("out/.sweeps"))
+
+
+@pytest.mark.parametrize("launcher", [[], PARALLEL], ids=["serial", "parallel"])
+def test_a_cell_that_another_process_trains_is_no_failure(launcher, tmp_path):
+    sweep = ["debug=tiny", "tracking=quiet", "seed=0,1", "-m"]
+    assert command(tmp_path, *sweep).returncode == 0
+    for folder in (tmp_path / "out" / "runs").glob("*-s1-*/"):
+        (folder / "record.json").unlink()
+        with FileLock(folder / ".lock"):
+            done = command(tmp_path, *sweep, *launcher)
+            alone = command(tmp_path, "debug=tiny", "tracking=quiet", "seed=1")
+    assert done.returncode == 0, done.stderr
+    assert "seed=1: " in done.stderr
+    assert "is being trained by another process: it was left alone" in done.stderr
+    assert done.stderr.splitlines()[-1] == "fewlabels: 1 cell is left to another process"
+    assert alone.returncode == 2  # the one thing that was asked for was not done
+
+
+def test_a_sweep_says_how_it_goes_though_its_output_root_is_not_plain(tmp_path):
+    root = json.dumps(str(tmp_path / "a place, with (signs)"))
+    done = command(tmp_path, "debug=tiny", "epochs=0,1", f"output_root={root}", "-m")
+    assert done.returncode == 2
+    assert "1 of 2 cells failed" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("launcher", [[], PARALLEL], ids=["serial", "parallel"])
+def test_an_assert_of_a_method_ends_a_search_and_a_sweep(launcher, tmp_path):
+    (tmp_path / "asserting.py").write_text(
+        "from fewlabels.methods.base import Method\n"
+        "class Asserting(Method):\n"
+        "    def step(self, model, batch):\n"
+        "        assert batch is None, 'this never holds'\n"
+    )
+    search = ["search=random", "search.trials=2", "search.folds=1", "dataset.num_validation=20"]
+    search += ["search.space={optim.lr: [0.1, 0.2]}", "method._target_=asserting.Asserting"]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    more = ["seed=0,1", "-m", *launcher] if launcher else []
+    done = command(tmp_path, "debug=tiny", "tracking=quiet", *search, *more, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert "AssertionError: this never holds" in done.stderr
+
+
+def test_python_without_asserts_is_refused_in_a_line(tmp_path):
+    """Hydra's parser calls next() inside of an assert."""
+    done = command(tmp_path, "debug=tiny", PYTHONOPTIMIZE="1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("fewlabels: python -O leaves out asserts")

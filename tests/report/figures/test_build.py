@@ -1,0 +1,298 @@
+"""Figures of numbers by what matplotlib holds; entries that cannot be drawn; files that are small and always the same."""
+
+import math
+
+import numpy as np
+import pytest
+
+from fewlabels.report.collect import Results, read_records
+from fewlabels.report.figures import curves, plot
+from fewlabels.report.figures.build import KINDS, check, draw_figures
+from fewlabels.report.figures.plot import Plot, label, over_seeds, thinned
+from fewlabels.report.page import page
+from fewlabels.report.spec.definitions import TableDefinition, load_definitions
+from fewlabels.runs import record
+from fewlabels.system.paths import conf_dir
+from fewlabels.types import RunRecord, UserError
+
+PAIRS = [["a, lambda", "a, Gamma"], ["b, lambda", "b, Gamma"]]
+
+
+def table(rows=("0.25", "0.5", "1.0"), columns=("x", "y"), **fields):
+    return TableDefinition("t", "T", list(rows), list(columns), {"test_accuracy": "top-1 accuracy %"}, "share", **fields)
+
+
+def run(row, column="x", seed=0, scale="paper", epochs=3, terms=None, **fields):
+    terms = terms or {"test_accuracy": lambda epoch: 10.0 * epoch + seed}
+    curve = [{"epoch": e, **{term: value(e) for term, value in terms.items()}} for e in range(1, epochs + 1)]
+    fields = {
+        "metrics": record.summarise(curve),
+        "config": {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}},
+    } | fields
+    name = f"{row}{column}{seed}{scale}{fields.get('table')}"
+    return RunRecord(**{"status": "finished", "table": "t", "row": row, "column": column, "seed": seed, "scale": scale,
+                        "fingerprint": name, "curve": curve} | fields)  # fmt: skip
+
+
+def plotted(kind, records, definition=None, tables=None, **entry):
+    definition = definition or table()
+    tables = {definition.id: definition, **(tables or {})}
+    entry = {"name": "f", "kind": kind, **entry}
+    check({**tables, definition.id: table(definition.rows, definition.columns, figures=[entry])})
+    return KINDS[kind].draw(Plot(definition, entry, Results(records), "paper", tables))
+
+
+def drawn(axis):
+    """Label -> values, without what errorbars add."""
+    return {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in axis.lines if line.get_linestyle() != "None"}
+
+
+def test_accuracy_has_a_panel_a_column_and_a_line_a_row():
+    figure = plotted("accuracy", [run("0.25"), run("1.0"), run("0.25", seed=1), run("1.0", "y")])
+    assert [axis.get_title() for axis in figure.axes] == ["x", "y"]
+    assert drawn(figure.axes[0]) == {"0.25": [10.5, 20.5, 30.5], "1.0": [10.0, 20.0, 30.0]}
+    assert len(figure.axes[0].collections) == 1  # the range over the two seeds
+    assert list(drawn(figure.axes[1])) == ["1.0"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0.25", "1.0"]
+    assert plotted("accuracy", [run("0.25", scale="proxy")]) is None
+
+
+def test_runs_of_a_cell_with_different_settings_are_not_drawn():
+    other = {"config": {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "epochs": 9}}
+    agreeing = [run("0.25", config={**other["config"], "epochs": 3}), run("0.5")]
+    assert list(drawn(plotted("accuracy", [*agreeing, run("0.25", seed=1, **other)]).axes[0])) == ["0.5"]
+
+
+def test_values_stand_at_their_rows_numbers_beside_the_baseline():
+    records = [run("0.25"), run("0.25", seed=2), run("1.0"), run("0.5", "y")]
+    base = TableDefinition("base", "B", ["plain"], ["z"], {"test_accuracy": "accuracy"})
+    records.append(run("plain", "z", table="base", terms={"test_accuracy": lambda epoch: 7.0}))
+    where = {"table": "base", "row": "plain", "column": "z"}
+    arguments = {"metric": "test_accuracy", "x": "share R/T", "tables": {"base": base}, "baseline": where}
+    (axis,) = plotted("values", records, **arguments).axes
+    first, second = axis.containers
+    assert first.lines[0].get_xydata().tolist() == [[0.25, 31.0], [1.0, 30.0]]
+    assert first.lines[2][0].get_segments()[0][:, 1].tolist() == [31, 31]  # two seeds have no deviation
+    assert [30.0, 32.0] in [list(line.get_ydata()) for line in axis.lines]  # they stand there both
+    assert second.lines[0].get_xydata().tolist() == [[0.5, 30.0]]
+    assert drawn(axis)["plain"] == [7.0, 7.0]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("share R/T", "top-1 accuracy %")
+    (axis,) = plotted("values", records[:1], **arguments).axes  # no baseline at this scale: no line
+    assert "plain" not in drawn(axis)
+    assert plotted("values", records[-1:], **arguments) is None
+    (axis,) = plotted("values", [*records, run("0.25", seed=3)], **arguments).axes
+    assert axis.containers[0].lines[2][0].get_segments()[0][:, 1] == pytest.approx(
+        [95 / 3 - math.sqrt(7 / 3), 95 / 3 + math.sqrt(7 / 3)]  # 30, 32, 33
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "places"),
+    [
+        (["0", "25k", "1M"], [0, 25_000, 1_000_000]),
+        (["0.025 / 0.25 / 1", "0.25 / 0.25 / 1", "100 / 0.125 / 0.5"], [0.025, 0.25, 100]),
+        (["alpha -0.5", "alpha 1e-3", "10,000"], [-0.5, 0.001, 10_000]),
+        (["1", "1 again"], None),
+        (["Resnet2-32max", "Resnet3-64"], None),
+        (["CE", "CE + 2"], None),
+    ],
+)
+def test_a_row_s_first_number_or_categories(rows, places):
+    assert curves.positions(rows) == ((places, True) if places else ([0.0, 1.0], False))
+
+
+def test_categories_carry_their_names_and_wide_numbers_a_log_axis():
+    (axis,) = plotted("values", [run("CE"), run("CE + MEL")], table(["CE", "CE + MEL"]), metric="test_accuracy").axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["CE", "CE + MEL"]
+    (axis,) = plotted("values", [run("0.01"), run("1")], table(["0.01", "1"]), metric="test_accuracy").axes
+    assert axis.get_xscale() == "log"
+
+
+def test_curves_have_a_panel_a_term_and_a_line_of_panels_a_column():
+    both = {"test_accuracy": lambda e: 1.0 * e, "loss": lambda e: 1.0 / e, "histogram": lambda e: [e, e]}
+    records = [run("0.25", terms=both), run("0.5"), run("1.0", "y", terms=both)]
+    entry = {"terms": ["loss", "test_accuracy", "histogram", "absent"], "log": ["loss"]}
+    figure = plotted("curves", records, **entry)
+    assert [(axis.get_title(), axis.get_ylabel()) for axis in figure.axes] == [
+        ("x", "training loss"), ("x", "test accuracy %"), ("y", "training loss"), ("y", "test accuracy %"),
+    ]  # fmt: skip
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear"] * 2
+    assert [list(drawn(axis)) for axis in figure.axes] == [["0.25"], ["0.25", "0.5"], ["1.0"], ["1.0"]]
+    assert len(plotted("curves", records, **entry, columns=["y"], rows=["1.0"]).axes) == 2
+    assert plotted("curves", records, terms=["absent"]) is None
+
+
+def test_six_terms_take_two_lines_of_panels():
+    names = [f"term_{number}" for number in range(7)]
+    figure = plotted("curves", [run("0.25", terms={name: float for name in names})], terms=names)  # noqa: C420
+    assert len(figure.axes) == 7
+    assert figure.axes[0].get_gridspec().get_geometry() == (2, 4)
+
+
+def test_a_log_axis_leaves_out_what_is_not_above_zero():
+    terms = {"kl": lambda e: e - 2.0, "none": lambda e: 0.0}
+    figure = plotted("curves", [run("0.25", terms=terms)], terms=["kl", "none"], log=["kl", "none"])
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear"]
+
+
+def layered(row, count=3, **fields):
+    terms = {f"reconstruction_{n}": lambda e, n=n: 10.0**n / e for n in range(count)} | {"reconstruction": float}
+    return run(row, terms=terms, **fields)
+
+
+def test_layers_in_blues_and_reds_the_inner_ones_darker():
+    rows = [row for pair in PAIRS for row in pair]
+    records = [layered("a, lambda", 11), layered("a, Gamma"), layered("b, Gamma")]
+    entry = {"prefix": "reconstruction_", "pairs": PAIRS, "column": "x", "limits": [0.001, 130]}
+    first, second = plotted("layers", records, table(rows), **entry).axes
+    assert [len(first.lines), len(second.lines)] == [14, 3]
+    assert first.get_ylim() == second.get_ylim() == (0.001, 130)
+    assert first.get_yscale() == "log"
+    assert first.lines[10].get_ydata()[0] == 1e10  # layer 10 comes after layer 9, not after layer 1
+    colours = np.array([line.get_color()[:3] for line in first.lines])
+    assert (colours[:11, 2] > colours[:11, 0]).all()
+    assert (colours[11:, 0] > colours[11:, 2]).all()
+    assert (np.diff(colours[:11].sum(axis=1)) < 0).all()
+    assert (second.lines[0].get_color() == first.lines[11].get_color()).all()
+    names = [text.get_text() for text in first.get_legend().get_texts()]
+    assert names == [f"a, {net}: layer {n}" for net, last in (("lambda", 10), ("Gamma", 2)) for n in ("0 (input)", last)]
+    assert plotted("layers", [run("a, lambda")], table(rows), **entry) is None
+
+
+def test_the_epochs_that_all_seeds_share():
+    short, long = run("0.25", epochs=2), run("0.25", seed=2, epochs=4)
+    long.curve[0]["test_accuracy"] = None  # what a record says in the place of NaN
+    epochs, mean, low, high = over_seeds([short, long, run("0.25", terms={"other": float})], "test_accuracy")
+    assert (epochs.tolist(), mean.tolist(), low.tolist(), high.tolist()) == ([2], [21.0], [20.0], [22.0])
+    assert over_seeds([short], "absent") is over_seeds([], "test_accuracy") is None
+
+
+def test_long_curves_are_thinned_and_keep_their_end(monkeypatch):
+    monkeypatch.setattr(plot, "POINTS", 100)
+    line = (np.arange(1, 41), *[np.arange(40.0)] * 3)
+    assert thinned(line, 2)[0].tolist() == line[0].tolist()
+    assert thinned(line, 5)[0].tolist() == list(range(2, 41, 2))
+    shaded = (*line[:3], line[3] + 1)
+    assert thinned(shaded, 5)[0].tolist() == list(range(4, 41, 6))
+
+
+def test_labels_name_their_units():
+    assert label("validation_accuracy") == "validation accuracy %"
+    assert label("mean_entropy") == "mean entropy (nats)"
+    assert label("best_test_error") == "best test error %"
+    assert label("kmeans_inertia") == "kmeans inertia"
+
+
+FINE = {"name": "f", "kind": "curves", "terms": ["loss"]}
+BASE = {"table": "t", "row": "1.0", "column": "x"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("curves", "table t, figure 1: there is no kind curves"),
+        ({"name": "f", "kind": "curve"}, "table t, figure f: there is no kind curve: accuracy, values, curves"),
+        ({"name": "f", "kind": ["curves"]}, "there is no kind"),
+        ({"kind": "maps"}, "figure 1: name is missing"),
+        ({**FINE, "name": "../f"}, "name is '../f' and should be letters, digits"),
+        ({**FINE, "name": "accuracy"}, "two figures of this name"),
+        ({**FINE, "colour": "red"}, "colour is no key of kind curves: name, kind, caption, terms, rows, columns, log"),
+        ({"name": "f", "kind": "curves"}, "terms is missing"),
+        ({**FINE, "terms": "loss"}, "terms is 'loss' and should be a list of names"),
+        ({**FINE, "log": ["kmeans"]}, "log names kmeans, which is none of its terms"),
+        ({**FINE, "rows": ["0.3"]}, "table t has no row 0.3: 0.25, 0.5, 1.0"),
+        ({**FINE, "columns": ["z"]}, "table t has no column z: x, y"),
+        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5", "q"]]}, "has no row q"),
+        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5"]], "column": "q"}, "has no column q"),
+        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5"]], "limits": [0, 1]}, "limits is .* two numbers"),
+        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": ["0.5"]}, "should be a list of pairs of rows"),
+        ({"name": "f", "kind": "grid", "names": ["weak"], "images": 0}, "images is 0 and should be a whole number above 0"),
+        ({"name": "f", "kind": "values", "metric": "m", "baseline": {"table": "t"}}, "the table, row and column of a cell"),
+        (
+            {"name": "f", "kind": "values", "metric": "m", "baseline": {**BASE, "table": "q"}},
+            "baseline: there is no table q",
+        ),
+        ({"name": "f", "kind": "values", "metric": "m", "baseline": {**BASE, "row": "q"}}, "baseline: table t has no row q"),
+    ],
+)
+def test_mistakes_in_an_entry_are_named(entry, message):
+    with pytest.raises(UserError, match=message):
+        check({"t": table(figures=[entry])})
+
+
+def test_two_figures_of_one_name_are_refused_and_numbers_may_name_rows():
+    with pytest.raises(UserError, match="two figures of this name"):
+        check({"t": table(figures=[FINE, FINE])})
+    check({"t": table(figures=[{**FINE, "rows": [0.25, 1.0]}])})
+
+
+def test_the_definitions_of_the_project_can_be_drawn():
+    check(load_definitions(conf_dir()))
+
+
+FIGURES = [
+    {**FINE, "name": "losses", "terms": ["test_accuracy"], "caption": "Figure 1 <of two>."},
+    {"name": "shares", "kind": "values", "metric": "test_accuracy"},
+    {"name": "absent", "kind": "curves", "terms": ["absent"]},
+    {"name": "cams", "kind": "maps"},
+]
+
+
+@pytest.fixture
+def found(tmp_path):
+    for row in ("0.25", "1.0"):
+        for seed in range(2):
+            path = tmp_path / "runs" / f"{row}-{seed}" / "record.json"
+            path.parent.mkdir(parents=True)
+            record.write(run(row, seed=seed, scale="proxy"), path)
+    return read_records(tmp_path / "runs")
+
+
+def test_figures_are_files_and_stand_on_the_page_under_their_scale(found, tmp_path, capsys):
+    definition = table(figures=FIGURES)
+    results = Results(found)
+    assert draw_figures(definition, results, "paper", tmp_path / "f", {"t": definition}) == []
+    assert not (tmp_path / "f").exists()
+    figures = draw_figures(definition, results, "proxy", tmp_path / "f", {"t": definition})
+    assert [figure.name for figure in figures] == ["accuracy", "losses", "shares"]
+    assert {path.name for path in (tmp_path / "f").iterdir()} == {f"t-proxy-{figure.name}.svg" for figure in figures}
+    assert figures[1].caption == "Figure 1 <of two>. Line: mean over seeds; shade: their range. Proxy scale."
+    assert (
+        figures[2].caption == "shares. Mean and sample standard deviation over seeds; of two seeds a dash each. Proxy scale."
+    )
+    text = page([(definition, [("proxy", _grid(), figures)])], results)
+    assert text.count("<svg ") == text.count("<figcaption>") == 3
+    assert "<figcaption>Figure 1 &lt;of two&gt;." in text
+    ids = [part.split('"')[0] for part in text.split(' id="')[1:]]
+    assert len(set(ids)) == len(ids)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("fewlabels: left out of figure cams of table t at proxy scale: there is no ")
+
+
+def _grid():
+    from fewlabels.report.tables import Grid
+
+    return Grid("", ["row"], [], [])
+
+
+def test_the_same_records_give_the_same_bytes_whatever_matplotlib_s_settings(found, tmp_path):
+    import matplotlib
+
+    definition = table(figures=FIGURES[:2])
+    first = draw_figures(definition, Results(found), "proxy", tmp_path / "1", {"t": definition})
+    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30}):
+        second = draw_figures(definition, Results(found[::-1]), "proxy", tmp_path / "2", {"t": definition})
+        assert matplotlib.rcParams["font.size"] == 30
+    assert first == second
+    for path in (tmp_path / "1").iterdir():
+        assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
+
+
+def test_the_largest_curves_stay_below_300_kb(tmp_path):
+    noise = np.random.default_rng(0)
+    rows, names = [str(number) for number in range(9)], ["u", "v", "w"]
+    noisy = {name: lambda e: float(noise.normal()) for name in names}
+    records = [run(row, column, seed, epochs=400, terms=noisy) for row in rows for column in "xy" for seed in range(2)]
+    definition = table(rows, figures=[{"name": "f", "kind": "curves", "terms": names}])
+    draw_figures(definition, Results(records), "paper", tmp_path, {"t": definition})
+    assert (tmp_path / "t-paper-f.svg").stat().st_size < 300_000

@@ -1,0 +1,158 @@
+"""Nothing that is printed ends anything: closed streams, readers that are gone, full disks, terminals without letters."""
+
+import io
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewlabels.system import say
+from fewlabels.system.say import NEAREST, encodable
+
+ROOT = Path(__file__).parents[2]
+QUIET = ["tracking=bar", "hardware.threads=1", "debug=tiny"]
+COMMANDS = {
+    # paper scale: the estimate of step 20 is printed
+    "a run": ["-m", "fewlabels.train", *QUIET, "scale=paper", "epochs=2", "batch.steps=25", "batch.size=16"],
+    "a sweep": ["-m", "fewlabels.train", *QUIET, "seed=0,1", "-m"],
+    "a parallel sweep": [
+        "-m", "fewlabels.train", *QUIET, "seed=0,1", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+    ],
+    "a search": [
+        "-m", "fewlabels.train", *QUIET, "search=grid", "search.trials=2", "search.folds=1", "dataset.num_validation=20",
+        "search.space={optim.lr: [0.001, 0.002]}",
+    ],
+}  # fmt: skip
+GONE = {
+    "stderr closed": "2>&-",
+    "stdout closed": ">&-",
+    "all closed": "<&- >&- 2>&-",
+    "a reader that is gone": "2>&1 | head -c 1 >&3; exit ${PIPESTATUS[0]}",
+    "a full disk": ">/dev/full 2>/dev/full",
+}
+
+
+def shell(command, rest, tmp_path, **environment):
+    line = " ".join(
+        map(shlex.quote, [sys.executable, *command, *([] if "fewlabels.train" not in command else ["output_root=out"])])
+    )
+    return subprocess.run(
+        ["bash", "-c", f"exec 3>/dev/null; {line} {rest}"],
+        cwd=tmp_path,
+        # Buffered, as for most people: what is left in a buffer is written as the interpreter ends.
+        env={**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "", **environment},
+        capture_output=True,
+        timeout=900,
+    )
+
+
+def records(tmp_path):
+    return [path for path in tmp_path.glob("out/*/**/record.json") if '"finished"' in path.read_text()]
+
+
+# Each command with two kinds, each kind with two commands: all pairs take minutes.
+PAIRS = [
+    ("a run", "stderr closed"), ("a run", "a reader that is gone"), ("a run", "a full disk"),
+    ("a sweep", "stdout closed"), ("a sweep", "a full disk"), ("a parallel sweep", "all closed"),
+    ("a parallel sweep", "a reader that is gone"), ("a search", "all closed"), ("a search", "a full disk"),
+    ("a search", "a reader that is gone"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "gone"), PAIRS)
+def test_the_work_is_done_with_nobody_to_hear_of_it(command, gone, tmp_path):
+    if gone == "a full disk" and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    done = shell(COMMANDS[command], GONE[gone], tmp_path)
+    assert done.returncode == 0, done.stderr  # not 120, which says that the last words were lost
+    assert b"Traceback" not in done.stderr
+    assert b"Error" not in done.stderr
+    assert len(records(tmp_path)) == {"a run": 1, "a search": 3}.get(command, 2)
+
+
+@pytest.mark.parametrize("gone", ["stdout closed", "a reader that is gone", "a full disk"])
+def test_a_report_and_the_costs_are_made_with_nobody_to_hear_of_it(gone, tmp_path):
+    if gone == "a full disk" and not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    shell(COMMANDS["a run"], "", tmp_path)
+    done = shell(["-m", "fewlabels.report", "out", "--to", "page"], GONE[gone], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "page" / "index.html").exists()
+    done = shell(["-m", "fewlabels.benchmark.estimate", "out", "--table", "demo", "--scale", "smoke"], GONE[gone], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "costs.json").exists()
+
+
+def test_a_mistake_keeps_its_code_with_nobody_to_hear_of_it(tmp_path):
+    done = shell([*COMMANDS["a run"], "epochz=3"], GONE["all closed"], tmp_path)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_lacks_letters_gets_the_nearest(encoding, tmp_path):
+    """Folds make a plus-minus; Hydra prints the overrides, and with them the arrow and the name in the path."""
+    search = [*COMMANDS["a search"], "search.folds=2", "dataset.num_validation=0", "+decisions.note='α → ±é'"]
+    done = shell([*search, "-m"], "", tmp_path, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    text = done.stdout.decode(encoding)
+    assert ("+-" if encoding == "ascii" else "±") in text
+    assert "? -> " in text  # the alpha, which none of them has
+    assert ("-> +-e" if encoding == "ascii" else "-> ±é") in text
+    assert "\\u" not in text
+
+
+def test_a_system_that_knows_ascii_alone(tmp_path):
+    """A container without a locale: files, and what their names are read as, are ASCII as well."""
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = shell([*COMMANDS["a search"], "search.folds=2", "dataset.num_validation=0"], "", tmp_path, **plain)
+    assert done.returncode == 0, done.stderr
+    assert " +- " in done.stdout.decode("ascii")
+
+
+def test_the_nearest_characters():
+    assert encodable("93.2 ± 0.4 → Łódź é “x”", "ascii") == '93.2 +- 0.4 -> ?odz e "x"'
+    assert encodable("93.2 ± 0.4 → é", "latin-1") == "93.2 ± 0.4 -> é"
+    assert encodable("“x” … ±", "cp1252") == "“x” … ±"
+    assert encodable("a \udcff b", "utf-8") == "a ? b"  # of a file name that is not UTF-8
+    assert encodable("±", "no such encoding") == "?"
+
+
+@pytest.mark.parametrize("text", ["± → é", "\udcff", "数"])
+def test_whatever_prints_gets_the_nearest(text):
+    """Hydra's logging and tqdm write to the stream themselves."""
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", NEAREST)
+    stream.write(text)
+    stream.flush()
+    assert stream.buffer.getvalue().decode() == encodable(text, "ascii")
+
+
+def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
+    """The file has the number 2 then, which is where C libraries and Python's own last words go."""
+    code = (
+        "import os, sys\n"
+        "from fewlabels.system.say import say, steady\n"
+        "steady()\n"
+        "file = open('precious', 'w')\n"
+        "say('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
+        "file.close()\n"
+        "assert all(os.get_inheritable(number) for number in range(3))\n"  # workers, too
+    )
+    done = shell(["-c", code], GONE["all closed"], tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "precious").read_text() == ""
+
+
+@pytest.mark.parametrize("flags", [[], ["-u"]], ids=["buffered", "python -u"])
+def test_what_is_printed_arrives_whole(flags, tmp_path):
+    code = "from fewlabels.system.say import show, steady; steady(); steady(); print('a' * 100000); show('b')"
+    done = shell([*flags, "-c", code], "| cat", tmp_path)
+    assert done.stdout.decode() == "a" * 100000 + "\nb\n"
+
+
+def test_without_any_stream_at_all(monkeypatch):
+    monkeypatch.setattr(say.sys, "stderr", None)
+    say.say("nobody hears this")

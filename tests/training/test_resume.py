@@ -1,0 +1,214 @@
+"""A killed run, given again, ends with the same bits as one that was never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fewlabels.runs import checkpoint
+from fewlabels.system.paths import conf_dir
+from fewlabels.system.stopping import Stopped, Stopper
+from fewlabels.train import run
+from fewlabels.training import trainer as loop_module
+from tests.conftest import skip_without_compiler
+
+METHODS = {
+    "supervised": [],
+    "entropy": ["method.beta=0.1", "optim.accumulate=2", "batch.size=64"],
+    "pseudo_label": ["method.warmup_epochs=1", "method.threshold=0.12"],
+    "pseudo_label_accumulate": [
+        "method=pseudo_label", "method.update=accumulate", "method.threshold=0.12", "method.warmup_epochs=1",
+    ],
+    "fixmatch": ["optim=fixmatch", "batch.size=64", "method.threshold=0.1"],
+    "vat": ["batch.size=32", "method.warmup_epochs=1", "method.iterations=1"],
+    "attention_fixmatch": [
+        "model=attention_wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32", "method.threshold=0.2",
+    ],
+    "inversion": ["batch.size=20"],
+    "inversion_dropout": ["method=inversion", "model=mnist_inversion_resnet", "model.k=2", "batch.size=20"],
+    "kmeans_fixmatch": ["method.threshold=0.1"],
+    "kmeans_fixmatch_as_published": ["method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1"],
+    "kmeans_fixmatch_unlabelled": [
+        "method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1", "dataset.num_labels=0",
+        "dataset.num_unlabelled=400", "batch.unlabelled_size=64",
+    ],
+    "fixmatch_compiled": [
+        "method=fixmatch", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32",
+        "method.threshold=0.1", "hardware.compile=true",
+    ],
+    "inversion_compiled": [
+        "method=inversion", "model=mnist_inversion_resnet", "model.n=1", "model.k=2", "batch.size=20",
+        "hardware.compile=true",
+    ],
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL inside one process: nothing between it and the caller may tidy up."""
+
+
+def overrides(name: str) -> list[str]:
+    name, _, precision = name.partition("@")
+    options = [*METHODS[name], *([f"hardware.precision={precision}"] if precision else [])]
+    if not any(option.startswith("method=") for option in options):
+        options = [f"method={name}", *options]
+    length = [] if "method.variant=as_published" in options else ["batch.steps=6"]
+    return [*options, *length, "epochs=3", "scale.max_test_images=100", "scale.max_steps=6"]
+
+
+def state_of(folder: Path) -> tuple[dict, list, dict]:
+    state = checkpoint.read(folder / "checkpoint.pt")
+    record = json.loads((folder / "record.json").read_text())
+    record.pop("cost")
+    assert all(start.pop("seconds") >= 0 for start in record["starts"])
+    record["starts"] = record["starts"][:1]  # a killed run has been started more often, in the same way
+    record["config"].pop("output_root")
+    record["config"].pop("checkpoint_seconds")
+    for key in ("seconds", "peak_memory_mib"):
+        state.pop(key)
+    return state, (folder / "metrics.jsonl").read_text().splitlines(), record
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+def test_every_method_is_killed():
+    killed = {option for name in METHODS for option in overrides(name) if option.startswith("method=")}
+    assert killed == {f"method={file.stem}" for file in (conf_dir() / "method").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", [*METHODS, "fixmatch@bf16"])
+def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tmp_path, monkeypatch):
+    """Every step saves, and the run dies after a number of saves; each death is in another place of an epoch."""
+    skip_without_compiler(overrides(name))
+    whole = run(configure(*overrides(name), f"output_root={tmp_path / 'whole'}"))
+    save, deaths = loop_module.Loop._save, 0
+    for survive in (4, 5, 3):
+        saves = 0
+
+        def save_and_die(self, survive=survive):
+            nonlocal saves
+            save(self)
+            saves += 1
+            if saves == survive:
+                raise Killed
+
+        monkeypatch.setattr(loop_module.Loop, "_save", save_and_die)
+        try:
+            run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}", "checkpoint_seconds=1e-9"))
+        except Killed:
+            deaths += 1
+    assert deaths == 3
+    monkeypatch.setattr(loop_module.Loop, "_save", save)
+    resumed = run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}"))
+    assert resumed.status == "finished"
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))
+    assert one.name == other.name
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
+    assert resumed.metrics == whole.metrics
+    for term in ("pseudo_labels", "confident", "attention", "virtual_adversarial"):  # else there was little to lose
+        assert not any(term in line for line in whole.curve) or any(line.get(term) for line in whole.curve), term
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_same_seed_same_bits_and_another_seed_others(name, configure, tmp_path):
+    skip_without_compiler(overrides(name))
+
+    def weights(seed, place):
+        run(configure(*overrides(name), "epochs=2", f"seed={seed}", f"output_root={tmp_path / place}"))
+        (path,) = (tmp_path / place).rglob("checkpoint.pt")
+        return checkpoint.read(path)["model"]
+
+    one, two, other = weights(0, "a"), weights(0, "b"), weights(1, "c")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_run_goes_on_wherever_its_folder_is_taken(configure, tmp_path, monkeypatch):
+    """Another place and another cache: as on another machine."""
+    whole = run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'whole'}"))
+    check = Stopper.check
+
+    def stop(self):
+        check(self)
+        if list(tmp_path.glob("here/runs/*/metrics.jsonl")):  # after the first epoch
+            raise Stopped("a test", 1)
+
+    monkeypatch.setattr(Stopper, "check", stop)
+    with pytest.raises(Stopped):
+        run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'here'}"))
+    monkeypatch.setattr(Stopper, "check", check)
+    (tmp_path / "here").rename(tmp_path / "there")
+    monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "another cache"))
+    resumed = run(configure(*overrides("fixmatch"), f"output_root={tmp_path / 'there'}"))
+    assert resumed.metrics == whole.metrics
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "there"))
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
+
+
+def test_runs_side_by_side_are_those_one_after_the_other(tmp_path):
+    command = [sys.executable, "-m", "fewlabels.train", "method=entropy", "epochs=2", "batch.steps=4", "seed=0,1,2"]
+    command += ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    for place, jobs in (("one", []), ("two", ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"])):
+        line = [*command, *jobs, f"output_root={tmp_path / place}", "-m"]
+        subprocess.run(line, check=True, env=environment, capture_output=True)
+    ones, others = (sorted((tmp_path / place / "runs").glob("*-s*")) for place in ("one", "two"))
+    assert [one.name for one in ones] == [other.name for other in others]
+    assert len(ones) == 3
+    for one, other in zip(ones, others, strict=True):
+        assert (one / "split.npz").read_bytes() == (other / "split.npz").read_bytes()
+        for a, b in zip(state_of(one), state_of(other), strict=True):
+            assert_same(a, b)
+
+
+def test_sigkill_and_the_same_command_again(tmp_path):
+    """The real thing, once: a process killed from outside."""
+    command = [sys.executable, "-m", "fewlabels.train", "method=fixmatch", "optim=fixmatch", "epochs=12", "batch.size=256"]
+    command += ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1", "checkpoint_seconds=0.05"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    subprocess.run([*command, f"output_root={tmp_path / 'whole'}"], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen([*command, f"output_root={tmp_path / 'killed'}"], env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("killed/runs/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    process.stderr.close()
+    subprocess.run([*command, f"output_root={tmp_path / 'killed'}"], check=True, env=environment, capture_output=True)
+    (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))
+    for a, b in zip(state_of(one), state_of(other), strict=True):
+        assert_same(a, b)
+
+
+def test_the_cost_is_that_of_all_sessions(configure, tmp_path):
+    result = run(configure(*overrides("supervised"), "epochs=2"))
+    (path,) = tmp_path.rglob("checkpoint.pt")
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    state = checkpoint.read(path)
+    state |= {"epoch": 1, "curve": state["curve"][:1], "seconds": 1000.0, "peak_memory_mib": 1e9}
+    checkpoint.save(path, state, result.fingerprint)
+    (folder / "record.json").unlink()
+    cost = run(configure(*overrides("supervised"), "epochs=2")).cost
+    assert 1000 < cost["seconds"] < 1100
+    assert cost["peak_memory_mib"] == 1e9
