@@ -22,10 +22,10 @@ from omegaconf import OmegaConf
 
 from fewlabels.config.arguments import understood
 from fewlabels.config.schema import Config
-from fewlabels.config.validate import check, register
+from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as outcomes
 from fewlabels.launch.errors import complain, guarded
-from fewlabels.launch.system_errors import told_plainly
+from fewlabels.launch.system_errors import is_out_of_memory, told_plainly
 from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
 from fewlabels.search.run import run_search
@@ -65,6 +65,8 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
                     return _go_on(parts, history.begun(parts.folder, parts.code, wish, parts.gone), trackers)
         return _told(old, parts)
     except OSError as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(told(error, expanded(cfg.output_root))) from error
 
 
@@ -73,6 +75,8 @@ class Parts:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg, self.method = cfg, build_method(cfg)
+        # Now, for what runs is what was imported, and the files may be edited while images are decoded.
+        code = code_hash.made_of(type(self.method), find_class("model", resolved(cfg)["model"]))
         self.device = hardware.setup(cfg.hardware)
         self.data = open_images(cfg)
         self.split = draw_split(cfg, self.data)
@@ -89,7 +93,7 @@ class Parts:
             self.start, self.gone = None, error
             self.info, old = begun
             origin_code = old.code.get(code_hash.ORIGIN)
-        self.code = code_hash.made_of(type(self.method), type(self.model), origin=origin_code)
+        self.code = code.from_origin(origin_code)
         self.folder = RunFolder(self.info.folder)
 
 
@@ -141,10 +145,14 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
 
 def _told(old: RunRecord, parts: Parts) -> RunRecord:
     """A finished run may be told of more decisions, which change no result; where it cannot be written it goes without."""
-    if old.decisions | parts.info.config["decisions"] != old.decisions:
-        old.decisions |= parts.info.config["decisions"]
+    told = parts.info.config["decisions"]
+    if old.decisions | told != old.decisions:
+        old.decisions |= told
         with contextlib.suppress(OSError, UserError), parts.folder.held():
-            record.write(old, parts.folder.record)
+            now = record.found(parts.folder.record)  # another process may have trained it again by now
+            if now is not None and now.status == "finished":
+                now.decisions |= told
+                record.write(now, parts.folder.record)
     return old
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -80,18 +81,40 @@ def test_it_may_vanish_in_the_middle(tmp_path, cells, capsys):
 
 
 def test_what_a_killed_sweep_left_is_cleaned_up_by_the_next(tmp_path, temporary, cells):
-    dead, alive = tmp_path / ".sweeps" / "dead", tmp_path / ".sweeps" / "alive"
-    somebody_s = temporary / "images"
-    for folder in (dead, alive, somebody_s):
+    dead, alive, filled = (tmp_path / ".sweeps" / (digit * 12) for digit in "abc")
+    somebody_s = tmp_path / ".sweeps" / "images"
+    for folder in (dead, alive, filled, somebody_s):
         folder.mkdir(parents=True)
-    (dead / "temporary").write_text(f"{somebody_s}\n")  # whatever stands in there, nothing outside is removed
+        (folder / "cells.jsonl").touch()
+    (filled / "bee.png").touch()
     with FileLock(alive / "lock"):
         assert cells(tmp_path, [None]) == 0
         assert not dead.exists()
-        assert somebody_s.exists()
         assert alive.exists()
     assert cells(tmp_path, [None]) == 0
+    assert sorted((tmp_path / ".sweeps").iterdir()) == [filled, somebody_s]  # what is not ours stays
+
+
+def test_a_place_that_another_sweep_removes_is_made_again(tmp_path, monkeypatch):
+    mkdir, calls = Path.mkdir, []
+
+    def removed_in_between(self, *arguments, **options):
+        calls.append(self)
+        if len(calls) == 1:
+            raise FileNotFoundError
+        mkdir(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", removed_in_between)
+    outcomes.Sweep.begin(tmp_path / ".sweeps")
+    assert Path(os.environ[outcomes.CELLS]).parent.is_dir()
+    outcomes.Sweep.end()
     assert not (tmp_path / ".sweeps").exists()
+
+
+def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path):
+    file = tmp_path / "cells.jsonl"
+    file.write_bytes(b'{"cell": "a"}\n{"cell": "b{"cell": "c"}\n\xff\n3\n{"cell": "d"}\n')
+    assert [line["cell"] for line in outcomes._cells(file)] == ["a", "d"]
 
 
 def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, temporary, cells):
@@ -100,8 +123,10 @@ def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, tempora
         folder.mkdir()
         (folder / "cells.jsonl").write_text("[]\n")
     (somebody_s / "bee.png").touch()
-    for folder in (old, somebody_s):
+    for folder in (old, running, somebody_s):  # appending does not touch a folder's time
         os.utime(folder, (time.time() - 2 * outcomes.DAY,) * 2)
+    for folder in (old, somebody_s):
+        os.utime(folder / "cells.jsonl", (time.time() - 2 * outcomes.DAY,) * 2)
     cells(tmp_path, [None])
     assert sorted(temporary.glob("fewlabels-*")) == sorted([running, somebody_s])
 

@@ -2,14 +2,13 @@
 
 import errno
 import os
-import pickle
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from fewlabels import train
 from fewlabels.launch import system_errors as system
 from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain
 from fewlabels.launch.system_errors import of_memory, of_os, told_plainly
@@ -136,20 +135,10 @@ def test_other_errors_of_a_run_stay_what_they_are():
     assert exit_code(RuntimeError("shapes differ")) != USER_MISTAKE
 
 
-class Harmful:
-    def __reduce__(self):
-        return (Path.touch, (Path("harm"),))
+def test_memory_that_runs_out_while_files_are_written_is_told_as_memory(configure, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-
-def test_a_file_that_holds_code_is_refused_without_advice_to_load_it(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "bad.pt").write_bytes(pickle.dumps({"x": Harmful()}, protocol=2))
-    error = caught(lambda: torch.load(tmp_path / "bad.pt", weights_only=True))
-    said = explain(UserError(f"the checkpoint bad.pt is damaged ({error}): remove the run's folder to start over"))
-    assert (
-        said == "the checkpoint bad.pt is damaged (it holds code, which is never run): remove the run's folder to start over"
-    )
-    assert not (tmp_path / "harm").exists()
-    bare = explain(UserError(str(error)))
-    assert "weights_only" not in bare
-    assert "trusted" not in bare
+    monkeypatch.setattr("fewlabels.train.history.finished", refuse)
+    with pytest.raises(UserError, match="not enough memory"):
+        train.run(configure("debug=tiny"))

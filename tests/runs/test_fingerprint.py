@@ -10,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from fewlabels import train
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, register
 from fewlabels.methods.base import Method
@@ -117,8 +118,8 @@ def other_code(monkeypatch: pytest.MonkeyPatch, name: str = "fewlabels.methods.s
     """As if the module had been edited."""
     made_of = code_hash.made_of
 
-    def edited(*classes, origin=None):
-        code = made_of(*classes, origin=origin)
+    def edited(*classes):
+        code = made_of(*classes)
         return code_hash.Code(code.hashes | {name: value}, code.imports)
 
     monkeypatch.setattr("fewlabels.runs.code_hash.made_of", edited)
@@ -144,6 +145,18 @@ def test_a_finished_run_of_other_code_names_the_ways_on(configure, tmp_path, mon
     assert run(configure(*TINY)).code == again.code  # finished already
     run(configure(*TINY, "rerun=true"))  # the same code: trained again all the same
     assert (folder / "record-2.json").exists()
+
+
+def test_code_that_is_edited_while_images_are_decoded_is_not_taken_for_what_ran(configure, monkeypatch):
+    opened = train.open_images
+
+    def slowly(cfg):
+        other_code(monkeypatch)  # the module was imported before, and that is what trains
+        return opened(cfg)
+
+    before = code_hash.made_of(Supervised).hashes["fewlabels.methods.supervised"]
+    monkeypatch.setattr(train, "open_images", slowly)
+    assert run(configure(*TINY)).code["fewlabels.methods.supervised"] == before
 
 
 def test_a_run_without_code_is_exempt(configure, tmp_path, monkeypatch):

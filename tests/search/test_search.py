@@ -417,3 +417,25 @@ def test_a_mistake_is_answered_in_one_line(overrides, message, tmp_path):
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert message in result.stderr
     assert not records(tmp_path)
+
+
+def test_what_a_search_starts_from_is_a_part_of_it(configure, tmp_path):
+    parent = run(configure("method=supervised", "dataset.num_labels=40", *SHORT, f"output_root={tmp_path / 'parent'}"))
+    (folder,) = (tmp_path / "parent" / "runs").iterdir()
+    run_search(configure(*SEARCH, *SHORT, f"init_from={folder}"), run)
+    fake = FakeRun()
+    run_search(configure(*SEARCH, *SHORT), fake)
+    assert len(fake.seen) == 7  # three trials of two folds, and the last: no trial of the other search is taken for its own
+    searches = list((tmp_path / "out" / "search").iterdir())
+    assert len(searches) == 2
+    trials = [r for search in searches for r in records(search)]
+    assert {r["origin"] for r in trials} == {parent.fingerprint}
+
+
+def test_the_trials_of_a_search_start_from_a_cell_of_a_table(configure, tmp_path):
+    cell = ["table.id=mine", "table.row=a", "table.column=b"]
+    parent = run(configure("method=supervised", "dataset.num_labels=40", *SHORT, *(f"+{key}" for key in cell)))
+    start = "init_from={table: mine, row: a, column: b}"
+    run_search(configure(*SEARCH, *SHORT, start), run)
+    (search,) = (tmp_path / "out" / "search").iterdir()
+    assert {r["origin"] for r in records(search)} == {parent.fingerprint}

@@ -21,7 +21,6 @@ from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
 
 USER_MISTAKE, BUG = 2, 1
-ADVICE = re.compile(r"Weights only load failed.*?(?=\)?: remove|\)?: it|$)", re.DOTALL)
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError)
 
 
@@ -82,7 +81,7 @@ def explain(error: BaseException) -> str:
     while cause is not None and cause not in causes:
         causes.append(cause)
         if isinstance(cause, UserError | Stopped):
-            return " ".join(_no_advice(_place(causes, str(cause)) + str(cause)).split())
+            return " ".join((_place(causes, str(cause)) + str(cause)).split())
         cause = cause.__cause__ or cause.__context__
     if is_out_of_memory(error):
         return of_memory(error)
@@ -98,13 +97,6 @@ def _place(causes: list[BaseException], said: str) -> str:
     """The key that a mistake was found in, where OmegaConf knows it and what is said of it does not."""
     keys = [str(cause.full_key) for cause in causes if isinstance(cause, OmegaConfBaseException) and cause.full_key]
     return f"{keys[0]}: " if keys and not keys[0].startswith(("hydra.", "_")) and keys[0] not in said else ""
-
-
-def _no_advice(text: str) -> str:
-    """Without torch's advice to load a file all the same that holds code."""
-    return re.sub(
-        r"Weights only load failed.*?(?=\)?: remove|$)", "it holds code, which is never run", text, flags=re.DOTALL
-    )
 
 
 def _plainly(causes: list[BaseException]) -> str:

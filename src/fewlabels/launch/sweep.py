@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -34,6 +35,8 @@ from fewlabels.types import LeftAlone, UserError
 ARGUMENTS = "FEWLABELS_ARGUMENTS"  # of the command that is followed; its failures are lines, not tracebacks
 CELLS = "FEWLABELS_CELLS"  # the file of its sweep: a line a cell
 SWEEPS = ".sweeps"
+OURS = re.compile(r"[0-9a-f]{12}")  # the name of a sweep's folder there, which holds these two files alone
+LOCK, LINES = "lock", "cells.jsonl"
 DAY = 86400.0
 
 
@@ -85,10 +88,13 @@ class Sweep(Callback):
     def begin(cls, place: Path) -> None:
         _clean_up(place)
         folder = place / uuid4().hex[:12]
-        folder.mkdir(parents=True)
-        cls._lock = FileLock(folder / "lock", timeout=0)
+        try:
+            folder.mkdir(parents=True)
+        except FileNotFoundError:  # another sweep has ended and removed the empty place in between
+            folder.mkdir(parents=True)
+        cls._lock = FileLock(folder / LOCK, timeout=0)
         cls._lock.acquire()
-        os.environ[CELLS] = str(folder / "cells.jsonl")
+        os.environ[CELLS] = str(folder / LINES)
 
     @classmethod
     def end(cls) -> None:
@@ -104,11 +110,15 @@ class Sweep(Callback):
 def _clean_up(place: Path) -> None:
     """What sweeps that were killed have left, here and in the temporary directory."""
     for folder in place.glob("*/"):
-        with contextlib.suppress(OSError, Timeout, NotImplementedError), FileLock(folder / "lock", timeout=0):
-            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError, Timeout, NotImplementedError):
+            if not OURS.fullmatch(folder.name) or not {each.name for each in folder.iterdir()} <= {LOCK, LINES}:
+                continue
+            with FileLock(folder / LOCK, timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
     for folder in Path(tempfile.gettempdir()).glob("fewlabels-*/"):  # where version 0.1 kept them
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > DAY and [each.name for each in folder.iterdir()] == ["cells.jsonl"]:
+            old = time.time() - (folder / LINES).stat().st_mtime > DAY
+            if old and [each.name for each in folder.iterdir()] == [LINES]:
                 shutil.rmtree(folder)
 
 
@@ -156,10 +166,13 @@ def _append(file: Path, line: str) -> None:
 
 
 def _cells(file: Path) -> list[dict[str, Any]]:
-    try:
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.endswith("}")]
-    except OSError:  # nobody has noted anything, or it is gone
-        return []
+    """The lines so far. One that was cut off, on a full disk, is left out, with the next one that is stuck to it."""
+    found = []
+    with contextlib.suppress(OSError):  # nobody has noted anything, or it is gone
+        for line in file.read_text("utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict)]
 
 
 def _summed_up(file: Path, code: int) -> int:

@@ -33,6 +33,10 @@ class Code:
     hashes: dict[str, str]
     imports: dict[str, set[str]] = field(default_factory=dict)
 
+    def from_origin(self, origin: str | None) -> Code:
+        """With the code of the run whose weights this one starts from, see :func:`of_origin`."""
+        return self if origin is None else Code(self.hashes | {ORIGIN: origin}, self.imports)
+
     def edited_since(self, old: dict[str, str]) -> str | None:
         """What differs from a record's code, in words; None where nothing does. A record without any is of no code known."""
         if not old or not self.hashes or sorted(old.values()) == sorted(self.hashes.values()):
@@ -67,12 +71,8 @@ def of_origin(code: dict[str, str]) -> str | None:
     return _digest(sorted(code.values())) if code else None
 
 
-def made_of(*classes: type, origin: str | None = None) -> Code:
-    """The modules of these classes and, in turn, all of ours and of the user's that they import.
-
-    Args:
-        origin: of the run whose weights these start from, see :func:`of_origin`.
-    """
+def made_of(*classes: type) -> Code:
+    """The modules of these classes and, in turn, all of ours and of the user's that they import."""
     homes = {cls.__module__.partition(".")[0] for cls in classes}
     modules: dict[str, _Module] = {}
     ahead = [cls.__module__ for cls in classes]
@@ -83,8 +83,6 @@ def made_of(*classes: type, origin: str | None = None) -> Code:
             ahead += modules[name].imported
     alone = {name: module.hash({}) for name, module in modules.items()}
     hashes = {name: module.hash(alone) for name, module in sorted(modules.items())}
-    if origin is not None:
-        hashes[ORIGIN] = origin
     return Code(hashes, {name: module.imported for name, module in modules.items()})
 
 

@@ -30,6 +30,7 @@ from fewlabels.system.files import below, doing, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.system.say import say, show
 from fewlabels.training.build import draw_split, open_images
+from fewlabels.training.finetune import Start, find_start
 from fewlabels.types import Diverged, LeftAlone, RunRecord, UserError
 
 METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is
@@ -46,30 +47,36 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     """
     search, axes = cfg.search, read_space(cfg)
     assert search is not None
+    code = made_of(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     data = open_images(cfg)
     draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
-    identity = fingerprint(cfg, data.digest, _identity(search, axes))
+    start = find_start(cfg)
+    origin = start.record.fingerprint if start else None
+    identity = fingerprint(cfg, data.digest, _identity(search, axes), origin)
     name = f"{method_name(cfg)}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
     folder = below(expanded(cfg.output_root), "search", name)
-    code = made_of(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     history.check_search(folder, code, history.Wish(cfg.rerun, cfg.keep))
     try:
         with doing("make the folder", folder):
             folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock", timeout=0) as lock:
             study = Study(folder / "journal.log", identity, axes, search, lock)
-            return _search(cfg, search, axes, study, folder, run)
+            return _search(cfg, search, axes, study, folder, start, run)
     except Timeout:
         raise LeftAlone(f"{folder} is being searched by another process: it was left alone") from None
     except OSError as error:
         raise UserError(files.told(error, expanded(cfg.output_root))) from error
 
 
-def _search(cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, folder: Path, run: Run) -> RunRecord:
+def _search(
+    cfg: Config, search: SearchConfig, axes: list[Axis], study: Study, folder: Path, start: Start | None, run: Run
+) -> RunRecord:
+    # A trial's runs lie below the search's own folder, where no table is.
+    place: dict[str, Any] = {"output_root": str(folder)} | ({"init_from": str(start.folder)} if start else {})
     size = len(grid(axes)) if search.sampler == "grid" else None
     trials = min(number for number in (search.trials, size) if number is not None)
     while len(told := study.told()) < trials:
-        trial = _score(cfg, search, study.next(), folder, run)
+        trial = _score(cfg, search, study.next(), folder, place, run)
         study.tell(trial)
         if len(study.told()) <= len(told):  # else it would be drawn again, for ever
             raise UserError(f"{folder}: trial {trial.number} was not taken down: look at journal.log there")
@@ -104,10 +111,9 @@ def _held_out(search: SearchConfig, fold: int) -> dict[str, Any]:
     return {"search": None, "evaluate_test": False, **folds}
 
 
-def _score(cfg: Config, search: SearchConfig, trial: Trial, folder: Path, run: Run) -> Trial:
+def _score(cfg: Config, search: SearchConfig, trial: Trial, folder: Path, place: dict[str, Any], run: Run) -> Trial:
     scores: list[float] = []
     for fold in range(search.folds):
-        place = {"output_root": str(folder)}
         try:
             result = run(with_values(cfg, trial.values | _held_out(search, fold) | place))
         except Diverged as error:  # worth nothing, and the sampler should know

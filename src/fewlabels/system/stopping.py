@@ -126,7 +126,8 @@ class Stopper:
         if self._signal is None:
             self._signal, self._heard = number, now
             self._first()
-        elif now - self._heard > TOGETHER:
+        elif now - self._heard > TOGETHER and not (number == signal.SIGTERM and self.is_worker and not self.orphaned):
+            # A worker hears Ctrl-C from the terminal, and the same once more from its sweep, as SIGTERM.
             os._exit(128 + self._signal)
 
     def _announce(self) -> None:

@@ -208,7 +208,7 @@ def build_loop(
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
     for line in _check_plan(cfg, loader, split, model, method):
-        remark(line)
+        remark(f"fewlabels: {line}")
     held, gallery = [], None
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)

@@ -41,10 +41,7 @@ def find_start(cfg: Config) -> Start | None:
             raise UserError(f"init_from={folder}: cannot read it: {error.strerror or error}") from error
         if not there:
             raise UserError(f"init_from={cfg.init_from} is not the folder of a run: it has no record.json")
-        try:
-            return _finished(Start(folder, record.read(path)))
-        except RecursionError as error:
-            raise UserError(f"init_from: {path} is no record: it is nested too deeply") from error
+        return _finished(Start(folder, record.read(path)))
     if not isinstance(cfg.init_from, Mapping) or set(cfg.init_from) != set(CELL):
         raise UserError(f"init_from is the folder of a run, or {{{', '.join(CELL)}}}, not {cfg.init_from}")
     table, row, column = (str(cfg.init_from[key]) for key in CELL)
