@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from torch import Generator, Tensor
+from torch import Tensor
 
 RECORD_SCHEMA = 1
 STATUSES = ("running", "finished", "failed")
@@ -28,7 +28,7 @@ class Batch:
     """One training batch. R labelled and U unlabelled images; either may be 0.
 
     ``labelled`` and ``unlabelled`` map the name of a view to float images ``[R, C, H, W]`` and
-    ``[U, C, H, W]``, normalised, channels-last in memory. Index tensors point into the training set.
+    ``[U, C, H, W]``, normalised, channels-last in memory. Index tensors point into the training set. All lie on the device.
     """
 
     labelled: dict[str, Tensor]
@@ -36,7 +36,6 @@ class Batch:
     unlabelled: dict[str, Tensor]
     labelled_index: Tensor
     unlabelled_index: Tensor
-    generator: Generator | None = None  # for a method's own draws, on the images' device
 
     @property
     def num_labelled(self) -> int:
@@ -67,7 +66,6 @@ class Batch:
                 {name: cut(view, i) for name, view in self.unlabelled.items()},
                 cut(self.labelled_index, i),
                 cut(self.unlabelled_index, i),
-                self.generator,
             )
             for i in range(parts)
         ]
@@ -78,11 +76,13 @@ class StepOutput:
     """What a method makes of one batch.
 
     ``loss`` is the scalar to differentiate; ``terms`` are detached scalars to show (each of the
-    weighted sum's parts, unweighted, and rates such as the share of confident images).
+    weighted sum's parts, unweighted, and rates such as the share of confident images). ``kept`` holds what
+    ``Method.after_update`` needs, each ``[images, ...]``.
     """
 
     loss: Tensor
     terms: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass

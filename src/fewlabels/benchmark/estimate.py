@@ -81,7 +81,7 @@ def seconds_of(cfg: Config, costs: Costs) -> float:
     images = min(
         plan.steps * (plan.labelled + plan.unlabelled), labelled + unlabelled if plan.order == "in_turn" else 10**12
     )
-    looked_at = unlabelled if _method(cfg).looks_at_all else 0
+    looked_at = unlabelled if _method(cfg).uses_whole_set else 0
     tested = SIZES[cfg.dataset.name][1] / cfg.eval_every
     epochs = min(cfg.epochs, scale.max_epochs or cfg.epochs)
     return epochs * (images * step + (looked_at + tested) * prediction)

@@ -73,7 +73,7 @@ class PerImageLoader:
         self.device = like.images.device
         names, plan = like.unlabelled_views, like.plan
         self._sets = [
-            (_Views(images, like.labelled.indices, (like.labelled_view,), cfg), plan.labelled),
+            (_Views(images, like.labelled.indices, like.labelled_views, cfg), plan.labelled),
             (_Views(images, like.unlabelled.indices, names, cfg), plan.unlabelled),
         ]
         self._streams: list[Iterator[Any]] = []

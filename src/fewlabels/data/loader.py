@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,19 +70,19 @@ class Loader:
         images: Images,
         split: Split,
         batching: Batching,
-        labelled_view: str,
-        unlabelled_views: tuple[str, ...],
+        labelled_views: Mapping[str, Any],
+        unlabelled_views: Mapping[str, Any],
         seed: int,
     ) -> None:
-        for names in ((labelled_view,), unlabelled_views):
-            images.views.check(names, *images.pixels.shape[1:3])
+        for wanted in (labelled_views, unlabelled_views):
+            images.views.check(wanted, *images.pixels.shape[1:3])
         self.images, self.batching, self.seed = images, batching, seed
-        self.labelled_view, self.unlabelled_views = labelled_view, unlabelled_views
+        self.labelled_views, self.unlabelled_views = dict(labelled_views), dict(unlabelled_views)
         self.labelled = Stream(torch.from_numpy(split.labelled), seed, "labelled")
         everything = torch.from_numpy(split.unlabelled) if unlabelled_views else torch.empty(0, dtype=torch.int64)
         self.all_unlabelled = Stream(everything, seed, "unlabelled")
         self.unlabelled = self.all_unlabelled
-        self._no_views = lru_cache(maxsize=2)(self._make_no_views)  # the loader's own: a class's would outlive the run
+        self._no_views: dict[bool, dict[str, Tensor]] = {}  # by whether they are labelled
         self.plan = self.plan_epoch()
 
     def plan_epoch(self, unlabelled: Tensor | None = None) -> EpochPlan:
@@ -129,22 +129,22 @@ class Loader:
         labelled, unlabelled = self._indices(epoch, step)
         random = generator(self.seed, "views", epoch, step)
         return Batch(
-            self._views((self.labelled_view,), labelled, random),
+            self._views(True, labelled, random),
             self.images.labels[to_device(labelled, self.images.device)],
-            self._views(self.unlabelled_views, unlabelled, random),
-            labelled,
-            unlabelled,
-            generator(self.seed, "method", epoch, step, device=self.images.device),
+            self._views(False, unlabelled, random),
+            to_device(labelled, self.images.device),
+            to_device(unlabelled, self.images.device),
         )
 
-    def _views(self, names: tuple[str, ...], index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        return self.images.views.make_all(names, self.images.gather(index), random) if len(index) else self._no_views(names)
-
-    def _make_no_views(self, names: tuple[str, ...]) -> dict[str, Tensor]:
-        """Views of no image, which have their shapes all the same: an empty stream is an empty batch."""
-        one = self.images.gather(torch.zeros(1, dtype=torch.int64))
-        views = self.images.views.make_all(names, one, generator("no image"))
-        return {name: view[:0] for name, view in views.items()}
+    def _views(self, labelled: bool, index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
+        wanted = self.labelled_views if labelled else self.unlabelled_views
+        if len(index):
+            return self.images.views.make_all(wanted, self.images.gather(index), random)
+        if labelled not in self._no_views:  # views of no image have their shapes all the same: an empty batch
+            one = self.images.gather(torch.zeros(1, dtype=torch.int64))
+            views = self.images.views.make_all(wanted, one, generator("no image"))
+            self._no_views[labelled] = {name: view[:0] for name, view in views.items()}
+        return self._no_views[labelled]
 
     def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         plan = self.plan

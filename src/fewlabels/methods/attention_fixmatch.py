@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from fewlabels import losses
-from fewlabels.methods.base import Method
-from fewlabels.models.base import Classifier
+from fewlabels.methods.base import Context, Method
 from fewlabels.ranges import Share, Weight
 from fewlabels.types import Batch, StepOutput, UserError
 
@@ -24,18 +23,19 @@ class AttentionFixMatch(Method):
         attention_weight: of the attention term.
     """
 
-    unlabelled_views = ("weak", "strong")
+    unlabelled_views = {"weak": "weak", "strong": "strong"}
 
     def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0, attention_weight: Weight = 1.0) -> None:
+        super().__init__()
         self.threshold, self.weight, self.attention_weight = threshold, weight, attention_weight
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
         views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
         sizes = [len(view) for view in views]
-        out = model.activations(torch.cat(views))
+        out = ctx.network.activations(torch.cat(views))
         if out.attention is None:
             raise UserError(
-                f"method=attention_fixmatch needs a network with attention maps, and model {model.name} has none: "
+                f"method=attention_fixmatch needs a network with attention maps, and model {ctx.network.name} has none: "
                 "use model=attention_wide_resnet_28_2"
             )
         labelled, weak, strong = out.logits.split(sizes)

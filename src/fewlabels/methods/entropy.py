@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import Method
+from fewlabels.methods.base import Context, Method
 from fewlabels.models.base import Activations, Classifier
 from fewlabels.models.batch_norm import frozen_statistics
 from fewlabels.ranges import OneOf, Weight
@@ -31,13 +31,14 @@ class Entropy(Method):
             of all classes weighed by their probabilities (``probability_weighted``; first draft, section 3.4).
     """
 
-    unlabelled_views = ("weak",)
+    unlabelled_views = {"weak": "weak"}
 
     def __init__(self, alpha: Weight = 0.8, beta: Weight = 0.0, gamma: Weight = 0.0, maps: Maps = "top1") -> None:
+        super().__init__()
         self.alpha, self.beta, self.gamma, self.maps = alpha, beta, gamma, maps
         self._whole_batch_mean: Tensor | None = None
 
-    def prepare(self, model: Classifier, parts: list[Batch]) -> None:
+    def prepare_parts(self, ctx: Context, parts: list[Batch]) -> None:
         """Mean prediction over all micro-batches, so that J_B's gradient is that of the whole batch.
 
         The passes run in training mode, as those that follow will, but leave no trace: neither in the batch norm's
@@ -47,12 +48,12 @@ class Entropy(Method):
             return
         device = parts[0].labels.device
         devices = [device] if device.type == "cuda" else []
-        with torch.no_grad(), frozen_statistics(model), torch.random.fork_rng(devices=devices):
-            means = [model(self._images(part)).softmax(dim=1).mean(dim=0) for part in parts]
+        with torch.no_grad(), frozen_statistics(ctx.network), torch.random.fork_rng(devices=devices):
+            means = [ctx.network(self._images(part)).softmax(dim=1).mean(dim=0) for part in parts]
         self._whole_batch_mean = torch.stack(means).mean(dim=0)
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
-        out = model.activations(self._images(batch))
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
+        out = ctx.network.activations(self._images(batch))
         logits = out.logits
         loss = logits.new_zeros(())
         terms = {}
@@ -66,28 +67,28 @@ class Entropy(Method):
         if self.beta:
             loss = loss + self.beta * terms["negative_batch_entropy"]
         if self.gamma:
-            terms["locality"] = losses.locality(self._maps(model, out)).mean()
+            terms["locality"] = losses.locality(self._maps(ctx.network, out)).mean()
             loss = loss + self.gamma * terms["locality"]
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
-    def diagnose(self, model: Classifier, images: Tensor) -> dict[str, float]:
+    def diagnose(self, network: Classifier, images: Tensor) -> dict[str, float]:
         """The area that the class activation maps cover: the smallest box with 90 % of a map's energy."""
-        if model.map_weight is None:
+        if network.map_weight is None:
             return {}
-        return {"map_area": losses.map_area(self._maps(model, model.activations(images))).mean().item()}
+        return {"map_area": losses.map_area(self._maps(network, network.activations(images))).mean().item()}
 
-    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-        return {} if model.map_weight is None else {"maps": self._maps(model, model.activations(views["plain"]))}
+    def pictures(self, network: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        return {} if network.map_weight is None else {"maps": self._maps(network, network.activations(views["plain"]))}
 
     @staticmethod
     def _images(batch: Batch) -> Tensor:
         return torch.cat([batch.labelled["weak"], batch.unlabelled["weak"]])
 
-    def _maps(self, model: Classifier, out: Activations) -> Tensor:
-        weight = model.map_weight
+    def _maps(self, network: Classifier, out: Activations) -> Tensor:
+        weight = network.map_weight
         if weight is None:
             raise UserError(
-                f"method.gamma={self.gamma} needs class activation maps, and model {model.name} has none: it flattens its "
+                f"method.gamma={self.gamma} needs class activation maps, and model {network.name} has none: it flattens its "
                 "features instead of pooling them; use model=wide_resnet or densenet121, or method.gamma=0"
             )
         features = out.features.to(weight.dtype)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import Method
+from fewlabels.methods.base import Context, Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import Share, Weight
 from fewlabels.types import Batch, StepOutput
@@ -24,14 +24,15 @@ class FixMatch(Method):
         weight: of the unlabelled term (lambda_u).
     """
 
-    unlabelled_views = ("weak", "strong")
+    unlabelled_views = {"weak": "weak", "strong": "strong"}
 
     def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0) -> None:
+        super().__init__()
         self.threshold, self.weight = threshold, weight
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
         labelled, weak, strong = self._logits(
-            model, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
+            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
         )
         loss = labelled.new_zeros(())
         terms = {}
@@ -45,10 +46,10 @@ class FixMatch(Method):
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
     @staticmethod
-    def _logits(model: Classifier, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
-        if model.couples_images:  # all three share the batch norm's statistics
-            return model(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
+    def _logits(network: Classifier, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
+        if network.depends_on_batch:  # all three share the batch norm's statistics
+            return network(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
         with torch.no_grad():  # a target alone: the gradient through it is zero
-            targets = model(weak)
-        logits = model(torch.cat([labelled, strong]))
+            targets = network(weak)
+        logits = network(torch.cat([labelled, strong]))
         return logits[: len(labelled)], targets, logits[len(labelled) :]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import Method
+from fewlabels.methods.base import Context, Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import OneOf, Share
 from fewlabels.types import Batch, StepOutput, UserError
@@ -31,19 +31,20 @@ class Inversion(Method):
         a, b: the weights of eq. 5; both or none.
     """
 
-    labelled_view = "plain"
-    unlabelled_views = ("plain",)
+    labelled_views = {"plain": "plain"}
+    unlabelled_views = {"plain": "plain"}
     second_order = True
 
     def __init__(self, reconstruction: Reconstruction = "lambda", a: Share | None = None, b: Share | None = None) -> None:
         if (a is None) != (b is None):
             raise UserError("method.a and method.b are given both (equation 5) or not at all (equation 6)")
+        super().__init__()
         self.multiscale = reconstruction == "lambda"
         self.weights = None if a is None or b is None else (a, b)
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
         images = torch.cat([batch.labelled["plain"], batch.unlabelled["plain"]])
-        logits, volumes = model.volumes(images)
+        logits, volumes = ctx.network.volumes(images)
         trained = len(volumes) if self.multiscale else 1
         errors = losses.layer_errors(logits, volumes, trained)  # [layers, B]; Gamma shows the inner ones, and leaves them be
         labelled, unlabelled = logits[: batch.num_labelled], logits[batch.num_labelled :]
@@ -63,7 +64,7 @@ class Inversion(Method):
             terms["mean_entropy"] = entropy.detach() / len(unlabelled)
         return StepOutput(loss, terms)
 
-    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+    def pictures(self, network: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         with torch.enable_grad():
-            logits, volumes = model.volumes(views["plain"])
+            logits, volumes = network.volumes(views["plain"])
             return {"reconstruction": losses.reconstructions(logits, volumes[:1])[0].detach()}

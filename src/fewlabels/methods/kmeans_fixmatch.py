@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from fewlabels import losses
 from fewlabels.methods import kmeans
-from fewlabels.methods.base import EpochStart, Method
+from fewlabels.methods.base import Context, Method, Sizes, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import Count, OneOf, Share, Weight
 from fewlabels.types import Batch, StepOutput
@@ -36,9 +36,9 @@ class KMeansFixMatch(Method):
         clusters, n_init: of K-means, and how often it begins anew (:mod:`fewlabels.methods.kmeans`).
     """
 
-    labelled_view = "flip"
-
-    looks_at_all = True
+    labelled_views = {"flip": "flip"}
+    uses_whole_set = True
+    centroids: Tensor  # [clusters, D]
 
     def __init__(
         self,
@@ -50,32 +50,38 @@ class KMeansFixMatch(Method):
         clusters: Count = 10,
         n_init: Count = 10,
     ) -> None:
+        super().__init__()
         self.published = variant == "as_published"
-        self.unlabelled_views = ("flip" if self.published else "plain", "weak", "strong")
+        self.own_view = "flip" if self.published else "plain"
+        self.unlabelled_views = {name: name for name in (self.own_view, "weak", "strong")}
         self.threshold = threshold
         self.w_labeled, self.w_augment, self.w_kmeans = w_labeled, w_augment, w_kmeans
         self.clusters, self.n_init = clusters, n_init
-        self._centroids: Tensor | None = None
         self._num_unlabelled = 0
         self._inertia = 0.0
 
-    def begin_epoch(self, start: EpochStart) -> Tensor | None:
-        self._num_unlabelled = len(start.unlabelled)
+    def build(self, sizes: Sizes) -> None:
+        self.register_buffer("centroids", torch.zeros(self.clusters, sizes.embedding))
+
+    def begin_epoch(self, ctx: Context, unlabelled: UnlabelledSet) -> Tensor | None:
+        self._num_unlabelled = len(unlabelled)
         if self._num_unlabelled == 0:
             return None
-        _, z = start.unlabelled.predict(start.model)
-        self._centroids, inertia = kmeans.fit(z, self.clusters, self.n_init, start.seed)
+        _, z = unlabelled.predict(ctx.network)
+        fitted, inertia = kmeans.fit(z, self.clusters, self.n_init, ctx.seed)
+        number = torch.arange(self.clusters)
+        self.centroids = fitted[torch.where(number < len(fitted), number, 0)]  # of fewer images than clusters: one again
         self._inertia = inertia / len(z)
         return None
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
         terms: dict[str, Tensor] = {}
         labelled, views = batch.labelled["flip"], batch.unlabelled
-        unlabelled, strong = views["flip" if self.published else "plain"], views["strong"]
+        unlabelled, strong = views[self.own_view], views["strong"]
         if self.published:
             strong = strong[:2]  # only the rows 0 and 1 are ever read
         # One pass for all that gets a gradient.
-        out = model.activations(torch.cat([labelled, unlabelled, strong]))
+        out = ctx.network.activations(torch.cat([labelled, unlabelled, strong]))
         logits, _, strong_logits = out.logits.split([len(labelled), len(unlabelled), len(strong)])
         loss = torch.zeros((), device=batch.labels.device)
         if batch.num_labelled:
@@ -83,7 +89,7 @@ class KMeansFixMatch(Method):
             loss = loss + self.w_labeled * terms["cross_entropy"]
         if batch.num_unlabelled:
             with torch.no_grad():
-                weak_logits = model(views["weak"])
+                weak_logits = ctx.network(views["weak"])
             fixmatch = losses.indexed_by_mask if self.published else losses.fixmatch
             terms["fixmatch"] = fixmatch(weak_logits, strong_logits, self.threshold)
             terms["kmeans"] = self._kmeans(out.embedding[len(labelled) :][: len(unlabelled)])
@@ -96,19 +102,17 @@ class KMeansFixMatch(Method):
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
     def _kmeans(self, z: Tensor) -> Tensor:
-        assert self._centroids is not None
-        self._centroids = self._centroids.to(z)  # a checkpoint brings them back on the processor
-        return losses.kmeans(z, self._centroids, losses.nearest_centroid(z, self._centroids))
+        centroids = self.centroids.to(z)
+        return losses.kmeans(z, centroids, losses.nearest_centroid(z, centroids))
 
     def epoch_metrics(self) -> dict[str, float | list[float]]:
         return {"kmeans_inertia": self._inertia} if self._num_unlabelled else {}
 
-    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+    def pictures(self, network: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
         return {name: views[name] for name in ("weak", "strong")}
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"centroids": self._centroids, "num_unlabelled": self._num_unlabelled, "inertia": self._inertia}
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"num_unlabelled": self._num_unlabelled, "inertia": self._inertia}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._centroids = state["centroids"]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         self._num_unlabelled, self._inertia = state["num_unlabelled"], state["inertia"]

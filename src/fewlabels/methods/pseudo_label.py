@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fewlabels.methods.base import EpochStart, Method
-from fewlabels.models.base import Classifier
+from fewlabels.methods.base import Context, Method, Sizes, UnlabelledSet
 from fewlabels.ranges import CountFrom0, OneOf, Share
-from fewlabels.system.device import to_device
 from fewlabels.types import Batch, StepOutput
 
 Update = Annotated[str, OneOf("refresh", "accumulate")]
@@ -29,30 +27,32 @@ class PseudoLabel(Method):
         update: ``refresh`` computes the set afresh each epoch; ``accumulate`` keeps every label once given.
     """
 
-    unlabelled_views = ("weak",)
-    looks_at_all = True
+    unlabelled_views = {"weak": "weak"}
+    uses_whole_set = True
+    labels: Tensor  # [training images] int64, -1 where none was given
 
     def __init__(self, threshold: Share = 0.95, warmup_epochs: CountFrom0 = 10, update: Update = "refresh") -> None:
+        super().__init__()
         self.threshold, self.warmup_epochs, self.update = threshold, warmup_epochs, update
-        self._labels: Tensor | None = None  # [training images], -1 where none was given
         self._metrics: dict[str, float | list[float]] = {}
 
-    def begin_epoch(self, start: EpochStart) -> Tensor | None:
-        index = start.unlabelled.index
-        if self._labels is None:
-            self._labels = torch.full((start.unlabelled.num_training_images,), -1)
-        if start.epoch < self.warmup_epochs or len(index) == 0:
+    def build(self, sizes: Sizes) -> None:
+        self.register_buffer("labels", torch.full((sizes.training_images,), -1))
+
+    def begin_epoch(self, ctx: Context, unlabelled: UnlabelledSet) -> Tensor | None:
+        index = unlabelled.index
+        if ctx.epoch < self.warmup_epochs or len(index) == 0:
             self._metrics = {"pseudo_labels": 0.0}
             return index[:0]
-        logits, _ = start.unlabelled.predict(start.model)
+        logits, _ = unlabelled.predict(ctx.network)
         confidence, predicted = (value.cpu() for value in logits.softmax(dim=1).max(dim=1))
         given = torch.where(confidence > self.threshold, predicted, -1)
         if self.update == "accumulate":
-            kept = self._labels[index]
+            kept = self.labels.cpu()[index]
             given = torch.where(kept >= 0, kept, given)
-        self._labels[index] = given
+        self.labels[index.to(self.labels.device)] = given.to(self.labels.device)
         sure = given >= 0
-        self._metrics = self._describe(given[sure], start.unlabelled.true_labels.cpu()[sure], logits.shape[1])
+        self._metrics = self._describe(given[sure], unlabelled.true_labels.cpu()[sure], logits.shape[1])
         return index[sure]
 
     @staticmethod
@@ -67,13 +67,12 @@ class PseudoLabel(Method):
         metrics["pseudo_label_histogram"] = counts.float().tolist()
         return metrics
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
         images, labels = batch.labelled["weak"], batch.labels
         if batch.num_unlabelled:
-            assert self._labels is not None
-            given = to_device(self._labels[batch.unlabelled_index], labels.device)
+            given = self.labels[batch.unlabelled_index]
             images, labels = torch.cat([images, batch.unlabelled["weak"]]), torch.cat([labels, given])
-        each = F.cross_entropy(model(images), labels, reduction="none")
+        each = F.cross_entropy(ctx.network(images), labels, reduction="none")
         detached = each.detach()
         terms = {}
         if batch.num_labelled:
@@ -85,8 +84,8 @@ class PseudoLabel(Method):
     def epoch_metrics(self) -> dict[str, float | list[float]]:
         return self._metrics
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"labels": self._labels, "metrics": self._metrics}
+    def get_extra_state(self) -> dict[str, Any]:
+        return self._metrics
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._labels, self._metrics = state["labels"], state["metrics"]
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self._metrics = state

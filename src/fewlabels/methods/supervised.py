@@ -6,8 +6,7 @@ from typing import final
 
 import torch.nn.functional as F
 
-from fewlabels.methods.base import Method
-from fewlabels.models.base import Classifier
+from fewlabels.methods.base import Context, Method
 from fewlabels.types import Batch, StepOutput
 
 
@@ -15,6 +14,6 @@ from fewlabels.types import Batch, StepOutput
 class Supervised(Method):
     """Cross-entropy on the labelled images, with the weak view."""
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
-        loss = F.cross_entropy(model(batch.labelled["weak"]), batch.labels)
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
+        loss = F.cross_entropy(ctx.network(batch.labelled["weak"]), batch.labels)
         return StepOutput(loss, {"cross_entropy": loss.detach()})

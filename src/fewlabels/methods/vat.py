@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from fewlabels import losses
-from fewlabels.methods.base import EpochStart, Method
+from fewlabels.methods.base import Context, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import frozen_statistics
 from fewlabels.ranges import CountFrom0, Positive, Weight
@@ -30,7 +30,7 @@ class VAT(Method):
         warmup_epochs: epochs on the labelled images alone, at the start.
     """
 
-    unlabelled_views = ("weak",)
+    unlabelled_views = {"weak": "weak"}
 
     def __init__(
         self,
@@ -41,32 +41,34 @@ class VAT(Method):
         use_entmin: bool = False,
         warmup_epochs: CountFrom0 = 35,
     ) -> None:
+        super().__init__()
         self.xi, self.eps, self.iterations = xi, eps, iterations
         self.weight, self.use_entmin, self.warmup_epochs = weight, use_entmin, warmup_epochs
 
-    def begin_epoch(self, start: EpochStart) -> Tensor | None:
-        return start.unlabelled.index[:0] if start.epoch < self.warmup_epochs else None
+    def begin_epoch(self, ctx: Context, unlabelled: UnlabelledSet) -> Tensor | None:
+        return unlabelled.index[:0] if ctx.epoch < self.warmup_epochs else None
 
-    def step(self, model: Classifier, batch: Batch) -> StepOutput:
-        loss = batch.labels.new_zeros((), dtype=next(model.parameters()).dtype)
+    def step(self, ctx: Context, batch: Batch) -> StepOutput:
+        network = ctx.network
+        loss = batch.labels.new_zeros((), dtype=next(network.parameters()).dtype)
         terms = {}
         if batch.num_labelled:
-            logits = model(batch.labelled["weak"])
+            logits = network(batch.labelled["weak"])
             terms["cross_entropy"] = F.cross_entropy(logits, batch.labels)
             terms["train_accuracy"] = 100 * (logits.argmax(dim=1) == batch.labels).float().mean()
             loss = loss + terms["cross_entropy"]
         if batch.num_unlabelled:
             images = batch.unlabelled["weak"]
-            with frozen_statistics(model):
+            with frozen_statistics(network):
                 terms["virtual_adversarial"] = losses.virtual_adversarial(
-                    model, images, self.xi, self.eps, self.iterations, batch.generator
+                    network, images, self.xi, self.eps, self.iterations, ctx.generator
                 )
                 loss = loss + self.weight * terms["virtual_adversarial"]
                 if self.use_entmin:
-                    terms["mean_entropy"] = losses.mean_entropy(model(images))
+                    terms["mean_entropy"] = losses.mean_entropy(network(images))
                     loss = loss + self.weight * terms["mean_entropy"]
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
 
-    def pictures(self, model: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
-        direction = losses.virtual_adversarial_direction(model, views["plain"], self.xi, self.iterations, generator)
+    def pictures(self, network: Classifier, views: dict[str, Tensor], generator: Generator) -> dict[str, Tensor]:
+        direction = losses.virtual_adversarial_direction(network, views["plain"], self.xi, self.iterations, generator)
         return {"perturbed": views["plain"] + self.eps * direction}

@@ -85,7 +85,7 @@ class Classifier(nn.Module, ABC):
         return logits, [images, *found]
 
     @property
-    def couples_images(self) -> bool:
+    def depends_on_batch(self) -> bool:
         """Whether an image's logits depend on the others in its batch, in training: batch norm does that."""
         return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
 

@@ -17,28 +17,28 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import OPTIONS, VARIANTS, not_compiled, set_up, too_many_variants
-from fewlabels.types import Batch, StepOutput
+from fewlabels.types import Batch, StepOutput, UserError
 
-Step = Callable[[Classifier, Batch], StepOutput]
+Step = Callable[[Any, Batch], StepOutput]  # a method's
 _Result = tuple[Tensor, list[Tensor], list[Tensor | None]]  # loss, terms, gradients
 
 
-def compile_step(step: Step) -> Step:
-    """A method's ``step``, compiled with its gradients for each shape of a batch.
+def compile_step(method: Any) -> Step:
+    """The ``step`` of a method, compiled with its gradients for each shape of a batch.
 
-    It has to be a function of the model, the batch's tensors and torch's own generators (it gets none with the batch), and
-    to keep nothing. ``backward`` of the loss that comes back hands out gradients, which are there already.
+    It has to be a function of the network, the method's own weights, the batch's tensors, the progress and torch's own
+    generators, and to keep nothing. ``backward`` of the loss that comes back hands out gradients, which are there already.
     """
     set_up()
     programs: dict[Any, _Program] = {}
 
-    def compiled(model: Classifier, batch: Batch) -> StepOutput:
-        variant = (model, model.training, *(tensor.shape for tensor in _tensors(batch)))
+    def compiled(ctx: Any, batch: Batch) -> StepOutput:
+        variant = (ctx.network, ctx.network.training, ctx.phase, *(tensor.shape for tensor in _tensors(batch)))
         if variant not in programs:
             if len(programs) == VARIANTS:
                 raise too_many_variants()
-            programs[variant] = _Program(step, model, batch)
-        return programs[variant](batch)
+            programs[variant] = _Program(method, ctx, batch)
+        return programs[variant](ctx, batch)
 
     return compiled
 
@@ -49,10 +49,10 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 class _Program:
-    """The step of one model, in one mode, for one shape of batches."""
+    """The step of one network, in one mode, for one shape of batches."""
 
-    def __init__(self, step: Step, model: Classifier, example: Batch) -> None:
-        module = _Step(step, model)
+    def __init__(self, method: Any, ctx: Any, example: Batch) -> None:
+        module, phase = _Step(method, ctx.network), ctx.phase
         weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
         buffers = {name: p for name, p in module.named_parameters() if not p.requires_grad} | dict(module.named_buffers())
         labelled, unlabelled = list(example.labelled), list(example.unlabelled)
@@ -60,25 +60,26 @@ class _Program:
         self.terms: list[str] = []
 
         def flat(weight: list[Tensor], buffer: list[Tensor], tensors: list[Tensor]) -> _Result:
-            *images, labels, labelled_index, unlabelled_index = tensors
+            progress, *images, labels, labelled_index, unlabelled_index = tensors
             views = zip(labelled, images, strict=False), zip(unlabelled, images[len(labelled) :], strict=True)
             batch = Batch(dict(views[0]), labels, dict(views[1]), labelled_index, unlabelled_index)
             state = dict(zip(weights, weight, strict=True)) | dict(zip(buffers, buffer, strict=True))
             with torch.enable_grad():
-                output: StepOutput = functional_call(module, state, batch)
+                output: StepOutput = functional_call(module, state, (_TracedContext(ctx.network, progress, phase), batch))
                 gradients = torch.autograd.grad(output.loss, weight, allow_unused=True)
             self.terms = list(output.terms)
             return output.loss.detach(), list(output.terms.values()), list(gradients)
 
         try:  # with tensors that are shapes alone, so that nothing is drawn and no statistic moves
-            graph = make_fx(flat, tracing_mode="fake")(self.weights, self.buffers, _tensors(example))
+            graph = make_fx(flat, tracing_mode="fake")(self.weights, self.buffers, [ctx.progress, *_tensors(example)])
         except (RuntimeError, AssertionError) as error:
             raise not_compiled(error) from error
         self.run = torch.compile(graph, fullgraph=True, dynamic=False, options=OPTIONS)
 
     @torch.no_grad()
-    def __call__(self, batch: Batch) -> StepOutput:
-        loss, terms, gradients = self.run([w.detach() for w in self.weights], self.buffers, _tensors(batch))
+    def __call__(self, ctx: Any, batch: Batch) -> StepOutput:
+        tensors = [ctx.progress, *_tensors(batch)]
+        loss, terms, gradients = self.run([w.detach() for w in self.weights], self.buffers, tensors)
         with torch.enable_grad():
             loss = _Differentiated.apply(loss, gradients, *self.weights)
         return StepOutput(loss, dict(zip(self.terms, terms, strict=True)))
@@ -87,12 +88,23 @@ class _Program:
 class _Step(nn.Module):
     """The step as a module, whose weights and buffers torch can put others in the place of."""
 
-    def __init__(self, step: Step, model: Classifier) -> None:
+    def __init__(self, method: Any, network: Classifier) -> None:
         super().__init__()
-        self.step, self.model = step, model
+        self.method, self.network = method, network
 
-    def forward(self, batch: Batch) -> StepOutput:
-        return self.step(self.model, batch)
+    def forward(self, ctx: Any, batch: Batch) -> StepOutput:
+        output: StepOutput = self.method.step(ctx, batch)
+        return output
+
+
+class _TracedContext:
+    """What a compiled step may read of its context."""
+
+    def __init__(self, network: Classifier, progress: Tensor, phase: str) -> None:
+        self.network, self.progress, self.phase = network, progress, phase
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(f"the step reads ctx.{name}, which a compiled one would keep as it was: use hardware.compile=false")
 
 
 class _Differentiated(torch.autograd.Function):

@@ -24,7 +24,8 @@ from torch.optim import Optimizer
 from fewlabels.system.files import FileError, write_atomically
 from fewlabels.types import UserError
 
-FORMAT = 2
+FORMAT = 3
+READ = (2, 3)  # of format 2 the weights alone: a run of it cannot be gone on with
 PACKED = "packed float32"  # marks what stands in the place of a tensor
 SMALLEST = 1024  # values of a tensor that is worth packing
 VALUES = (Tensor, Parameter, torch.Size, str, bytes, bool, int, float, type(None))
@@ -32,7 +33,7 @@ CONTAINERS = (dict, OrderedDict, list, tuple)
 # What the training loop keeps there.
 OF_A_RUN: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("epoch", "step_in_epoch", "step", "images_seen"), (int,)),
-    **dict.fromkeys(("model", "optimiser", "method", "meters"), (dict,)),
+    **dict.fromkeys(("model", "optimisers", "averages", "method", "meters"), (dict,)),
     **dict.fromkeys(("ema", "gradients"), (dict, type(None))),
     **dict.fromkeys(("chosen", "cuda_rng"), (Tensor, type(None))),
     **dict.fromkeys(("seconds", "peak_memory_mib"), (int, float)),
@@ -90,6 +91,8 @@ def load(
     except FileNotFoundError:
         return None
     advice = advice or remedy(path)
+    if expected is OF_A_RUN and state["format"] != FORMAT:
+        raise UserError(f"the checkpoint {path} was written by an older version of fewlabels: {advice}")
     if state["fingerprint"] != fingerprint:
         raise UserError(f"the checkpoint {path} belongs to another configuration: {advice}")
     for key, kinds in (expected or {}).items():
@@ -129,7 +132,7 @@ def read(path: Path, advice: str | None = None) -> dict[str, Any]:
         ) from error
     try:
         state = _contents(content)
-        if state["format"] == FORMAT:
+        if state["format"] in READ:
             return dict(_each(state, _unpacked))
     except MemoryError:
         raise

@@ -21,17 +21,18 @@ from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, check_streams, make_split
-from fewlabels.methods.base import Method
+from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.compiled import compile_training
 from fewlabels.models.compiled_step import compile_step
+from fewlabels.models.modes import evaluation
 from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
 from fewlabels.system.files import below
 from fewlabels.system.paths import expanded
 from fewlabels.system.say import say
-from fewlabels.system.seeding import seed_global
+from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.evaluate import Held
@@ -194,9 +195,9 @@ def build_loop(
         check_folder: see :class:`Loop`.
         remark: says what somebody may not mean.
     """
-    if cfg.hardware.compile and method.second_order:
-        method.compiled = compile_step(method.step)
-    elif cfg.hardware.compile:
+    if method.needs_teacher and cfg.optim.ema_decay is None:
+        raise UserError(f"method {type(method).__name__} needs the average of the weights: set optim.ema_decay=0.999")
+    if cfg.hardware.compile and not method.second_order:
         compile_training(model)
     options = {key: value for key, value in info.config["views"].items() if key != "test"}
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
@@ -206,7 +207,8 @@ def build_loop(
         update_bn(train.sweep(torch.from_numpy(split.labelled), "plain", "statistics"), model)
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
-    loader = Loader(train, split, batching, method.labelled_view, method.unlabelled_views, cfg.seed)
+    loader = Loader(train, split, batching, method.labelled_views, method.unlabelled_views, cfg.seed)
+    _build_modules(method, cfg, data, split, model, device)
     for line in _check_plan(cfg, loader, split, model, method):
         remark(f"fewlabels: {line}")
     held, gallery = [], None
@@ -219,7 +221,35 @@ def build_loop(
     frozen = cfg.trainable == "head"
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
-    return Loop(model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder)
+    step = compile_step(method) if cfg.hardware.compile and method.second_order else method.step
+    return Loop(
+        model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder, step
+    )
+
+
+def _build_modules(
+    method: Method, cfg: Config, data: ImageData, split: Split, model: Classifier, device: torch.device
+) -> None:
+    """Let the method make its own modules, with weights drawn from the run's seed, and place them."""
+    shape = model.image_shape
+    assert shape is not None
+    with evaluation(model), torch.no_grad():
+        out = model.activations(torch.zeros(1, *shape, device=device))
+    labels = torch.from_numpy(data.train.labels[split.labelled])
+    sizes = Sizes(
+        classes=len(data.classes),
+        image=shape,
+        features=tuple(out.features.shape[1:]),
+        embedding=out.embedding.shape[1],
+        training_images=len(data.train),
+        class_counts=torch.bincount(labels, minlength=len(data.classes)),
+        mean=tuple(cfg.dataset.mean),
+        std=tuple(cfg.dataset.std),
+    )
+    with torch.random.fork_rng(devices=[]):  # the draws of training stay as they are
+        torch.default_generator.manual_seed(derive(cfg.seed, "method's modules"))
+        method.build(sizes)
+    method.to(device)
 
 
 def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:

@@ -70,7 +70,8 @@ def step_output(output: Any, owner: object) -> StepOutput:
         raise UserError(f"{_name(owner)}: the loss is {_kind(loss)}: must be one number, a tensor to differentiate")
     if not loss.requires_grad:
         raise UserError(f"{_name(owner)}: the loss depends on no weight: it was detached, or no image took part in it")
-    return StepOutput(loss, {key: _term(key, value, loss, owner) for key, value in output.terms.items()})
+    terms = {key: _term(key, value, loss, owner) for key, value in output.terms.items()}
+    return StepOutput(loss, terms, {key: value.detach() for key, value in output.kept.items()})
 
 
 def _term(key: Any, value: Any, loss: Tensor, owner: object) -> Tensor:

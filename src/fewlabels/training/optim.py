@@ -8,21 +8,50 @@ import torch
 from torch import nn
 
 from fewlabels.config.schema import OptimConfig
+from fewlabels.methods.base import Method, ParameterGroup
+from fewlabels.models.base import Classifier
 from fewlabels.models.timm_import import timm
+from fewlabels.types import UserError
 
 FORGOTTEN = 0.05  # an average with less of its start than this has forgotten it
 
 
-def build_optimiser(model: nn.Module, cfg: OptimConfig) -> torch.optim.Optimizer:
+def build_optimisers(method: Method, network: Classifier, cfg: OptimConfig) -> dict[str, torch.optim.Optimizer]:
+    """One optimiser for each phase of the method.
+
+    Raises:
+        UserError: a phase trains nothing, or a weight is in two of them, or twice in one.
+    """
+    name, seen = f"method {type(method).__name__}", set[int]()
+    optimisers = {}
+    for phase in method.phases:
+        groups = method.parameter_groups(network, phase)
+        trained = [id(p) for group in groups for p in group.parameters if p.requires_grad]
+        if not trained:
+            raise UserError(f"{name}: its phase {phase!r} trains nothing: parameter_groups says what each phase trains")
+        if len(set(trained)) < len(trained) or seen & set(trained):
+            raise UserError(f"{name}: phase {phase!r} trains a weight a second time: parameter_groups says which it trains")
+        seen |= set(trained)
+        optimisers[phase] = _optimiser(groups, cfg)
+    return optimisers
+
+
+def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Optimizer:
     """Adam or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    spared = [p for p in parameters if p.ndim <= 1 and not cfg.decay_all]
-    decayed = [p for p in parameters if p.ndim > 1 or cfg.decay_all]
-    groups = [{"params": decayed, "weight_decay": cfg.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    settings = []
+    for group in groups:
+        parameters = [p for p in group.parameters if p.requires_grad]
+        if not parameters:
+            continue
+        decay, all_alike = (cfg.weight_decay, cfg.decay_all) if group.weight_decay is None else (group.weight_decay, True)
+        decayed = [p for p in parameters if p.ndim > 1 or all_alike]
+        spared = [p for p in parameters if p.ndim <= 1 and not all_alike]
+        common = {"name": group.name, "lr_scale": group.lr_scale}
+        settings += [{"params": decayed, "weight_decay": decay, **common}, {"params": spared, "weight_decay": 0.0, **common}]
     if cfg.name == "adam":
-        return torch.optim.Adam(groups, lr=cfg.lr, fused=True)
+        return torch.optim.Adam(settings, lr=cfg.lr, fused=True)
     nesterov = cfg.nesterov and cfg.momentum > 0
-    return torch.optim.SGD(groups, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(settings, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
 
 def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0) -> float:
@@ -46,7 +75,7 @@ def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0)
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
     for group in optimiser.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["lr_scale"]
 
 
 def build_ema(model: nn.Module, cfg: OptimConfig) -> timm.utils.ModelEmaV3 | None:

@@ -55,8 +55,8 @@ class Gallery:
         if epoch not in self._moments or type(method).pictures is Method.pictures:
             return
         random = generator(self.seed, "pictures")
-        names = tuple(dict.fromkeys(("plain", *method.unlabelled_views)))
-        views = self.images.views.make_all(names, self.images.gather(self._shown), random)
+        wanted = {"plain": "plain", **method.unlabelled_views}
+        views = self.images.views.make_all(wanted, self.images.gather(self._shown), random)
         with _watching(model):
             found = method.pictures(model, views, random)
         if epoch < self.epochs:

@@ -1,12 +1,14 @@
 """The training loop, the only one. In ten lines:
 
 for epoch in epochs:
-    method.begin_epoch(whole unlabelled set)       # relabel, cluster; may choose who takes part
+    method.begin_epoch(ctx, whole unlabelled set)  # relabel, cluster; may choose who takes part
     for step in loader.plan_epoch(...):
-        batch = loader.batch(epoch, step)          # labelled + unlabelled images, as views
-        for part in batch.split(accumulate):
-            method.training_step(model, part).loss.backward()
-        clip, optimiser.step, ema.update           # each batch, or once an epoch (optim.step_every)
+        batch = method.prepare_batch(ctx, loader.batch(epoch, step))    # labelled + unlabelled images, as views
+        for phase in method.phases:                # most methods have one
+            for part in batch.split(accumulate):
+                method.step(ctx, part).loss.backward()
+            clip, optimiser.step                   # each batch, or once an epoch (optim.step_every)
+        ema.update, method.after_update(ctx, batch, ...)
         checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
     evaluate (test, validation), tell the trackers, checkpoint
 """
@@ -26,23 +28,23 @@ from torch import Tensor
 from fewlabels.config.schema import OptimConfig
 from fewlabels.data.loader import Loader
 from fewlabels.data.sampler import EpochPlan
-from fewlabels.methods.base import EpochStart, Method, UnlabelledSet
+from fewlabels.methods.base import Context, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.runs import checkpoint
 from fewlabels.system.device import wait
 from fewlabels.system.say import say
-from fewlabels.system.seeding import derive, rng_state, set_rng_state
+from fewlabels.system.seeding import derive, generator, rng_state, set_rng_state
 from fewlabels.system.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.training.evaluate import Held, evaluate
 from fewlabels.training.hardware import peak_memory_mib
 from fewlabels.training.meters import Meters, largest
 from fewlabels.training.numbers import metrics, step_output
-from fewlabels.training.optim import build_ema, build_optimiser, lr_factor, set_lr
+from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, set_lr
 from fewlabels.training.snapshots import Gallery
-from fewlabels.types import Diverged
+from fewlabels.types import Batch, Diverged, StepOutput, UserError
 
 STEPS_TO_ESTIMATE = 20
 
@@ -62,7 +64,7 @@ class Loop:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
-    is called before anything is written.
+    is called before anything is written. ``step`` stands in the place of the method's own, compiled.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -80,14 +82,21 @@ class Loop:
         gallery: Gallery | None = None,
         check: Callable[[], None] = lambda: None,
         check_folder: Callable[[], None] = lambda: None,
+        step: Callable[[Context, Batch], StepOutput] | None = None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
         self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
         self.check, self.check_folder = check, check_folder
-        self.optimiser = build_optimiser(model, optim)
+        if optim.step_every == "epoch" and (len(method.phases) > 1 or type(method).after_update is not Method.after_update):
+            raise UserError(f"method {type(method).__name__} acts after each batch: set optim.step_every=batch")
+        self.optimisers = build_optimisers(method, model, optim)
         self.ema = build_ema(model, optim)
+        self.averages = {name: build_ema(method.get_submodule(name), optim) for name in method.averaged}
         self.device = loader.images.device
+        self.step_of_method = step or method.step
+        self._trained = {phase: _parameters(method, model, phase) for phase in method.phases}
+        self.context = self._first_context()
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
         self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
@@ -99,7 +108,22 @@ class Loop:
         self._batches, self._first_step, self._look_seconds, self._images_before = 0, 0.0, 0.0, 0
         with checkpoint.restoring(path):
             self._restore()
+        self._now()
         checkpoint.check({"model": model.state_dict(), "method": method.state_dict()})  # before there is work to lose
+
+    def _first_context(self) -> Context:
+        averaged = {name: ema.module for name, ema in self.averages.items() if ema is not None}
+        progress = torch.zeros((), device=self.device)
+        return Context(self.model, self._averaged, averaged, progress, phase=self.method.phases[0])
+
+    def _now(self, steps: int = 1) -> Context:
+        """The context of the step ahead, of ``steps`` in this epoch."""
+        now, place = self.context, (self.epoch, self.step_in_epoch)
+        now.epoch, now.step, now.total_steps = self.epoch, self.step, self.schedule.epochs * steps
+        now.progress.fill_((self.epoch + self.step_in_epoch / steps) / self.schedule.epochs)
+        now.seed, now.generator = derive(self.seed, "method", self.epoch), None
+        now.generator = generator(self.seed, "method", *place, device=self.device)
+        return now
 
     def run(self, trackers: list[Tracker]) -> None:
         """Train to the end. Raises Diverged when the loss is no longer finite; the last good checkpoint stays."""
@@ -107,6 +131,8 @@ class Loop:
         self._session_start = self._saved_at = time.monotonic()
         if self.model.training == self.schedule.frozen_features:  # else a part in a mode of its own would lose it
             self.model.train(not self.schedule.frozen_features)
+        if not self.method.training:
+            self.method.train()
         while self.epoch < self.schedule.epochs:
             self._run_epoch()
         self._save()
@@ -127,7 +153,8 @@ class Loop:
                 self._save()
             self._check()
         if self.cfg.step_every == "epoch":
-            self._update(self.epoch, 1.0)
+            self._update(self.method.phases[0], self.epoch, 1.0)
+            self._average()
         self._end_epoch()
 
     def _check(self) -> None:
@@ -143,61 +170,81 @@ class Loop:
         if self.step_in_epoch == 0:
             self._meters = Meters()
             start = time.monotonic()
-            self._chosen = self.method.begin_epoch(self._epoch_start())
+            self._chosen = self.method.begin_epoch(self._now(), self._whole_set())
             self._look_seconds = time.monotonic() - start
             if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
-                self.optimiser.zero_grad(set_to_none=True)
+                self._forget_gradients()
         return self.loader.plan_epoch(self._chosen)
 
-    def _epoch_start(self) -> EpochStart:
+    def _whole_set(self) -> UnlabelledSet:
         images, stream = self.loader.images, self.loader.all_unlabelled
-        whole = UnlabelledSet(
+        return UnlabelledSet(
             index=stream.indices,
             predict=lambda model: predict(model, images.sweep(stream.indices, "plain", "unaugmented")),
             true_labels=images.labels[stream.indices.to(images.device)],
-            num_training_images=len(images),
         )
-        return EpochStart(self.epoch, derive(self.seed, "method", self.epoch), self.model, whole)
 
     @explained()
     def train_batch(self, step: int, steps: int) -> None:
         """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
-        batch = self.loader.batch(self.epoch, step)
+        ctx, each_batch = self._now(steps), self.cfg.step_every == "batch"
+        batch = self.method.prepare_batch(ctx, self.loader.batch(self.epoch, step))
         parts = batch.split(self.cfg.accumulate)
-        if len(parts) > 1:
-            self.method.prepare(self.model, parts)
-        for part in parts:
-            output = step_output(self.method.training_step(self.model, part), self.method)
-            (output.loss / len(parts)).backward()
-            self._meters.add(output)
-        if self.cfg.step_every == "batch":
-            self._update(self.epoch + step / steps, 1 / steps)
-            self.optimiser.zero_grad(set_to_none=True)
+        kept: dict[str, list[Tensor]] = {}
+        for phase in self.method.phases:
+            ctx.phase = phase
+            if len(parts) > 1:
+                self.method.prepare_parts(ctx, parts)
+            for part in parts:
+                output = step_output(self.step_of_method(ctx, part), self.method)
+                (output.loss / len(parts)).backward()
+                self._meters.add(output)
+                for name, value in output.kept.items():
+                    kept.setdefault(name, []).append(value)
+            if each_batch:
+                self._update(phase, self.epoch + step / steps, 1 / steps)
+                self._forget_gradients()
+        if each_batch:
+            self._average()
+            self.method.after_update(ctx, batch, {name: torch.cat(values) for name, values in kept.items()})
         images = batch.num_labelled + batch.num_unlabelled
         self.images_seen += images
         for tracker in self._trackers:
             tracker.step(step + 1, steps, images)
 
-    def _update(self, progress: float, step: float) -> None:
-        set_lr(self.optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
+    def _update(self, phase: str, progress: float, step: float) -> None:
+        optimiser = self.optimisers[phase]
+        set_lr(optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
         if self.cfg.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.clip_norm)
-        self.optimiser.step()
+            torch.nn.utils.clip_grad_norm_(self._trained[phase], self.cfg.clip_norm)
+        optimiser.step()
+
+    def _average(self) -> None:
+        """One more update is done."""
         self.step += 1
+        number = self.step if self.cfg.ema_warmup else None
         if self.ema is not None:
-            self.ema.update(self.model, self.step if self.cfg.ema_warmup else None)
+            self.ema.update(self.model, number)
+        for name, ema in self.averages.items():
+            if ema is not None:
+                ema.update(self.method.get_submodule(name), number)
+
+    def _forget_gradients(self) -> None:
+        """Of all phases: the loss of one may reach the weights of another."""
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
 
     def _end_epoch(self) -> None:
         terms = self._finite_terms()
         self.epoch += 1
         self.step_in_epoch = 0
-        line: Line = {"epoch": self.epoch, "step": self.step, "lr": self.optimiser.param_groups[0]["lr"], **terms}
+        line: Line = {"epoch": self.epoch, "step": self.step, "lr": self._rate, **terms}
         line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
         self.check_folder()
         if self.gallery is not None:
-            self.gallery.keep(self.method, self._averaged, self.epoch)
+            self.gallery.keep(self.method, self._predictor, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
@@ -207,7 +254,9 @@ class Loop:
     def _finite_terms(self) -> dict[str, float]:
         """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
         terms = self._meters.read()
-        weights = torch.stack([p.detach().isfinite().all() for p in self.model.parameters()])
+        weights = torch.stack(
+            [p.detach().isfinite().all() for module in (self.model, self.method) for p in module.parameters()]
+        )
         if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
         batch = int(self._meters.finite) // self.cfg.accumulate + 1
@@ -217,14 +266,23 @@ class Loop:
         )
 
     @property
+    def _rate(self) -> float:
+        group = self.optimisers[self.method.phases[0]].param_groups[0]
+        return float(group["lr"] / group["lr_scale"])
+
+    @property
+    def _predictor(self) -> Classifier:
+        """What is evaluated."""
+        return self.method.predictor(self.context)
+
+    @property
     def _averaged(self) -> Classifier:
-        """The model that is evaluated."""
         model = self.model if self.ema is None else self.ema.module
         assert isinstance(model, Classifier)
         return model
 
     def _evaluate(self) -> dict[str, float]:
-        model = self._averaged
+        model = self._predictor
         result: dict[str, float] = {}
         for held in self.held:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
@@ -254,7 +312,8 @@ class Loop:
             "step": self.step,
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": {phase: optimiser.state_dict() for phase, optimiser in self.optimisers.items()},
+            "averages": {name: ema.module.state_dict() for name, ema in self.averages.items() if ema is not None},
             "method": self.method.state_dict(),
             "gradients": gradients,
             "chosen": self._chosen,
@@ -275,7 +334,11 @@ class Loop:
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
-        checkpoint.load_optimiser(self.optimiser, state["optimiser"])
+        for phase, optimiser in self.optimisers.items():
+            checkpoint.load_optimiser(optimiser, state["optimisers"][phase])
+        for name, ema in self.averages.items():
+            if ema is not None:
+                ema.module.load_state_dict(state["averages"][name])
         self.method.load_state_dict(state["method"])
         for name, parameter in self.model.named_parameters():
             if state["gradients"] and name in state["gradients"]:
@@ -297,3 +360,7 @@ class Loop:
             "images_per_second": self.images_seen / seconds,
             "peak_memory_mib": self._peak_memory(),
         }
+
+
+def _parameters(method: Method, model: Classifier, phase: str) -> list[torch.nn.Parameter]:
+    return [p for group in method.parameter_groups(model, phase) for p in group.parameters]

@@ -72,3 +72,25 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
     source_x = m[:, 0, 0] * x + m[:, 0, 1] * y[:, None] + m[:, 0, 2] + (width - 1) / 2
     source_y = m[:, 1, 0] * x + m[:, 1, 1] * y[:, None] + m[:, 1, 2] + (height - 1) / 2
     return _pixels(images, source_y.round().clamp(-1, height), source_x.round().clamp(-1, width))
+
+
+def turned(images: Tensor, turns: Tensor | int) -> Tensor:
+    """Images ``[B, C, H, W]`` turned left by quarters: all by as many, or each by its own number of ``turns`` ``[B]``.
+
+    Where each has its own they must be square.
+    """
+    if isinstance(turns, int):
+        return images.rot90(turns, (2, 3)).contiguous(memory_format=torch.channels_last)
+    every = torch.stack([images.rot90(number, (2, 3)) for number in range(4)])
+    return every[turns % 4, torch.arange(len(images), device=images.device)].contiguous(memory_format=torch.channels_last)
+
+
+def mixed(one: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """``share`` of ``one`` and the rest of ``other``, of images or of targets alike. Zhang et al. 2018, mixup.
+
+    Args:
+        one, other: ``[B, ...]``.
+        share: ``[B]``, each in [0, 1].
+    """
+    share = share.view(-1, *[1] * (one.ndim - 1)).to(one.dtype)
+    return share * one + (1 - share) * other

@@ -4,23 +4,28 @@
 ``flip``    mirrored left to right half of the time (where the data set allows it)
 ``weak``    flip, then a crop of the padded image
 ``strong``  the weak view, then RandAugment and Cutout, or Srikanth's colour jitter, greyscale and blur
+``rotate``  the weak view, turned left by ``turns`` quarters
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.data.augment import color_jitter as colour
-from fewlabels.data.augment.geometry import crop_and_flip
+from fewlabels.data.augment.geometry import crop_and_flip, turned
 from fewlabels.data.augment.randaugment import cutout, rand_augment
 from fewlabels.system.device import constant, to_device
 from fewlabels.types import UserError
 
-VIEWS = ("plain", "flip", "weak", "strong")
+KINDS = ("plain", "flip", "weak", "strong", "rotate")
+# What a method may set for one of its views; ``turns`` is of ``rotate`` alone.
+OPTIONS = ("padding", "strong", "num_ops", "magnitude", "cutout", "hue")
 
 
 class Draws:
@@ -88,31 +93,51 @@ class Views:
                 "set views.strong=jitter and views.reflect=false"
             )
 
-    def check(self, names: tuple[str, ...], height: int, width: int) -> None:
+    def check(self, wanted: Mapping[str, Any], height: int, width: int) -> None:
         """Refuse what these views of images of that size would not obey."""
-        for name in names:
-            if name not in VIEWS:
-                raise UserError(f"there is no view {name!r}: {', '.join(VIEWS)}")
-            if names.count(name) > 1:
+        for kind, views, turns in self._of(wanted).values():
+            side = views.crop or views.size or min(height, width)
+            crops = kind not in ("plain", "flip")
+            if crops and views.padding >= side and (views.notebook or not views.reflect):
                 raise UserError(
-                    f"the method asks for the view {name!r} of an image twice, and gets one: a batch has one of each"
+                    f"views.padding={views.padding} reaches past whole views of {side} pixels, so that one could show "
+                    f"padding alone: at most {side - 1}, or views.reflect=true"
                 )
-        side = self.crop or self.size or min(height, width)
-        crops = {"weak", "strong"} & set(names)
-        if crops and self.padding >= side and (self.notebook or not self.reflect):
-            raise UserError(
-                f"views.padding={self.padding} reaches past whole views of {side} pixels, so that one could show padding "
-                f"alone: at most {side - 1}, or views.reflect=true"
-            )
+            if turns % 2 and not views.crop and height != width:
+                raise UserError("a quarter turn needs square images: set views.crop or dataset.image_size")
 
-    def make_all(self, names: tuple[str, ...], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Several views of each image. The generator is of the host: the same draws on every device, and no wait for one."""
-        self.check(names, *images.shape[1:3])
+    def _of(self, wanted: Mapping[str, Any]) -> dict[str, tuple[str, Views, int]]:
+        """The kind of each view, with these settings or its own, and its quarter turns."""
+        if not isinstance(wanted, Mapping):
+            raise UserError(f"a method asks for its views as a mapping from names to kinds, not as {wanted!r}")
+        found = {}
+        for name, view in wanted.items():
+            options = dict(view) if isinstance(view, Mapping) else {"kind": view}
+            kind, turns = options.pop("kind", None), options.pop("turns", 0)
+            if kind not in KINDS:
+                raise UserError(f"view {name!r}: there is no kind {kind!r}: {', '.join(KINDS)}")
+            if unknown := set(options) - set(OPTIONS):
+                raise UserError(f"view {name!r}: there is no option {min(unknown)!r}: {', '.join(OPTIONS)}")
+            if not isinstance(turns, int) or (turns and kind != "rotate"):
+                raise UserError(f"view {name!r}: turns={turns!r} is a whole number, of the kind rotate alone")
+            found[name] = kind, replace(self, **options) if options else self, turns
+        return found
+
+    def make_all(self, wanted: Mapping[str, Any], images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Several views of each image, by name; each has draws of its own.
+
+        Args:
+            wanted: the kind of each view, or a mapping with its ``kind`` and options.
+            images: ``[B, H, W, C]`` uint8.
+            generator: of the host: the same draws on every device, and no wait for one.
+        """
+        self.check(wanted, *images.shape[1:3])
+        views = self._of(wanted)
         images = self._scaled(images)
-        if self.notebook and self.flip and names != ("plain",):
+        if self.notebook and self.flip and {kind for kind, _, _ in views.values()} != {"plain"}:
             chosen = Draws(len(images), generator, shared=False).chance(0.5)
             images = torch.where(to_device(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
-        return {name: self._make(name, images, generator) for name in names}
+        return {name: own._make(kind, images, generator, turns) for name, (kind, own, turns) in views.items()}
 
     def _scaled(self, images: Tensor) -> Tensor:
         if self.size is None or images.shape[1:3] == (self.size, self.size):
@@ -121,11 +146,13 @@ class Views:
         scaled = F.interpolate(planar, (self.size, self.size), mode="bilinear", antialias=True)
         return scaled.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
-    def make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each image."""
-        return self.make_all((name,), images, generator)[name]
+    def make(self, kind: str, images: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each image, of a kind that needs no options."""
+        return self.make_all({kind: kind}, images, generator)[kind]
 
-    def _make(self, name: str, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _make(self, name: str, images: Tensor, generator: torch.Generator, turns: int = 0) -> Tensor:
+        if name == "rotate":
+            return turned(self._make("weak", images, generator), turns)
         if name == "plain" or (name == "flip" and self.notebook):
             return self._normalise(self._window(images))
         own = Draws(len(images), generator, shared=False)
