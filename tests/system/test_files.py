@@ -284,7 +284,7 @@ def test_paths_that_are_no_utf_8_are_written_all_the_same(tmp_path):
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     script = (
-        "import sys, pathlib; from fewlabels import record; from fewlabels.types import RunRecord\n"
+        "import sys, pathlib; from fewlabels.runs import record; from fewlabels.types import RunRecord\n"
         "path = pathlib.Path(sys.argv[1]); record.write(RunRecord(fingerprint='f', row='\\xb1 \\xfc'), path)\n"
         "print(ascii(record.read(path).row))\n"
     )
