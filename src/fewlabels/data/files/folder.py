@@ -77,7 +77,7 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     places, classes = plan.places, plan.classes
     writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     counts = Counter(part for part, _, _ in places.values())
-    times = Counter(name for name in listing.names if name in places)
+    times = Counter(archives.order_of(listing, places))
     decoded = Decoded(
         writer,
         [name for name in times if times[name] == 1],
