@@ -5,6 +5,8 @@ import torch
 
 from fewlabels.benchmark.synthetic import made_up, trial_loop
 from fewlabels.data.augment.views import Views
+from fewlabels.models.batch_norm import trains_on_one_image
+from fewlabels.models.timm_model import TimmModel
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.test_methods import METHODS, make_batch, model, prepared
 from tests.training.test_no_wait import VIEWS
@@ -50,6 +52,15 @@ def test_losses_are_those_of_the_processor(name, configure, monkeypatch):
     for term, value in expected.terms.items():
         if term != "virtual_adversarial":  # whose first direction is drawn on the device
             torch.testing.assert_close(found.terms[term].cpu(), value, rtol=1e-3, atol=1e-4, msg=term)
+
+
+def test_looks_at_a_network_leave_no_trace_in_what_dropout_draws_from():
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state()
+    TimmModel(10, (32, 32), 3, timm_name="resnet18", options={"drop_rate": 0.5})
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.Dropout(0.5)).to(GPU)
+    assert trains_on_one_image(network, (3, 8, 8))
+    assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -29,7 +29,7 @@ from fewlabels.launch.system_errors import is_out_of_memory, told_plainly
 from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
 from fewlabels.search.run import run_search
-from fewlabels.system.files import told, write_text
+from fewlabels.system.files import describe_error, write_text
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.tracking.base import Tracker
@@ -67,7 +67,7 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     except OSError as error:
         if is_out_of_memory(error):
             raise
-        raise UserError(told(error, expanded(cfg.output_root))) from error
+        raise UserError(describe_error(error, expanded(cfg.output_root))) from error
 
 
 class Parts:

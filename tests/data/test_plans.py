@@ -1,5 +1,7 @@
 """The plan of an epoch: no stream is empty unless somebody asked for it, and then it is said."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from fewlabels.data.augment.geometry import reflected
 from fewlabels.data.augment.views import Views
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.data.splits import make_split
+from fewlabels.launch.system_errors import told_plainly
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.system.say import say
 from fewlabels.types import UserError
@@ -115,8 +118,9 @@ def test_a_part_of_one_image_is_one_line(loop):
     one = loop("method=vat", "method.warmup_epochs=0", "model=timm", "model.timm_name=resnet18", "batch.labelled_share=0.1",
                "batch.size=10", "dataset.num_labels=10")  # fmt: skip
     one.begin_epoch()
-    with pytest.raises(UserError, match="batch norm cannot normalise a single image whose map is a single pixel"):
-        one.train_batch(0, one.loader.plan.steps)
+    cfg = SimpleNamespace(batch=SimpleNamespace(size=10))
+    with pytest.raises(UserError, match=r"batch norm cannot normalise a single image whose map .*batch.size=10, batch.lab"):
+        told_plainly(lambda _: one.train_batch(0, one.loader.plan.steps))(cfg)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

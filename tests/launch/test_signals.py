@@ -125,7 +125,7 @@ def test_what_nohup_ignores_stays_ignored(tmp_path):
 
 
 def test_a_serial_sweep_ends_with_the_cell_that_hears_of_it(tmp_path):
-    process = start(tmp_path, "seed=range(1000)", "-m")
+    process = start(tmp_path, "seed=range(100)", "-m")
     with ended(process):
         until(lambda: list(tmp_path.glob("runs/*/metrics.jsonl")))
         process.send_signal(signal.SIGTERM)

@@ -122,7 +122,8 @@ def test_batch_norm_with_one_image_names_the_batch_s_size():
     error = caught(lambda: run(SimpleNamespace(batch=SimpleNamespace(size=1))))
     assert isinstance(error, UserError)
     assert explain(error) == (
-        "batch norm needs more than one value a channel, and a batch held one image: batch.size=1, change it"
+        "batch norm cannot normalise a single image whose map is a single pixel: more images a batch (batch.size=1, "
+        "batch.labelled_share), or larger images (views.size)"
     )
 
 

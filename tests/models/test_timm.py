@@ -56,6 +56,15 @@ def test_what_would_be_another_network_is_refused_in_one_line(name, side, messag
     assert "\n" not in str(found.value)
 
 
+def test_a_size_is_advised_only_where_it_helps():
+    with pytest.raises(UserError, match="^model.options do not fit timm's resnet18: .*'abc'"):
+        make("resnet18", 8, drop_rate="abc")
+    with pytest.raises(UserError, match="8x8 pixels .*: views.size=224 scales them"):
+        make("densenet121", 8, drop_rate=0.5)
+    with pytest.raises(UserError, match="32x32 pixels .*: set model.options.img_size=32$"):
+        make("vit_tiny_patch16_224", 32, drop_rate=0.5)
+
+
 def test_the_option_that_is_named_works():
     assert make("vit_tiny_patch16_224", img_size=32)(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
@@ -77,6 +86,15 @@ def test_a_network_that_is_another_one_with_its_options_is_refused():
     make("resnet18", drop_rate=0.5)
     with pytest.raises(UserError, match="cannot be made with these settings|do not fit"):
         make("resnet18", output_stride=7)
+
+
+def test_the_comparison_leaves_no_trace_on_a_gpu(monkeypatch):
+    """Whose generators are not put back: dropout would be the same for every seed."""
+    seeded = []
+    for name in ("manual_seed", "manual_seed_all", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args: seeded.append(args))
+    make("resnet18", drop_rate=0.5)
+    assert not seeded
 
 
 def test_the_comparison_leaves_no_trace():

@@ -81,7 +81,7 @@ def test_tensors_come_back_bit_by_bit_and_in_their_layout(tmp_path):
 
 def test_a_disk_that_fills_in_the_middle_of_a_checkpoint_is_one_clear_error(tmp_path):
     script = (
-        "import resource, sys, torch; from pathlib import Path; from fewlabels import checkpoint\n"
+        "import resource, sys, torch; from pathlib import Path; from fewlabels.runs import checkpoint\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))\n"
         "try: checkpoint.save(Path(sys.argv[1]), {'weights': torch.randn(400000)}, 'me')\n"
         "except OSError as error: print('as it should:', error)"

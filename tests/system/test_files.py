@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from fewlabels.runs import record
-from fewlabels.system.files import FileError, told, write_atomically, write_text
+from fewlabels.system.files import FileError, describe_error, reason, write_atomically, write_text
 from fewlabels.train import run
 from fewlabels.types import RunRecord, UserError
 
@@ -78,7 +78,7 @@ def test_a_rename_that_fails_is_named_as_one(tmp_path, monkeypatch):
 
 def test_an_error_that_comes_from_a_worker_still_says_what_it_said():
     error = FileError(OSError(errno.EIO, "Input/output error"), "write", Path("a"))
-    lines = str(pickle.loads(pickle.dumps(error))), str(error), told(error, Path("b"))
+    lines = str(pickle.loads(pickle.dumps(error))), str(error), describe_error(error, Path("b"))
     assert set(lines) == {"cannot write a: Input/output error"}
 
 
@@ -94,17 +94,33 @@ def test_what_there_is_no_space_for(tmp_path, monkeypatch):
     named = OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "a"))
     disk(monkeypatch, inodes=0)
     full = f"cannot read or write {tmp_path}/a: No space left on device"
-    assert told(named, tmp_path / "out") == f"{full} (no inodes left: remove some files, whatever their size)"
+    assert describe_error(named, tmp_path / "out") == f"{full} (no inodes left: remove some files, whatever their size)"
     disk(monkeypatch, inodes=0, all_inodes=0)  # a file system that does not count them
-    assert told(named, tmp_path / "out") == full
+    assert describe_error(named, tmp_path / "out") == full
     disk(monkeypatch, free=0)
-    assert told(named, tmp_path / "out").endswith("a: No space left on device")
-    assert "/dev/shm, the shared memory, is full" in told(NO_SPACE, tmp_path / "out")  # from who knows where
-    assert "/dev/shm, the shared memory, is full" in told(OSError(errno.ENOSPC, "x", "/dev/shm/sem.x"), tmp_path / "out")
+    assert describe_error(named, tmp_path / "out").endswith("a: No space left on device")
+    assert "/dev/shm, the shared memory, is full" in describe_error(NO_SPACE, tmp_path / "out")  # from who knows where
+    assert "/dev/shm, the shared memory, is full" in describe_error(
+        OSError(errno.ENOSPC, "x", "/dev/shm/sem.x"), tmp_path / "out"
+    )
     disk(monkeypatch)
-    assert told(NO_SPACE, tmp_path / "out") == "cannot read or write a file: No space left on device"
+    assert describe_error(NO_SPACE, tmp_path / "out") == "cannot read or write a file: No space left on device"
     denied = OSError(errno.EACCES, "Permission denied", "/x")
-    assert told(denied, tmp_path / "out") == "cannot read or write /x: Permission denied"
+    assert describe_error(denied, tmp_path / "out") == "cannot read or write /x: Permission denied"
+
+
+def test_only_what_lies_in_the_output_folder_is_a_matter_of_its_key():
+    bare, named = OSError(errno.EIO, "Input/output error"), OSError(errno.EIO, "Input/output error", "a")
+    assert describe_error(bare, Path(".")) == "cannot read or write a file: Input/output error"
+    assert describe_error(named, Path(".")) == "cannot read or write a: Input/output error; set output_root"
+    assert describe_error(named, Path("b")) == "cannot read or write a: Input/output error"
+
+
+def test_what_there_is_no_space_for_is_said_once(tmp_path, monkeypatch):
+    disk(monkeypatch, inodes=0)
+    error = FileError(NO_SPACE, "write", tmp_path / "a")
+    assert reason(error, error.filename) == error.strerror
+    assert error.strerror.count("no inodes") == 1
 
 
 @contextlib.contextmanager
@@ -284,7 +300,7 @@ def test_paths_that_are_no_utf_8_are_written_all_the_same(tmp_path):
 
 def test_files_are_utf_8_whatever_the_locale(tmp_path):
     script = (
-        "import sys, pathlib; from fewlabels import record; from fewlabels.types import RunRecord\n"
+        "import sys, pathlib; from fewlabels.runs import record; from fewlabels.types import RunRecord\n"
         "path = pathlib.Path(sys.argv[1]); record.write(RunRecord(fingerprint='f', row='\\xb1 \\xfc'), path)\n"
         "print(ascii(record.read(path).row))\n"
     )

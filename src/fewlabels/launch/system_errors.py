@@ -35,20 +35,18 @@ OUT_OF_MEMORY = re.compile(
 )
 ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]i?B)")
 P = ParamSpec("P")
-ONE_VALUE = "Expected more than 1 value per channel"
+ONE_VALUE = "Expected more than 1 value per channel"  # torch's words
 
 
 def of_os(error: OSError) -> str:
     """One line on a file, or a connection, that the system refuses."""
-    words = error.strerror or str(error)
     if isinstance(error, ConnectionError | socket.gaierror | urllib.error.URLError) and not error.filename:
-        return f"the network failed: {words}"
+        return f"the network failed: {error.strerror or error}"
     file = error.filename2 or error.filename
     file = os.fsdecode(file) if isinstance(file, str | bytes) else ""
     done = error.doing if isinstance(error, FileError) else _done(error)
-    said = words if isinstance(error, FileError) else reason(error, file or None)
     where = "; output_root and cache_dir say where files are written" if done in NOT_READ else ""
-    return f"cannot {done} {file}".rstrip() + f": {said}{where}"
+    return f"cannot {done} {file}".rstrip() + f": {reason(error, file or None)}{where}"
 
 
 def _done(error: OSError) -> str:
@@ -101,8 +99,10 @@ def told_plainly(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[C
             if is_out_of_memory(error):
                 raise UserError(of_memory(error, cfg.batch.size)) from error
             if isinstance(error, ValueError) and ONE_VALUE in str(error):
-                why = "batch norm needs more than one value a channel, and a batch held one image"
-                raise UserError(f"{why}: batch.size={cfg.batch.size}, change it") from error
+                raise UserError(
+                    "batch norm cannot normalise a single image whose map is a single pixel: more images a batch "
+                    f"(batch.size={cfg.batch.size}, batch.labelled_share), or larger images (views.size)"
+                ) from error
             raise
 
     return runs

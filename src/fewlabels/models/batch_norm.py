@@ -25,8 +25,10 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 def trains_on_one_image(model: nn.Module, shape: tuple[int, int, int]) -> bool:
     """Whether a batch of a single image (C, H, W) can be trained on: batch norm cannot take a single value a channel."""
-    image = torch.zeros(1, *shape, device=next(model.parameters()).device)
-    with frozen_statistics(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    image = torch.zeros(1, *shape, device=device)
+    drawn_from = [device] if device.type == "cuda" else []  # beside the processor's: dropout draws where the model lies
+    with frozen_statistics(model), torch.no_grad(), torch.random.fork_rng(devices=drawn_from):
         try:
             model(image)
         except ValueError:

@@ -16,7 +16,6 @@ from fewlabels.types import UserError
 # At most: one a shape of a batch, and of the pass one more where it needs the gradient of the images, or leaves batch norm's
 # statistics alone.
 VARIANTS = 64
-ONE_VALUE = "Expected more than 1 value per channel"  # torch's words
 # On a GPU torch would pad matrices where a stopwatch says that it pays: other bits on another day.
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"shape_padding": False}
 
@@ -41,20 +40,13 @@ def set_up() -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Within this block, or function, what torch cannot compile, or normalise, is one line."""
+    """Within this block, or function, what torch cannot compile is one line."""
     try:
         yield
     except TorchDynamoException as error:
         raise not_compiled(error) from error
     except FailOnRecompileLimitHit as error:
         raise too_many_variants() from error
-    except ValueError as error:
-        if ONE_VALUE not in str(error):
-            raise
-        raise UserError(
-            "batch norm cannot normalise a single image whose map is a single pixel: more images a batch (batch.size, "
-            "batch.labelled_share), or larger images (views.size)"
-        ) from error
 
 
 def not_compiled(error: Exception) -> UserError:

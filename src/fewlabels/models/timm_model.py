@@ -59,6 +59,8 @@ class TimmModel(Classifier):
                 logits = self.net(images)
         except Exception as error:
             size, hint = "x".join(map(str, image_size)), self._other_size(channels, image_size, settings)
+            if options and not hint:
+                raise UserError(f"model.options do not fit timm's {timm_name}: {_words(error)}") from error
             raise UserError(f"timm's {timm_name} does not take images of {size} pixels ({_words(error)}){hint}") from error
         self._has_maps = self._compare(images, logits)
 
@@ -69,18 +71,25 @@ class TimmModel(Classifier):
             return None
 
     def _other_size(self, channels: int, image_size: tuple[int, int], settings: dict[str, Any]) -> str:
+        """Advice that works with these same settings; "" where there is none: the images' size is not what is wrong."""
         height, width = image_size
         wanted: Any = height if height == width else list(image_size)
-        own = getattr(self.net, "default_cfg", {}).get("input_size", (0, 0, 0))[-1]
         for given in ({"img_size": wanted}, {"img_size": wanted, "patch_size": 4}):
-            try:
-                other = timm.create_model(self.name, pretrained=False, **(settings | given))
-                with evaluation(other), torch.no_grad():
-                    other(_images(channels, image_size))
-            except Exception:
-                continue
-            return ": set " + " ".join(f"model.options.{key}={value}" for key, value in given.items())
-        return f": views.size={own} scales them to the size that it was made for" if own and own != height else ""
+            if self._takes(settings | given, channels, image_size):
+                return ": set " + " ".join(f"model.options.{key}={value}" for key, value in given.items())
+        own = getattr(self.net, "default_cfg", {}).get("input_size", (0, 0, 0))[-1]
+        if own and own != height and self._takes(settings, channels, (own, own)):
+            return f": views.size={own} scales them to the size that it was made for"
+        return ""
+
+    def _takes(self, settings: dict[str, Any], channels: int, image_size: tuple[int, int]) -> bool:
+        try:
+            other = timm.create_model(self.name, pretrained=False, **settings)
+            with evaluation(other), torch.no_grad():
+                other(_images(channels, image_size))
+        except Exception:
+            return False
+        return True
 
     def _compare(self, images: Tensor, logits: Any) -> bool:
         """Refuse a network whose logits here are not timm's ``logits``; whether those are the means of its maps."""
@@ -118,7 +127,7 @@ class TimmModel(Classifier):
     def _in_training(self, forward: Any, images: Tensor) -> Any:
         """With draws of its own, the same ones each time."""
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would seed those of GPUs too, which are not put back
             return forward(images)
 
     def compute(self, images: Tensor) -> Activations:

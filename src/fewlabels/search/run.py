@@ -25,8 +25,7 @@ from fewlabels.runs.fingerprint import fingerprint, method_name
 from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
-from fewlabels.system import files
-from fewlabels.system.files import below, doing, write_text
+from fewlabels.system.files import below, describe_error, doing, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.system.say import say, show
 from fewlabels.training.build import draw_split, open_images
@@ -65,7 +64,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     except Timeout:
         raise LeftAlone(f"{folder} is being searched by another process: it was left alone") from None
     except OSError as error:
-        raise UserError(files.told(error, expanded(cfg.output_root))) from error
+        raise UserError(describe_error(error, expanded(cfg.output_root))) from error
 
 
 def _search(

@@ -28,7 +28,9 @@ class FileError(OSError):
         return f"cannot {self.doing} {self.filename}: {self.strerror}"
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str]]:
-        return UserError, (str(self),)  # between processes the line alone matters
+        # On its way to another process it changes its class: pickle would make it of errno, words and file name, and it is
+        # made of other things. On the other side only its line is said, for which a UserError is enough.
+        return UserError, (str(self),)
 
 
 @contextmanager
@@ -42,10 +44,10 @@ def doing(what: str, path: Path) -> Iterator[None]:
         raise FileError(error, what, path) from error
 
 
-def told(error: OSError, root: Path) -> str:
+def describe_error(error: OSError, root: Path) -> str:
     """One line on an error of the disk; where the file lies below ``root``, the output folder, with the key to set."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
-    advice = "; set output_root" if Path(name).is_relative_to(root) else ""
+    advice = "; set output_root" if name and Path(name).is_relative_to(root) else ""  # Path("") lies below "."
     if isinstance(error, FileError):
         return f"{error}{advice}"
     return f"cannot read or write {name or 'a file'}: {reason(error, error.filename)}{advice}"
@@ -54,7 +56,7 @@ def told(error: OSError, root: Path) -> str:
 def reason(error: OSError, path: Path | str | bytes | int | None = None) -> str:
     """The system's words; "no space" is told apart by what there is no space for."""
     words = error.strerror or str(error) or type(error).__name__
-    if error.errno != errno.ENOSPC:
+    if error.errno != errno.ENOSPC or isinstance(error, FileError):  # of which it was told apart when it was made
         return words
     place = Path(os.fsdecode(path)) if isinstance(path, str | bytes | Path) else SHARED_MEMORY
     place = next((each for each in (place, *place.parents) if each.exists()), place)

@@ -226,6 +226,34 @@ def test_a_member_that_comes_twice_counts_as_in_one_go(tmp_path, decoded):
         assert open_folder(path, tmp_path / f"cache{count}").digest == whole, count
 
 
+def test_an_archive_with_links_and_a_member_that_comes_twice_goes_on_where_it_was(tmp_path, decoded):
+    """In the archive's order, whatever the folders': but for the one that comes twice each image is decoded once."""
+    path = tmp_path / "mine.tar"
+    names = ["train/bee/0.png", "train/ant/0.png", "train/bee/1.png", "train/ant/1.png", ".store/x.png", "test/ant/0.png"]
+    with tarfile.open(path, "w") as archive:
+        for name, target in {
+            "train/ant/link.png": "1.png",
+            "test/bee": "../train/bee",
+            "train/ant/x": "../../.store",
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+        for number, name in enumerate([names[1], *names]):
+            inside = png(TRAIN.images[number])
+            member = tarfile.TarInfo(name)
+            member.size = len(inside)
+            archive.addfile(member, io.BytesIO(inside))
+    data = open_folder(path, tmp_path / "another")
+    assert (len(data.train), len(data.test), len(decoded)) == (6, 3, 10)
+    for count in range(1, 10):
+        decoded.clear()
+        half(path, tmp_path / f"cache{count}", decoded, count)
+        assert open_folder(path, tmp_path / f"cache{count}").digest == data.digest
+        again = [name for name in set(decoded) if decoded.count(name) > 1]
+        assert again == ["train/ant/0.png"]
+
+
 def test_a_damaged_image_is_one_line_and_leaves_nothing(tmp_path, decoded):
     path = tmp_path / "mine.zip"
     with zipfile.ZipFile(path, "w") as archive:

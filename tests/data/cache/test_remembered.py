@@ -553,7 +553,13 @@ def test_a_disk_without_inodes_is_named_as_such(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="decoded train images take"):
         cached(tmp_path / "cache", "key", build)
     monkeypatch.setattr(os, "statvfs", lambda _: Full)
-    with pytest.raises(UserError, match=r"cannot write .*train_images.npy: the disk has no inodes left"):
+    with pytest.raises(
+        UserError, match=r"cannot write .*train_images.npy: No space left on device \(no inodes left: .*\); set"
+    ) as error:
+        cached(tmp_path / "cache", "key", build)
+    assert str(error.value).count("no inodes") == 1
+    monkeypatch.setattr(cache, "held", fail_with(errno.ENOSPC))
+    with pytest.raises(UserError, match=rf"cannot write the image cache {tmp_path}/cache: No space .*\(no inodes left: "):
         cached(tmp_path / "cache", "key", build)
 
 
@@ -577,14 +583,35 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 def test_half_entries_that_nobody_goes_on_with_are_removed(tmp_path):
     root = tmp_path / "cache"
     old = time.time() - cache.LEFT_BEHIND_SECONDS - 60
-    for name in ("mine-1.building", f"other-{cache.FORMAT}.building", f"young-{cache.FORMAT}.building", "busy-1.building"):
-        (root / name).mkdir(parents=True)
-        (root / name / "train_images.npy").write_bytes(b"half")
-        if "young" not in name:
-            os.utime(root / name, (old, old))
-    with FileLock(root / "busy-1.lock"):
+    other, young, busy = (f"folder-{digit * 32}-{cache.FORMAT}" for digit in "0af")
+    for name in (f"cifar10-{'0' * 32}-1", other, young, busy):
+        (root / f"{name}.building").mkdir(parents=True)
+        for file in ("train_images.npy", "journal.json", "journal.json.tmp"):
+            (root / f"{name}.building" / file).write_bytes(b"half")
+        if name != young:
+            os.utime(root / f"{name}.building", (old, old))
+    with FileLock(root / f"{busy}.lock"):
         cached(root, "mine", build)
-    assert {path.name for path in root.glob("*.building")} == {f"young-{cache.FORMAT}.building", "busy-1.building"}
+    assert {path.name for path in root.glob("*.building")} == {f"{young}.building", f"{busy}.building"}
+
+
+@pytest.mark.parametrize(
+    ("name", "inside"),
+    [
+        ("house.building", "plan.dwg"),
+        ("house.building", "train_images.npy"),
+        ("house-1.building", "train_images.npy"),
+        (f"folder-{'0' * 32}-3.building", "plan.dwg"),
+        (f"folder-{'0' * 32}-3.building", "train_images.npy/plan.dwg"),
+    ],
+)
+def test_a_person_s_own_folder_is_never_removed(tmp_path, name, inside):
+    root = tmp_path / "data"
+    (root / name / inside).parent.mkdir(parents=True)
+    (root / name / inside).write_text("mine")
+    os.utime(root / name, (0, 0))
+    cached(root, "key", build)
+    assert (root / name / inside).read_text() == "mine"
 
 
 def test_the_digest_is_what_it_was(tmp_path):

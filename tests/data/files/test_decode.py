@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms, PngImagePlugin, features
 
 from fewlabels.data.files import decode as decoding
-from fewlabels.data.files.decode import FIRST, ON_WHITE, SCALED, UPRIGHT, Decoding, decode, told
+from fewlabels.data.files.decode import FIRST, ON_WHITE, SCALED, UPRIGHT, Decoding, decode, summary
 from fewlabels.data.files.formats import FORMATS
 from fewlabels.types import UserError
 
@@ -33,10 +33,10 @@ def seen(content: bytes, grey: bool = False, size: int | None = None) -> tuple[n
 
 
 def refusal(content: bytes) -> str:
-    with pytest.raises(UserError) as told_:
+    with pytest.raises(UserError) as told:
         seen(content)
-    assert "\n" not in str(told_.value)
-    return str(told_.value)
+    assert "\n" not in str(told.value)
+    return str(told.value)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -163,8 +163,8 @@ def test_pillow_prints_nothing_past_us():
     program = (
         "import warnings; import fewlabels.data.files.decode; warnings.warn_explicit('a', UserWarning, 'x', 1, 'PIL.Image')"
     )
-    told_ = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not told_.stderr
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not told.stderr
 
 
 HALF = np.full((4, 4), 255, np.uint8)
@@ -236,6 +236,18 @@ def test_cmyk_and_its_inverse_in_a_jpeg_have_their_colours(colour):
     for ending in ("jpeg", "tiff"):  # Pillow writes Adobe's inverted CMYK into a JPEG
         array, _ = seen(packed(image, ending))
         assert np.abs(array.astype(int) - colour).max() <= 3
+
+
+@pytest.mark.parametrize("black", [0, 51])
+@pytest.mark.parametrize("inks", [(0, 255, 255), (255, 0, 0), (0, 0, 0), (165, 95, 215)])
+def test_ycck_in_a_jpeg_has_its_colours(inks, black):
+    """Adobe's other form of four channels: the inks as YCbCr, and black. Pillow writes none: here its CMYK is called so."""
+    channels = Image.new("RGB", (16, 16), inks).convert("YCbCr").split()
+    inverted = [channel.point(lambda value: 255 - value) for channel in channels]
+    content = packed(Image.merge("CMYK", [*inverted, Image.new("L", (16, 16), black)]), "jpeg", quality=100)
+    transform = content.index(b"Adobe") + 11
+    array, _ = seen(content[:transform] + b"\2" + content[transform + 1 :])
+    assert np.abs(array - (255 - np.array(inks)) * (1 - black / 255)).max() <= 3
 
 
 @pytest.mark.skipif(not features.check("littlecms2"), reason="no littlecms here")
@@ -319,10 +331,10 @@ def test_text_that_unpacks_to_much_is_refused():
 
 
 def test_what_was_done_is_counted_on_one_line():
-    assert told([]) == ""
-    assert told([UPRIGHT]) == "1 image was turned upright"
+    assert summary([]) == ""
+    assert summary([UPRIGHT]) == "1 image was turned upright"
     done = [UPRIGHT] * 1200 + [ON_WHITE] * 3 + [SCALED] + [FIRST] * 2
-    assert told(done) == (
+    assert summary(done) == (
         "1,200 images were turned upright, 3 composed on white, 2 read by the first frame alone, 1 scaled to 8 bits"
     )
 

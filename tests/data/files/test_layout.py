@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fewlabels.data.files import folder
 from fewlabels.data.files import listing as listing_module
 from fewlabels.data.files.archives import listed
 from fewlabels.data.files.decode import Decoding
@@ -76,14 +77,12 @@ def opened(path: Path, tmp_path: Path, **changes):
 
 
 def told(path: Path, tmp_path: Path, capsys, **changes) -> str:
-    """What is said, once, when the entry is built; the record has the same line."""
+    """What is said, when the entry is built and when it is opened again; the record has the same line."""
     capsys.readouterr()
-    data = opened(path, tmp_path, **changes)
-    said = capsys.readouterr().err
-    assert said == f"fewlabels: {data.notes['data.images']}\n" if data.notes else not said
-    again = opened(path, tmp_path, **changes)
-    assert not capsys.readouterr().err
-    assert again.notes == data.notes
+    for _ in range(2):
+        data = opened(path, tmp_path, **changes)
+        said = capsys.readouterr().err
+        assert said == f"fewlabels: {data.notes['data.images']}\n" if data.notes else not said
     return data.notes.get("data.images", "")
 
 
@@ -308,6 +307,37 @@ def test_what_was_done_to_images_is_said_on_the_same_line(tmp_path, capsys):
     )
 
 
+def test_what_is_left_out_of_a_tree_is_what_lies_there_now(tmp_path, capsys):
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[274] = 3
+    Image.new("RGB", (4, 4)).save(turned, "png", exif=exif)
+    path = tree_of(tmp_path / "photos", SMALL | {"train/ant/7.png": turned.getvalue()})
+    done = "1 image was turned upright"
+    assert told(path, tmp_path, capsys) == done
+    tree_of(path, {f"train/ant/{i}.heic": b"" for i in range(100)} | {"train/cat/1.heic": b""})
+    assert told(path, tmp_path, capsys) == (
+        "photos/: 9 images in 2 classes taken; left out: 101 .heic (not read here), "
+        f"1 class folder without an image (train/cat); {done}"
+    )
+    assert len([entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]) == 1
+    for name in ("ant", "cat"):
+        for file in (path / "train" / name).glob("*.heic"):
+            file.unlink()
+    (path / "train" / "cat").rmdir()
+    assert told(path, tmp_path, capsys) == done
+
+
+def test_an_entry_that_kept_what_a_tree_left_out_is_used_for_the_rest(tmp_path, capsys, monkeypatch):
+    path = tree_of(tmp_path / "photos", SMALL)
+    old = "photos/: 8 images in 2 classes taken; left out: 3 .heic (not read here)"
+    done = "1,200 images were turned upright, 3 scaled to 8 bits"
+    for number, (kept, now) in enumerate([(f"{old}; {done}", done), (old, ""), (done, done)]):
+        monkeypatch.setattr(folder, "summary", lambda steps, line=kept: line)
+        place = tmp_path / str(number)
+        opened(path, place)
+        assert told(path, place, capsys) == now
+
+
 # Links on a disk.
 
 
@@ -509,7 +539,7 @@ def test_a_large_tree_is_laid_out_without_looking_at_its_files(tmp_path, monkeyp
     path = tree_of(tmp_path / "photos", SMALL)
     plan = layout(listed(path), Decoding(), path)
     assert sorted(plan.places) == sorted(SMALL)
-    assert plan.told == ""
+    assert plan.summary == ""
 
     def refuse(self, *_, **__):
         raise AssertionError(f"looked at {self}")

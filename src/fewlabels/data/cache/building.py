@@ -18,7 +18,7 @@ import numpy as np
 
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.files.names import shown
-from fewlabels.system.files import no_inodes, write_text
+from fewlabels.system.files import FileError, doing, no_inodes, write_text
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
 
@@ -47,12 +47,13 @@ class CacheWriter:
             raise self._no_room(part, what, needed)
         file = self.folder / f"{part}_{what}.npy"
         try:
-            array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
-            _allocate(file)
-        except OSError as error:
+            with doing("write", file):
+                array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+                _allocate(file)
+        except FileError as error:
             if error.errno == errno.ENOSPC and not no_inodes(self.folder):
                 raise self._no_room(part, what, needed) from error
-            raise OSError(error.errno, error.strerror, str(file)) from error
+            raise
         self._arrays.append(array)
         return array
 

@@ -8,8 +8,8 @@ another user's, and verified; one that is damaged is built again.
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -19,18 +19,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewlabels.data.cache.building import JOURNAL, CacheWriter
-from fewlabels.data.cache.entry import Damaged, open_entry, read_arrays, write_meta
+from fewlabels.data.cache.entry import ARRAYS, META, Damaged, open_entry, read_arrays, write_meta
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.cache.remembered import Remembered
 from fewlabels.data.cache.waiting import held
 from fewlabels.data.images import ImageData, digest_of
-from fewlabels.system.files import no_inodes
+from fewlabels.system.files import reason
 from fewlabels.system.paths import expanded
 from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
 
 FORMAT = 3  # of an entry, and of how images are decoded: part of its name
+HALF_ENTRY = re.compile(r".+-[0-9a-f]{32}-\d+\.building")
+WRITTEN = {*ARRAYS, *(f"{name}{ending}" for name in (JOURNAL, META) for ending in ("", ".tmp"))}  # what may lie in one
 LEFT_BEHIND_SECONDS = 14 * 24 * 3600  # after which nobody is expected to go on with half an entry
 
 Build = Callable[[CacheWriter], tuple[str, ...]]
@@ -87,11 +89,9 @@ def _named(root: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        if error.errno == errno.ENOSPC and no_inodes(root):
-            reason = "the disk has no inodes left for another file, whatever its free bytes: remove files there"
+        file = error.filename or root
         raise UserError(
-            f"cannot {doing} the image cache {error.filename or root}: {reason}; set cache_dir= or FEWLABELS_CACHE"
+            f"cannot {doing} the image cache {file}: {reason(error, file)}; set cache_dir= or FEWLABELS_CACHE"
         ) from error
 
 
@@ -134,6 +134,14 @@ def _clean(root: Path, final: Path) -> None:
     """Half entries of other images that nobody went on with for long, and that nobody is building."""
     for folder in root.glob("*.building"):
         with suppress(OSError, Timeout):  # it is being built after all, or another user's
-            if folder != _scratch(final) and time.time() - folder.stat().st_mtime > LEFT_BEHIND_SECONDS:
+            old = time.time() - folder.stat().st_mtime > LEFT_BEHIND_SECONDS
+            if folder != _scratch(final) and old and _is_half_entry(folder):
                 with FileLock(root / f"{folder.name.removesuffix('.building')}.lock", timeout=0):
                     shutil.rmtree(folder)
+
+
+def _is_half_entry(folder: Path) -> bool:
+    """By its name and by all that it holds: ``cache_dir`` may well be a folder with a person's own things in it."""
+    if not HALF_ENTRY.fullmatch(folder.name) or folder.is_symlink():
+        return False
+    return all(inside.name in WRITTEN and inside.is_file() and not inside.is_symlink() for inside in folder.iterdir())

@@ -71,6 +71,8 @@ def listed(path: Path) -> Listing:
                 listing.leave_out(UPWARDS, name)
             elif first is not None:
                 listing.leave_out(HIDDEN, "/".join(pieces[:first]))
+                if member.kind == "file":
+                    listing.stored.append(name)
                 if member.kind == "file" or isinstance(member.kind, Link):
                     concealed.append((name, member.kind if isinstance(member.kind, Link) else None))
             elif member.kind == "folder":
@@ -81,6 +83,7 @@ def listed(path: Path) -> Listing:
                 listing.leave_out(SPECIAL, name)
             else:
                 listing.names.append(name)
+                listing.stored.append(name)
                 if is_odd(name):
                     listing.heads[name] = member.head()
     except BROKEN as error:
@@ -102,6 +105,29 @@ def listed(path: Path) -> Listing:
     return listing
 
 
+def order_of(listing: Listing, wanted: Container[str]) -> Iterator[str]:
+    """The names in ``wanted`` as :func:`members` comes to them: a member that is stored twice comes twice."""
+    also = _behind(listing.links, wanted)
+    for name in listing.stored or listing.names:
+        yield from _names_of(name, wanted, listing.links, also)
+
+
+def _behind(links: Mapping[str, str], wanted: Container[str]) -> dict[str, list[str]]:
+    """For each member the links to it that are wanted."""
+    also: dict[str, list[str]] = {}
+    for link, target in links.items():
+        if link in wanted:
+            also.setdefault(target, []).append(link)
+    return also
+
+
+def _names_of(member: str, wanted: Container[str], links: Mapping[str, str], also: Mapping[str, list[str]]) -> Iterator[str]:
+    """What of ``wanted`` a file of an archive is: itself, where no link took its name later, and what leads to it."""
+    if member in wanted and member not in links:
+        yield member
+    yield from also.get(member, ())
+
+
 def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read.
 
@@ -109,10 +135,7 @@ def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None 
     """
     name = ""
     links = links or {}
-    also: dict[str, list[str]] = {}
-    for link, target in links.items():
-        if link in wanted:
-            also.setdefault(target, []).append(link)
+    also = _behind(links, wanted)
     try:
         if path.is_dir():
             for name, file in tree_files(path):
@@ -121,13 +144,12 @@ def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None 
             return
         for member in _members(path):
             name = member.name
-            own = name in wanted and name not in links
-            if member.kind == "file" and (own or name in also):
+            if member.kind == "file" and (names := list(_names_of(name, wanted, links, also))):
                 if member.size > MAX_MEMBER_BYTES:
                     limit = f"over the limit of {MAX_MEMBER_BYTES:,} for one image"
                     raise UserError(f"{shown(name)} in {path} is {member.size:,} bytes: {limit}")
                 content = member.content()
-                for each in (*([name] if own else []), *also.get(name, [])):
+                for each in names:
                     yield each, content
     except BROKEN as error:
         raise UserError(f"cannot read {shown(name)} in {path}: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -34,6 +35,8 @@ TURNS = {
 }
 # What is done to images that are not plain ones of 8 bits.
 UPRIGHT, ON_WHITE, SCALED, FIRST = "turned upright", "composed on white", "scaled to 8 bits", "read by the first frame alone"
+STEP = f"(?:{'|'.join((UPRIGHT, ON_WHITE, SCALED, FIRST))})"
+SUMMARY = re.compile(rf"(?:^|; )([\d,]+ images? (?:was|were) {STEP}(?:, [\d,]+ {STEP})*)$")
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,17 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
     return array[:, :, None] if decoding.grey else array
 
 
-def told(done: Iterable[str]) -> str:
+def summary(done: Iterable[str]) -> str:
     """``12 images were turned upright, 3 composed on white``; ``""`` where nothing was done."""
     counts = Counter(done).most_common()
     first = [f"{count:,} image{' was' if count == 1 else 's were'} {step}" for step, count in counts[:1]]
     return ", ".join([*first, *(f"{count:,} {step}" for step, count in counts[1:])])
+
+
+def steps_in(line: str) -> str:
+    """What :func:`summary` has said at the end of a line; entries of a tree once kept what was left out in front of it."""
+    found = SUMMARY.search(line)
+    return found[1] if found else ""
 
 
 def _check_pixels(width: int, height: int) -> None:

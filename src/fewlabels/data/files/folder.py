@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from fewlabels.data.cache.building import CacheWriter, Decoded
 from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives
-from fewlabels.data.files.decode import Decoding, decode, told
-from fewlabels.data.files.layout import layout, names_digest
+from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
+from fewlabels.data.files.layout import Layout, layout, names_digest
 from fewlabels.data.files.names import shown
 from fewlabels.data.images import ImageData
 from fewlabels.system.say import say
@@ -24,10 +25,17 @@ from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
 MAX_AHEAD_BYTES = 256 * 2**20
+NOTE = "data.images"  # of ImageData
 
 
 def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
     """Names the cache entry by the content of an archive, or of the images of a tree that are wanted."""
+    return _key_and_plan(path, decoding, cache_dir)[0]
+
+
+def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str, Layout | None]:
+    """The layout is that of a tree: an archive may be long, and is not read through again to open its entry."""
+    plan = None
     if path.is_file():
         held = content_of([("", path)], cache_dir, path)
     else:
@@ -36,12 +44,12 @@ def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
         plan = layout(archives.listed(path), decoding, path)
         held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
         held += ascii((sorted(plan.places.items()), plan.classes))
-    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}"
+    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}", plan
 
 
 def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
-    """The images of a folder or an archive, decoded once into the cache."""
-    key = content_key(path, decoding, cache_dir)
+    """The images of a folder or an archive, decoded once into the cache; what was left out and changed is said each time."""
+    key, plan = _key_and_plan(path, decoding, cache_dir)
 
     def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:
         classes = build(path, decoding, writer)
@@ -49,7 +57,17 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
             raise UserError(f"{path} changed while it was read: run it again")
         return classes
 
-    return cached(cache_dir, key, build_unchanged, str(path))
+    data = cached(cache_dir, key, build_unchanged, str(path))
+    line = data.notes.get(NOTE, "")
+    if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
+        line = _joined(plan.summary, steps_in(line))
+    if line:
+        say(f"fewlabels: {line}")
+    return replace(data, notes={NOTE: line} if line else {})
+
+
+def _joined(*remarks: str) -> str:
+    return "; ".join(filter(None, remarks))
 
 
 def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
@@ -59,7 +77,7 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     places, classes = plan.places, plan.classes
     writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     counts = Counter(part for part, _, _ in places.values())
-    times = Counter(name for name in listing.names if name in places)
+    times = Counter(archives.order_of(listing, places))
     decoded = Decoded(
         writer,
         [name for name in times if times[name] == 1],
@@ -84,9 +102,9 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
         for place_part, position, label in places.values():
             if place_part == part:
                 labels[position] = label
-    if line := "; ".join(filter(None, (plan.told, told(decoded.steps)))):
-        say(f"fewlabels: {line}")
-        writer.notes = {"data.images": line}
+    # What a tree leaves out is no part of its key.
+    if line := _joined("" if path.is_dir() else plan.summary, summary(decoded.steps)):
+        writer.notes = {NOTE: line}
     return classes
 
 

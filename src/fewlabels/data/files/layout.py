@@ -37,12 +37,12 @@ OTHER = ("file that is no image", "files that are no images")
 class Layout:
     """For each wanted file its part, its position there and its label; ordered by class, then by file name.
 
-    ``told`` says on one line what was taken and what was not; "" where there is nothing to say.
+    ``summary`` says on one line what was taken and what was not; "" where there is nothing to say.
     """
 
     places: dict[str, tuple[str, int, int]]
     classes: tuple[str, ...]
-    told: str
+    summary: str
 
 
 @dataclass

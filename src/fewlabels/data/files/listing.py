@@ -29,13 +29,14 @@ class Listing:
 
     ``names`` are those of the files, what lies behind links included; ``folders`` may lack some in an archive. ``heads`` has
     the first bytes of the files whose names say nothing about their format. ``links`` is for an archive: the member that a
-    name stands for, where it is another.
+    name stands for, where it is another; ``stored`` then has its files in their order, one stored twice twice.
     """
 
     names: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     heads: dict[str, bytes] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
+    stored: list[str] = field(default_factory=list)
     left_out: dict[Kind, dict[str, None]] = field(default_factory=dict)
 
     def leave_out(self, kind: Kind, name: str) -> None:
