@@ -50,9 +50,9 @@ def pipeline(view: str, side: int, cfg: Config) -> transforms.Compose:
 
 
 class _Views(Dataset[tuple[dict[str, Tensor], int, int]]):
-    def __init__(self, images: ImageSet, index: Tensor, names: tuple[str, ...], cfg: Config) -> None:
+    def __init__(self, images: ImageSet, index: Tensor, wanted: dict[str, str], cfg: Config) -> None:
         self.images, self.index = images, index
-        self.views = {name: pipeline(name, images.images.shape[1], cfg) for name in names}
+        self.views = {name: pipeline(kind, images.images.shape[1], cfg) for name, kind in wanted.items()}
 
     def __len__(self) -> int:
         return len(self.index)
