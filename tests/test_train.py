@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fewlabels.config.validate import build
 from fewlabels.methods.base import Method
+from fewlabels.methods.supervised import Supervised
 from fewlabels.runs import checkpoint
 from fewlabels.train import run
 from fewlabels.training import build as assemble
@@ -142,8 +143,10 @@ def test_one_step_an_epoch_sums_the_gradient_of_all_batches(configure):
     loop = parts(configure("epochs=2", "batch.size=25", "batch.order=in_turn", "optim.step_every=epoch", "optim=sgd"))
     before = {k: v.clone() for k, v in loop.model.state_dict().items()}
     gradients = []
-    step = loop.optimiser.step
-    loop.optimiser.step = lambda: gradients.append({k: p.grad.clone() for k, p in loop.model.named_parameters()}) or step()
+    step = loop.optimisers["train"].step
+    loop.optimisers["train"].step = lambda: (
+        gradients.append({k: p.grad.clone() for k, p in loop.model.named_parameters()}) or step()
+    )
     loop.run([])
     assert len(gradients) == loop.step == 2
     fresh = parts(
@@ -153,7 +156,7 @@ def test_one_step_an_epoch_sums_the_gradient_of_all_batches(configure):
     fresh.model.zero_grad()  # the finished run's checkpoint brought its gradient along
     assert fresh.loader.plan.steps == 2  # 50 labels in batches of 25
     for i in range(2):
-        fresh.method.step(fresh.model, fresh.loader.batch(0, i)).loss.backward()
+        fresh.method.step(fresh.context, fresh.loader.batch(0, i)).loss.backward()
     for key, parameter in fresh.model.named_parameters():
         torch.testing.assert_close(gradients[0][key], parameter.grad, rtol=1e-4, atol=1e-6)
 
@@ -163,13 +166,13 @@ class Slow(Method):
 
     now, step_seconds = 0.0, 300
 
-    def begin_epoch(self, start):
+    def begin_epoch(self, ctx, unlabelled):
         Slow.now += 120
 
-    def step(self, model, batch):
+    def step(self, ctx, batch):
         Slow.now += Slow.step_seconds
         Slow.step_seconds = 30
-        return StepOutput(model(batch.labelled["weak"]).square().mean())
+        return StepOutput(ctx.network(batch.labelled["weak"]).square().mean())
 
 
 def test_a_long_run_says_at_its_start_how_long(configure, monkeypatch, capsys):
@@ -182,8 +185,8 @@ def test_a_long_run_says_at_its_start_how_long(configure, monkeypatch, capsys):
 def test_clipping_bounds_the_gradient(configure):
     loop = parts(configure(*SHORT, "optim=sgd", "optim.clip_norm=0.01"))
     norms = []
-    step = loop.optimiser.step
-    loop.optimiser.step = lambda: (
+    step = loop.optimisers["train"].step
+    loop.optimisers["train"].step = lambda: (
         norms.append(math.sqrt(sum(p.grad.square().sum().item() for p in loop.model.parameters()))) or step()
     )
     loop.run([])
@@ -201,9 +204,9 @@ class Exploding(Method):
     steps = 0
     good = 6
 
-    def step(self, model, batch):
+    def step(self, ctx, batch):
         self.steps += 1
-        loss = model(batch.labelled["weak"]).square().mean()
+        loss = ctx.network(batch.labelled["weak"]).square().mean()
         terms = {"small": torch.tensor(1.0), "huge": torch.tensor(-1e9)}
         return StepOutput(loss * (math.inf if self.steps > self.good else 1), terms)
 
@@ -217,10 +220,10 @@ class ExplodingInParts(Exploding):
 class Poisoned(Method):
     """Its loss is fine, and one weight is not."""
 
-    def step(self, model, batch):
-        loss = model(batch.labelled["weak"])[:, 1:].square().mean()  # the first logit is not looked at
+    def step(self, ctx, batch):
+        loss = ctx.network(batch.labelled["weak"])[:, 1:].square().mean()  # the first logit is not looked at
         with torch.no_grad():
-            model.last_layer().bias[0] = math.nan
+            ctx.network.last_layer().bias[0] = math.nan
         return StepOutput(loss)
 
 
@@ -229,8 +232,8 @@ class PoisonedAtTheEnd(Exploding):
 
     good = 12
 
-    def step(self, model, batch):
-        output = super().step(model, batch)
+    def step(self, ctx, batch):
+        output = super().step(ctx, batch)
         return StepOutput(output.loss + (math.inf if self.steps == self.good else 0), output.terms)
 
 
@@ -276,8 +279,10 @@ def test_the_seed_reaches_the_weights_the_method_s_epochs_and_the_evaluations(co
     first, second = (assemble.build_model(configure(f"seed={seed}"), data) for seed in (0, 1))
     assert not torch.equal(first.conv1.weight, second.conv1.weight)
     seeds, evaluations, evaluate = [], [], loop_module.evaluate
-    start = loop_module.Loop._epoch_start
-    monkeypatch.setattr(loop_module.Loop, "_epoch_start", lambda self: seeds.append(start(self).seed) or start(self))
+    begin = Supervised.begin_epoch
+    monkeypatch.setattr(
+        Supervised, "begin_epoch", lambda self, ctx, whole: seeds.append(ctx.seed) or begin(self, ctx, whole)
+    )
     monkeypatch.setattr(loop_module, "evaluate", lambda *a: evaluations.append(a[-1]) or evaluate(*a))
     for seed in (0, 1):
         run(configure(*SHORT, f"seed={seed}"))

@@ -58,7 +58,7 @@ def test_the_usual_pipeline_makes_the_same_batches(configure, tmp_path):
     assert theirs.labelled["weak"].shape == ours.labelled["weak"].shape
     assert set(theirs.labelled_index.tolist()) <= set(loop.loader.labelled.indices.tolist())
     torch.testing.assert_close(theirs.labels, torch.from_numpy(data.train.labels)[theirs.labelled_index])
-    assert FixMatch().step(loop.model, theirs).loss.isfinite()
+    assert FixMatch().step(loop.context, theirs).loss.isfinite()
 
 
 def test_its_weak_view_is_one_of_ours(configure):

@@ -24,7 +24,7 @@ def loader(labelled, unlabelled, views=("plain", "weak"), **batching):
     settings = {"size": 8, "labelled_share": 0.25, "epoch_of": "unlabelled", "order": "together"} | batching
     images = Images(numbered(60), Views(mean=(0.0,), std=(1.0,), padding=0), torch.device("cpu"))
     split = Split(np.arange(labelled), np.arange(20, 20 + unlabelled), np.arange(0))
-    return Loader(images, split, Batching(**settings), "plain", views, seed=0)
+    return Loader(images, split, Batching(**settings), {"plain": "plain"}, {name: name for name in views}, seed=0)
 
 
 def epoch(source, number=0):
@@ -116,12 +116,10 @@ def test_every_batch_draws_of_its_own_from_the_seed_the_epoch_and_the_step(monke
 
     monkeypatch.setattr(loader_module, "generator", record)
     places = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
-    methods = []
     for seed, epoch_number, step in places:
         source = loader(6, 30)
         source.seed = seed
-        methods.append(source.batch(epoch_number, step).generator.initial_seed())
-    assert len(set(methods)) == len(places)
+        source.batch(epoch_number, step)
     assert len({derive(*parts) for parts in drawn if parts[1] == "views"}) == len(places)
 
 
@@ -132,7 +130,7 @@ def test_views_do_not_depend_on_the_number_of_threads():
     try:
         for number in (1, 2):
             torch.set_num_threads(number)
-            made.append(views.make_all(("weak", "strong"), pixels, generator("views")))
+            made.append(views.make_all({"weak": "weak", "strong": "strong"}, pixels, generator("views")))
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])

@@ -149,7 +149,8 @@ def test_settings_that_the_notebook_s_views_ignore_are_refused(changes):
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(("strong", "strong"), "'strong' of an image twice"), (("weak", "loud"), "no view 'loud'")]
+    ("names", "message"),
+    [(("strong", "strong"), "as a mapping from names to kinds"), ({"weak": "weak", "own": "loud"}, "no kind 'loud'")],
 )
 def test_a_method_that_asks_for_what_it_would_not_get_is_refused(names, message, loop, monkeypatch):
     monkeypatch.setattr("fewlabels.methods.fixmatch.FixMatch.unlabelled_views", names)

@@ -10,7 +10,7 @@ from torch import nn
 from fewlabels import losses
 from fewlabels.config.validate import build
 from fewlabels.methods.attention_fixmatch import AttentionFixMatch
-from fewlabels.methods.base import EpochStart, UnlabelledSet
+from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.methods.entropy import Entropy
 from fewlabels.methods.fixmatch import FixMatch
 from fewlabels.methods.inversion import Inversion
@@ -65,14 +65,24 @@ def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "stron
 
 def whole(batch):
     index = batch.unlabelled_index
-    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index], 64)
+    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index])
+
+
+def context(network, **more):
+    return Context(network, network, **more)
+
+
+def built(method):
+    """With its own modules made, as for SimpleCNN."""
+    method.build(Sizes(4, (3, 16, 16), (64, 4, 4), 100, 64, torch.full((4,), 2), (0.5,) * 3, (0.5,) * 3))
+    return method
 
 
 def test_frozen_statistics_are_frozen_for_a_block_alone():
     network = WideResNet(4, (16, 16), 3, depth=10, width=1)
     method, batch = VAT(iterations=1, warmup_epochs=0), make_batch()
     for _ in range(2):
-        method.step(network, batch)
+        method.step(context(network), batch)
     assert network.blocks[0].bn1.num_batches_tracked == 2  # of the labelled passes, in the second step as in the first
 
 
@@ -92,8 +102,8 @@ def prepared(name, configure, batch, network, **options):
     cfg = configure(f"method={name}")
     for key, value in (EAGER[name] | options).items():
         cfg.method[key] = value
-    method = build("method", cfg.method)
-    method.begin_epoch(EpochStart(method.__dict__.get("warmup_epochs", 0), 0, network, whole(batch)))
+    method = built(build("method", cfg.method))
+    method.begin_epoch(context(network, epoch=method.__dict__.get("warmup_epochs", 0)), whole(batch))
     return method
 
 
@@ -105,7 +115,7 @@ def test_no_method_escapes_these_tests():
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
     network, batch = model(name), make_batch()
-    output = prepared(name, configure, batch, network).step(network, batch)
+    output = prepared(name, configure, batch, network).step(context(network), batch)
     assert output.loss.ndim == 0
     output.loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
@@ -115,7 +125,7 @@ def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
 @pytest.mark.parametrize("name", UNLABELLED_TERMS)
 def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
     network, batch = model(name), make_batch(labelled=0)
-    output = prepared(name, configure, batch, network).step(network, batch)
+    output = prepared(name, configure, batch, network).step(context(network), batch)
     assert all(output.terms[term] > 0 for term in UNLABELLED_TERMS[name])
     output.loss.backward()
     assert next(network.parameters()).grad.abs().sum() > 0
@@ -128,7 +138,7 @@ def test_the_unlabelled_loss_falls_in_training(name, configure):
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     history = []
     for _ in range(80):
-        output = method.step(network, batch)
+        output = method.step(context(network), batch)
         history.append(output.loss.item())
         optimiser.zero_grad()
         output.loss.backward()
@@ -140,11 +150,12 @@ def test_the_unlabelled_loss_falls_in_training(name, configure):
 def test_the_state_comes_back(name, configure):
     network, batch = model(name).eval(), make_batch()
     method = prepared(name, configure, batch, network)
-    other = build("method", configure(f"method={name}").method)
+    other = built(build("method", configure(f"method={name}").method))
     for key, value in EAGER[name].items():
         setattr(other, key, value)
     other.load_state_dict(method.state_dict())
-    losses_of = [m.step(network, replace(batch, generator=torch.Generator().manual_seed(4))).loss for m in (other, method)]
+    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
+    losses_of = [m.step(context(network, generator=g), batch).loss for m, g in zip((other, method), generators, strict=True)]
     assert torch.equal(*losses_of)
     assert other.epoch_metrics() == method.epoch_metrics()
 
@@ -166,8 +177,8 @@ def test_entropy_is_eq_8():
     mean = q.mean(0)
     batch_entropy = -(mean * mean.log()).sum()
     expected = cross_entropy + 0.8 * each.mean() - 0.3 * batch_entropy + 0.02 * losses.locality(maps).mean()
-    torch.testing.assert_close(method.step(network, batch).loss, expected)
-    weighted = Entropy(alpha=0, gamma=0.02, maps="probability_weighted").step(network, batch)
+    torch.testing.assert_close(method.step(context(network), batch).loss, expected)
+    weighted = Entropy(alpha=0, gamma=0.02, maps="probability_weighted").step(context(network), batch)
     maps = torch.einsum("bc,ck,bkhw->bhw", q, network.head.weight, out.features)
     torch.testing.assert_close(weighted.loss, cross_entropy + 0.02 * losses.locality(maps).mean())
 
@@ -204,10 +215,10 @@ def test_accumulated_negative_batch_entropy_has_the_whole_batch_s_gradient(netwo
         return values
 
     torch.manual_seed(3)
-    method.prepare(network, parts)
+    method.prepare_parts(context(network), parts)
     assert all(torch.equal(v, stats[k]) for k, v in network.named_buffers())  # the measuring pass leaves no trace
     for part in parts:
-        (method.step(network, part).loss / 4).backward()
+        (method.step(context(network), part).loss / 4).backward()
     accumulated = gradient()
 
     torch.manual_seed(3)
@@ -221,7 +232,7 @@ def test_accumulated_negative_batch_entropy_has_the_whole_batch_s_gradient(netwo
 
 def test_locality_needs_a_network_with_maps():
     with pytest.raises(UserError, match="method.gamma=0.1 needs class activation maps, and model simple_cnn has none"):
-        Entropy(gamma=0.1).step(model(), make_batch())
+        Entropy(gamma=0.1).step(context(model()), make_batch())
 
 
 def test_fixmatch_is_the_sum_of_its_two_terms():
@@ -230,7 +241,7 @@ def test_fixmatch_is_the_sum_of_its_two_terms():
         network(x) for x in (batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"])
     )
     threshold = median_confidence(network, batch)
-    output = FixMatch(threshold, weight=2.0).step(network, batch)
+    output = FixMatch(threshold, weight=2.0).step(context(network), batch)
     expected = F.cross_entropy(labelled, batch.labels) + 2 * losses.fixmatch(weak, strong, threshold)
     torch.testing.assert_close(output.loss, expected)
     assert 0 < output.terms["confident"] < 1
@@ -242,7 +253,7 @@ def test_fixmatch_has_the_gradient_of_one_pass_over_all_views(name):
     views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
     labelled, weak, strong = joint(torch.cat(views)).split([len(view) for view in views])
     threshold = weak.softmax(1).amax(1).median().item()
-    FixMatch(threshold).step(ours, batch).loss.backward()
+    FixMatch(threshold).step(context(ours), batch).loss.backward()
     (F.cross_entropy(labelled, batch.labels) + losses.fixmatch(weak, strong, threshold)).backward()
     for a, b in zip(ours.parameters(), joint.parameters(), strict=True):
         if b.grad is not None:  # the attention's own weights take no part in it
@@ -253,12 +264,12 @@ def relabel(method, logits, epoch):
     """One epoch's beginning, with these logits for images 10 .. 10 + N of 64 and the true label always 0."""
     index = torch.arange(10, 10 + len(logits))
     predicted = (torch.tensor(logits, dtype=torch.float32).log(), None)
-    unlabelled = UnlabelledSet(index, lambda _: predicted, torch.zeros(len(logits), dtype=torch.long), 64)
-    return method.begin_epoch(EpochStart(epoch, 0, None, unlabelled))
+    unlabelled = UnlabelledSet(index, lambda _: predicted, torch.zeros(len(logits), dtype=torch.long))
+    return method.begin_epoch(Context(None, None, epoch=epoch), unlabelled)
 
 
 def test_pseudo_labels_are_the_confident_predictions_of_the_whole_set():
-    method = PseudoLabel(threshold=0.75, warmup_epochs=2)
+    method = built(PseudoLabel(threshold=0.75, warmup_epochs=2))
     p = [[0.8, 0.2], [0.5, 0.5], [0.1, 0.9], [0.74, 0.26]]
     assert relabel(method, p, epoch=1).tolist() == []  # still warming up
     assert method.epoch_metrics()["pseudo_labels"] == 0
@@ -271,14 +282,14 @@ def test_pseudo_labels_are_the_confident_predictions_of_the_whole_set():
     network = model()
     given = torch.cat([batch.labels, torch.tensor([0, 1])])
     expected = F.cross_entropy(network(torch.cat([batch.labelled["weak"], batch.unlabelled["weak"]])), given)
-    torch.testing.assert_close(method.step(network, batch).loss, expected)
+    torch.testing.assert_close(method.step(context(network), batch).loss, expected)
 
 
 def test_refresh_forgets_and_accumulate_keeps():
     before, after = [[0.9, 0.1], [0.4, 0.6]], [[0.2, 0.8], [0.05, 0.95]]
     results = {}
     for update in ("refresh", "accumulate"):
-        method = PseudoLabel(threshold=0.85, warmup_epochs=0, update=update)
+        method = built(PseudoLabel(threshold=0.85, warmup_epochs=0, update=update))
         relabel(method, before, 0)
         results[update] = (relabel(method, after, 1).tolist(), method.state_dict()["labels"][10:12].tolist())
     assert results["refresh"] == ([11], [-1, 1])
@@ -288,15 +299,15 @@ def test_refresh_forgets_and_accumulate_keeps():
 def test_kmeans_fixmatch_corrected_is_the_text_s_formula():
     network, batch = model(), make_batch()
     threshold = median_confidence(network, batch)
-    method = KMeansFixMatch(threshold=threshold, w_labeled=0.5, w_augment=0.2, w_kmeans=3.0, clusters=3)
-    method.begin_epoch(EpochStart(0, 5, network, whole(batch)))
+    method = built(KMeansFixMatch(threshold=threshold, w_labeled=0.5, w_augment=0.2, w_kmeans=3.0, clusters=3))
+    method.begin_epoch(context(network, seed=5), whole(batch))
     centroids = method.state_dict()["centroids"]
     z = network.activations(batch.unlabelled["plain"]).embedding
     distance = torch.cdist(z, centroids).square().amin(1).mean()
     weak, strong = network(batch.unlabelled["weak"]), network(batch.unlabelled["strong"])
     expected = 0.5 * F.cross_entropy(network(batch.labelled["flip"]), batch.labels)
     expected = expected + 0.2 * losses.fixmatch(weak, strong, threshold) + 3.0 * distance
-    torch.testing.assert_close(method.step(network, batch).loss, expected)
+    torch.testing.assert_close(method.step(context(network), batch).loss, expected)
     assert centroids.shape == (3, 100)
 
 
@@ -305,16 +316,16 @@ def test_kmeans_fixmatch_as_published_adds_up_to_the_notebook_s_epoch():
     network = model()
     full = make_batch(labelled=16, unlabelled=48)
     threshold = median_confidence(network, full)
-    method = KMeansFixMatch(variant="as_published", threshold=threshold, w_labeled=1.0, w_augment=0.25, w_kmeans=100.0)
-    method.begin_epoch(EpochStart(0, 5, network, whole(full)))
+    method = built(KMeansFixMatch("as_published", threshold=threshold, w_kmeans=100.0))
+    method.begin_epoch(context(network, seed=5), whole(full))
     nothing = torch.zeros(0, dtype=torch.long)
     total = torch.zeros(())
     for part in full.split(2):
         empty_u = {name: view[:0] for name, view in part.unlabelled.items()}
         empty_l = {name: view[:0] for name, view in part.labelled.items()}
-        total = total + method.step(network, replace(part, unlabelled=empty_u, unlabelled_index=nothing)).loss
+        total = total + method.step(context(network), replace(part, unlabelled=empty_u, unlabelled_index=nothing)).loss
         alone = replace(part, labelled=empty_l, labels=part.labels[:0], labelled_index=nothing)
-        total = total + method.step(network, alone).loss
+        total = total + method.step(context(network), alone).loss
     total.backward()
     ours = [p.grad.clone() for p in network.parameters()]
     network.zero_grad()
@@ -341,15 +352,16 @@ def test_vat_leaves_batch_norm_s_running_statistics_to_the_labelled_images():
     network, batch = WideResNet(4, (16, 16), 3, depth=10, width=1), make_batch()
     labelled_only = WideResNet(4, (16, 16), 3, depth=10, width=1)
     labelled_only.load_state_dict(network.state_dict())
-    VAT(warmup_epochs=0, use_entmin=True).step(network, batch)
+    VAT(warmup_epochs=0, use_entmin=True).step(context(network), batch)
     labelled_only(batch.labelled["weak"])
     for (name, ours), (_, expected) in zip(network.named_buffers(), labelled_only.named_buffers(), strict=True):
         torch.testing.assert_close(ours, expected, msg=name)
 
 
 def test_vat_is_cross_entropy_plus_its_weighted_terms():
-    network, batch = model(), replace(make_batch(), generator=torch.Generator().manual_seed(4))
-    output = VAT(xi=0.1, eps=2.0, iterations=2, weight=0.5, use_entmin=True).step(network, batch)
+    network, batch = model(), make_batch()
+    ctx = context(network, generator=torch.Generator().manual_seed(4))
+    output = VAT(xi=0.1, eps=2.0, iterations=2, weight=0.5, use_entmin=True).step(ctx, batch)
     unlabelled = batch.unlabelled["weak"]
     adversarial = losses.virtual_adversarial(network, unlabelled, 0.1, 2.0, 2, torch.Generator().manual_seed(4))
     expected = F.cross_entropy(network(batch.labelled["weak"]), batch.labels)
@@ -360,7 +372,7 @@ def test_vat_is_cross_entropy_plus_its_weighted_terms():
 def test_attention_fixmatch_counts_confident_images_alone():
     network, batch = model("attention_fixmatch").eval(), make_batch()
     threshold = median_confidence(network, batch)
-    output = AttentionFixMatch(threshold, weight=2.0, attention_weight=3.0).step(network, batch)
+    output = AttentionFixMatch(threshold, weight=2.0, attention_weight=3.0).step(context(network), batch)
     weak, strong = (network.activations(batch.unlabelled[name]) for name in ("weak", "strong"))
     sure = weak.logits.softmax(1).amax(1) >= threshold
     assert 0 < sure.sum() < 24
@@ -369,7 +381,7 @@ def test_attention_fixmatch_counts_confident_images_alone():
     expected = expected + 2 * losses.fixmatch(weak.logits, strong.logits, threshold) + 3 * attention
     torch.testing.assert_close(output.loss, expected)
     with pytest.raises(UserError, match="model simple_cnn has none: use model=attention_wide_resnet_28_2"):
-        AttentionFixMatch().step(model(), batch)
+        AttentionFixMatch().step(context(model()), batch)
 
 
 @pytest.mark.parametrize("reconstruction", ["gamma", "lambda"])
@@ -389,21 +401,22 @@ def test_inversion_is_eq_6_and_eq_5(reconstruction):
     entropy = -(q * q.log()).sum(1)
     cross_entropy = -q[:8].log().gather(1, batch.labels[:, None])[:, 0]
     each = torch.cat([cross_entropy, entropy[8:]])
-    shown = Inversion(reconstruction).step(network, batch).terms
+    shown = Inversion(reconstruction).step(context(network), batch).terms
     for number, layer in enumerate(errors):  # of Gamma too, whose inner layers are in figure 2
         torch.testing.assert_close(shown[f"reconstruction_{number}"], layer.mean().detach())
     eq6 = (each / torch.log(torch.tensor(4.0)) + error).mean()
-    torch.testing.assert_close(Inversion(reconstruction).step(network, batch).loss, eq6)
+    torch.testing.assert_close(Inversion(reconstruction).step(context(network), batch).loss, eq6)
     a, b = 0.7, 0.2
     eq5 = (torch.cat([a * cross_entropy, (1 - a) * b * entropy[8:]]) + (1 - a) * (1 - b) * error).mean()
-    torch.testing.assert_close(Inversion(reconstruction, a=a, b=b).step(network, batch).loss, eq5)
+    torch.testing.assert_close(Inversion(reconstruction, a=a, b=b).step(context(network), batch).loss, eq5)
 
 
 def test_kmeans_with_fewer_images_than_clusters():
     network, batch = model(), make_batch(unlabelled=4)
-    method = KMeansFixMatch(clusters=10)
-    method.begin_epoch(EpochStart(0, 0, network, whole(batch)))
-    assert method.state_dict()["centroids"].shape == (4, 100)
+    method = built(KMeansFixMatch(clusters=10))
+    method.begin_epoch(context(network), whole(batch))
+    assert len(method.centroids.unique(dim=0)) == 4  # each image its own
+    assert method.step(context(network), batch).terms["kmeans"] < 1e-9
 
 
 def test_the_weights_of_inversion_are_given_both_or_not_at_all():

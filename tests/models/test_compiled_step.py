@@ -8,6 +8,7 @@ from torch import nn
 
 from fewlabels.benchmark.synthetic import made_up, trial_loop
 from fewlabels.config.schema import HardwareConfig
+from fewlabels.methods.base import Context, Method
 from fewlabels.methods.inversion import Inversion
 from fewlabels.models import compiled, compiled_step
 from fewlabels.models.base import Activations, Classifier
@@ -27,6 +28,11 @@ def make_batch(labelled=3, unlabelled=4, seed=0):
     return Batch({"plain": images[0]}, labels, {"plain": images[1]}, torch.arange(labelled), torch.arange(unlabelled))
 
 
+def context():
+    network = MODELS["resnet1-8max"][0]()
+    return Context(network, network)
+
+
 @pytest.fixture
 def traced_alone(monkeypatch):
     """Without the compiler behind it, which takes long."""
@@ -39,7 +45,7 @@ def train(network, step, batches, parts=1):
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
     for number, batch in enumerate(batches):
         torch.manual_seed(number)  # of dropout
-        outputs = [step(network, part) for part in batch.split(parts)]
+        outputs = [step(Context(network, network), part) for part in batch.split(parts)]
         for output in outputs:
             (output.loss / parts).backward()
         found += [output.loss for output in outputs] + [output.terms for output in outputs]
@@ -64,17 +70,17 @@ def test_the_traced_step_is_the_step(name, precision):
     batches = [make_batch(seed=seed) for seed in range(2)]
     expected = train(network, Inversion().step, batches)
     tolerances = {"fp32": (1e-5, 1e-6), "bf16": (2e-2, 2e-3)}
-    assert_close(train(other, compile_step(Inversion().step), batches), expected, *tolerances[precision])
+    assert_close(train(other, compile_step(Inversion()), batches), expected, *tolerances[precision])
 
 
 @pytest.mark.usefixtures("traced_alone")
 @pytest.mark.parametrize("name", METHODS)
 def test_every_equation_and_batches_of_other_sizes(name):
     network = MODELS["resnet1-8max"][0]().train()
-    other, step = copy.deepcopy(network), METHODS[name].step
+    other, method = copy.deepcopy(network), METHODS[name]
     batches = [make_batch(4, 4), make_batch(2, 4), make_batch(0, 4), make_batch(4, 0), make_batch(4, 4, seed=1)]
-    expected = train(network, step, batches, parts=2)
-    assert_close(train(other, compile_step(step), batches, parts=2), expected, rtol=1e-5, atol=1e-6)
+    expected = train(network, method.step, batches, parts=2)
+    assert_close(train(other, compile_step(method), batches, parts=2), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.usefixtures("compiler")
@@ -83,12 +89,12 @@ def test_the_compiled_step_is_the_step():
     other = copy.deepcopy(network)
     batches = [make_batch(seed=seed) for seed in range(3)]
     expected = train(network, Inversion().step, batches)
-    assert_close(train(other, compile_step(Inversion().step), batches), expected, rtol=1e-3, atol=1e-5)
+    assert_close(train(other, compile_step(Inversion()), batches), expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.usefixtures("traced_alone")
 def test_modes_and_models_have_programs_of_their_own():
-    step = compile_step(Inversion().step)
+    step = compile_step(Inversion())
     for seed in range(2):
         torch.manual_seed(seed)
         network = MODELS["resnet1-8max"][0]()
@@ -119,19 +125,20 @@ class Shared(Classifier):
 
 @pytest.mark.usefixtures("traced_alone")
 def test_weights_that_share_a_gradient_or_have_none():
-    def step(model, batch):
-        return StepOutput(model(batch.labelled["plain"]).square().sum())
+    class Squared(Method):
+        def step(self, ctx, batch):
+            return StepOutput(ctx.network(batch.labelled["plain"]).square().sum())
 
     network = Shared()
     other = copy.deepcopy(network)
-    expected = train(network, step, [make_batch(4, 4)], parts=2)
+    expected = train(network, Squared().step, [make_batch(4, 4)], parts=2)
     assert expected[0][-1]["unused"] is expected[0][-1]["frozen"] is None
-    assert_close(train(other, compile_step(step), [make_batch(4, 4)], parts=2), expected, rtol=1e-6, atol=0)
+    assert_close(train(other, compile_step(Squared()), [make_batch(4, 4)], parts=2), expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.usefixtures("traced_alone")
 def test_gradients_are_handed_out_once():
-    loss = compile_step(Inversion().step)(MODELS["resnet1-8max"][0](), make_batch()).loss
+    loss = compile_step(Inversion())(context(), make_batch()).loss
     loss.backward()
     with pytest.raises(RuntimeError, match="a second time"):
         loss.backward()
@@ -141,8 +148,8 @@ def test_gradients_are_handed_out_once():
 def test_a_run_trains_by_it(configure, tmp_path):
     cfg = configure("method=inversion", "model.n=1", "model.k=2", "model=mnist_inversion_resnet", "hardware.compile=true")
     loop = trial_loop(cfg, made_up(cfg, 8, 60, 20, classes=10), tmp_path)
-    step, calls = loop.method.compiled, []
-    loop.method.compiled = lambda model, batch: calls.append(model) or step(model, batch)
+    step, calls = loop.compiled_step, []
+    loop.compiled_step = lambda ctx, batch: calls.append(ctx.network) or step(ctx, batch)
     plan = loop.begin_epoch()
     loop.train_batch(0, plan.steps)
     assert calls == [loop.model]
@@ -152,18 +159,59 @@ def test_a_run_trains_by_it(configure, tmp_path):
 def test_too_many_shapes_of_batches_are_told(traced_alone, monkeypatch):
     monkeypatch.setattr(compiled_step, "VARIANTS", 1)
     monkeypatch.setattr(compiled, "VARIANTS", 1)
-    network, step = MODELS["resnet1-8max"][0](), compile_step(Inversion().step)
-    step(network, make_batch(2, 2))
-    step(network, make_batch(2, 2, seed=1))
+    ctx, step = context(), compile_step(Inversion())
+    step(ctx, make_batch(2, 2))
+    step(ctx, make_batch(2, 2, seed=1))
     with pytest.raises(UserError, match="more than 1 variants, by batch shape: use hardware.compile=false"):
-        step(network, make_batch(2, 1))
+        step(ctx, make_batch(2, 1))
 
 
 def test_a_step_whose_course_hangs_on_values_is_told_in_one_line():
-    def step(model, batch):
-        loss = model(batch.labelled["plain"]).mean()
-        return StepOutput(loss if loss > 0 else -loss)
+    class Deciding(Method):
+        def step(self, ctx, batch):
+            loss = ctx.network(batch.labelled["plain"]).mean()
+            return StepOutput(loss if loss > 0 else -loss)
 
     with pytest.raises(UserError, match=r"torch cannot compile .*: use hardware.compile=false") as told:
-        compile_step(step)(MODELS["resnet1-8max"][0](), make_batch())
+        compile_step(Deciding())(context(), make_batch())
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.usefixtures("traced_alone")
+def test_progress_is_read_anew_at_each_step_and_counts_are_refused():
+    class Ramp(Method):
+        def step(self, ctx, batch):
+            return StepOutput(ctx.progress * ctx.network(batch.labelled["plain"]).square().mean())
+
+    ctx, step = context(), compile_step(Ramp())
+    assert step(ctx, make_batch()).loss == 0
+    ctx.progress.fill_(0.5)
+    assert step(ctx, make_batch()).loss > 0
+
+    class Counting(Method):
+        def step(self, ctx, batch):
+            return StepOutput(ctx.step * ctx.network(batch.labelled["plain"]).mean())
+
+    with pytest.raises(UserError, match=r"reads ctx.step, which a compiled one would keep as it was"):
+        compile_step(Counting())(ctx, make_batch())
+
+
+@pytest.mark.usefixtures("traced_alone")
+def test_a_method_s_own_weights_are_trained_by_a_compiled_step():
+    class Scaled(Method):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def step(self, ctx, batch):
+            return StepOutput((self.scale * ctx.network(batch.labelled["plain"])).square().mean())
+
+    method, ctx = Scaled(), context()
+    ctx.network.eval()
+    step = compile_step(method)
+    first = step(ctx, make_batch()).loss
+    first.backward()
+    torch.testing.assert_close(method.scale.grad, 2 * first.detach())
+    with torch.no_grad():
+        method.scale.fill_(2.0)
+    torch.testing.assert_close(step(ctx, make_batch()).loss, 4 * first)

@@ -31,7 +31,7 @@ def seen_in_training(loop, monkeypatch):
     found = []
     step = type(loop.method).step
     monkeypatch.setattr(
-        type(loop.method), "step", lambda self, model, batch: found.append(modes(model)) or step(self, model, batch)
+        type(loop.method), "step", lambda self, ctx, batch: found.append(modes(ctx.network)) or step(self, ctx, batch)
     )
     loop.run([])
     return found

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from fewlabels.benchmark.synthetic import made_up
-from fewlabels.data import loader as module
 from fewlabels.data.augment.views import Draws, Views
 from fewlabels.data.loader import Batching, Images, Loader
+from fewlabels.methods.base import Context
 from fewlabels.system.device import pinned
-from fewlabels.system.seeding import generator
 from fewlabels.training.build import draw_split
 from fewlabels.training.meters import Meters
 from tests.methods.test_methods import METHODS, make_batch, model, prepared
@@ -21,9 +20,8 @@ META = torch.device("meta")
 
 
 @pytest.fixture
-def meta_loader(monkeypatch):
+def meta_loader():
     """Builds the loader of a configuration on the meta device, which draws nothing: there a method draws on the host."""
-    monkeypatch.setattr(module, "generator", lambda *seed, device="cpu": generator(*seed))
 
     def build_loader(cfg, method, **views):
         data = made_up(cfg, 16, 64, 4, classes=4)
@@ -31,7 +29,7 @@ def meta_loader(monkeypatch):
         cfg.dataset.num_labels, cfg.dataset.num_unlabelled = 16, None
         images = Images(data.train, Views(mean, std, **views), META)
         batching = Batching(32, 0.25, "unlabelled", "together")
-        return Loader(images, draw_split(cfg, data), batching, method.labelled_view, method.unlabelled_views, 0)
+        return Loader(images, draw_split(cfg, data), batching, method.labelled_views, method.unlabelled_views, 0)
 
     return build_loader
 
@@ -48,7 +46,8 @@ VIEWS = {
 @pytest.mark.parametrize("views", VIEWS.values(), ids=VIEWS)
 def test_views_are_made_without_a_look_at_the_device(configure, meta_loader, views):
     class Method:
-        labelled_view, unlabelled_views = "flip", ("plain", "flip", "weak", "strong")
+        labelled_views = {"flip": "flip"}
+        unlabelled_views = {name: name for name in ("plain", "flip", "weak", "strong")}
 
     loader = meta_loader(configure("dataset=cifar10_250"), Method, **views)
     batch = loader.batch(0, 1)
@@ -65,8 +64,10 @@ def test_losses_and_meters_are_worked_out_without_a_look_at_the_device(name, con
         model(name).to(META),
         Meters(),
     )
+    method.to(META)
+    ctx = Context(network, network, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
-        output = method.step(network, batch)
+        output = method.step(ctx, batch)
         output.loss.backward()
         meters.add(output)
     assert all(p.grad is not None and p.grad.device == META for p in network.parameters())

@@ -115,11 +115,11 @@ def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
         first = loader.batch(0, 0)
         images = first.num_labelled + first.num_unlabelled
         rates = Rates(f"{first.num_labelled} + {first.num_unlabelled}")
-        compiled = loop.model.compiled, loop.step_of_method
-        loop.model.compiled, loop.step_of_method = None, loop.method.step  # torch cannot count compiled kernels
+        compiled = loop.model.compiled, loop.compiled_step
+        loop.model.compiled = loop.compiled_step = None  # whose kernels torch cannot count
         with _Flops() as flops:
             _bare_step(loop, first)
-        loop.model.compiled, loop.step_of_method = compiled
+        loop.model.compiled, loop.compiled_step = compiled
         rates.gflop_an_image = flops.total / images / 1e9
         bare: Step = lambda step: _bare_step(loop, first)  # noqa: E731
         feeds = {"limit": bare, "ours": _whole_step(loop, loader)}
@@ -150,7 +150,7 @@ class _Flops(TorchDispatchMode):
 def _bare_step(loop: Loop, batch: Any) -> None:
     for phase, optimiser in loop.optimisers.items():
         loop.context.phase = phase
-        loop.step_of_method(loop.context, batch).loss.backward()
+        (loop.compiled_step or loop.method.step)(loop.context, batch).loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

@@ -221,7 +221,7 @@ def build_loop(
     frozen = cfg.trainable == "head"
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
-    step = compile_step(method) if cfg.hardware.compile and method.second_order else method.step
+    step = compile_step(method) if cfg.hardware.compile and method.second_order else None
     return Loop(
         model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder, step
     )

@@ -64,7 +64,7 @@ class Loop:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
-    is called before anything is written. ``step`` stands in the place of the method's own, compiled.
+    is called before anything is written. ``compiled_step`` takes the place of the method's own.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -82,7 +82,7 @@ class Loop:
         gallery: Gallery | None = None,
         check: Callable[[], None] = lambda: None,
         check_folder: Callable[[], None] = lambda: None,
-        step: Callable[[Context, Batch], StepOutput] | None = None,
+        compiled_step: Callable[[Context, Batch], StepOutput] | None = None,
     ) -> None:
         self.model, self.method, self.loader, self.held = model, method, loader, held
         self.cfg, self.schedule, self.seed = optim, schedule, seed
@@ -94,7 +94,7 @@ class Loop:
         self.ema = build_ema(model, optim)
         self.averages = {name: build_ema(method.get_submodule(name), optim) for name in method.averaged}
         self.device = loader.images.device
-        self.step_of_method = step or method.step
+        self.compiled_step = compiled_step
         self._trained = {phase: _parameters(method, model, phase) for phase in method.phases}
         self.context = self._first_context()
         self.epoch = self.step_in_epoch = self.step = 0
@@ -196,7 +196,7 @@ class Loop:
             if len(parts) > 1:
                 self.method.prepare_parts(ctx, parts)
             for part in parts:
-                output = step_output(self.step_of_method(ctx, part), self.method)
+                output = step_output((self.compiled_step or self.method.step)(ctx, part), self.method)
                 (output.loss / len(parts)).backward()
                 self._meters.add(output)
                 for name, value in output.kept.items():

@@ -7,7 +7,7 @@ from torchvision.transforms import InterpolationMode, RandAugment
 from torchvision.transforms.autoaugment import _apply_op
 
 from fewlabels.data.augment import color_jitter as jitter
-from fewlabels.data.augment.geometry import crop_and_flip
+from fewlabels.data.augment.geometry import crop_and_flip, mixed, turned
 from fewlabels.data.augment.randaugment import apply_operations, cutout, rand_augment
 from fewlabels.data.augment.views import Draws, Views
 from fewlabels.types import UserError
@@ -232,5 +232,57 @@ def test_shared_draws_repeat_one_value(generator):
 
 
 def test_unknown_views_are_refused(images, generator):
-    with pytest.raises(UserError, match="no view 'stronger': plain, flip, weak, strong"):
-        views().make("stronger", images, generator)
+    for wanted, message in {
+        "stronger": "no kind 'stronger': plain, flip, weak, strong, rotate",
+        None: "no kind None",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            views().make(wanted, images, generator)
+    for view, message in (
+        ({"kind": "strong", "magnitud": 3}, "no option 'magnitud': padding"),
+        ({"kind": "weak", "turns": 1}, "turns=1 is a whole number, of the kind rotate alone"),
+        ({"kind": "rotate", "turns": 0.5}, "turns=0.5 is a whole number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            views().make_all({"mine": view}, images, generator)
+    with pytest.raises(UserError, match="as a mapping from names to kinds"):
+        views().make_all(("weak", "strong"), images, generator)
+
+
+def test_views_of_one_kind_have_draws_of_their_own(images, generator):
+    made = views().make_all({"one": "strong", "other": "strong"}, images, generator)
+    assert not torch.equal(made["one"], made["other"])
+
+
+def test_a_view_may_have_options_of_its_own(images, generator):
+    made = views(padding=0, flip=False).make_all(
+        {"plain": "plain", "same": {"kind": "strong", "num_ops": 0, "cutout": 0.0}, "other": "strong"}, images, generator
+    )
+    assert torch.equal(made["same"], made["plain"])
+    assert not torch.equal(made["other"], made["plain"])
+
+
+def test_a_turned_view_is_the_weak_one_turned_left(images):
+    settings = views(padding=0, flip=False)
+    with pytest.raises(UserError, match="a quarter turn needs square images"):
+        settings.make_all({"turned": {"kind": "rotate", "turns": 1}}, images, torch.Generator())
+    images = images[:, :, :24]
+    made = settings.make_all(
+        {"plain": "plain", **{f"{n}": {"kind": "rotate", "turns": n} for n in range(4)}}, images, torch.Generator()
+    )
+    corner = made["plain"][:, :, 0, -1]  # goes from top right to top left
+    assert torch.equal(made["1"][:, :, 0, 0], corner)
+    for turns in range(4):
+        assert torch.equal(made[f"{turns}"], torch.rot90(made["plain"], turns, (2, 3)))
+    each = turned(made["plain"], torch.arange(len(images)) % 4)
+    for number, image in enumerate(each):
+        assert torch.equal(image, made[f"{number % 4}"][number])
+
+
+def test_mixing_takes_its_share_of_each():
+    one, other = torch.ones(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    half = mixed(one, other, torch.tensor([0.25, 1.0]))
+    assert (half[0] == 0.25).all()
+    assert (half[1] == 1).all()
+    targets = mixed(torch.eye(2), torch.eye(2).flip(0), torch.tensor([0.75, 0.5]))
+    assert targets.tolist() == [[0.75, 0.25], [0.5, 0.5]]
