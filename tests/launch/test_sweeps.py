@@ -175,7 +175,7 @@ def test_an_assert_of_a_method_ends_a_search_and_a_sweep(launcher, tmp_path):
     (tmp_path / "asserting.py").write_text(
         "from fewlabels.methods.base import Method\n"
         "class Asserting(Method):\n"
-        "    def step(self, model, batch):\n"
+        "    def step(self, ctx, batch):\n"
         "        assert batch is None, 'this never holds'\n"
     )
     search = ["search=random", "search.trials=2", "search.folds=1", "dataset.num_validation=20"]

@@ -97,8 +97,8 @@ def test_a_moved_class_keeps_its_fingerprint_and_folder(configure, monkeypatch):
 
 
 class KindOfFixMatch(Method):
-    def step(self, model, batch):
-        return StepOutput(model(batch.labelled["weak"]).square().mean())
+    def step(self, ctx, batch):
+        return StepOutput(ctx.network(batch.labelled["weak"]).square().mean())
 
 
 def test_a_class_of_one_s_own_is_known_by_its_name(configure, monkeypatch):

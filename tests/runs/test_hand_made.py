@@ -110,14 +110,22 @@ def test_a_key_is_missing_or_of_another_type(key, half, configure):
     assert f"{key} is a str" in refused(half, configure, " is damaged (")
 
 
+def of(state):
+    return state["optimisers"]["train"]
+
+
+def optimiser(state):
+    return {"optimisers": {"train": state}}
+
+
 MISFITS = {
     "another network": lambda state: {"model": {"weight": torch.zeros(3)}},
     "another shape": lambda state: {"model": state["model"] | {"stem.weight": torch.zeros(1)}},
     "no tensors": lambda state: {"model": dict.fromkeys(state["model"], 3)},
-    "no groups": lambda state: {"optimiser": {"state": {}}},
-    "another optimiser": lambda state: {"optimiser": sgd(state)},
-    "another rate of decay": lambda state: {"optimiser": with_group(state, weight_decay=0.3)},
-    "moments of another shape": lambda state: {"optimiser": state["optimiser"] | {"state": {0: {"exp_avg": torch.ones(2)}}}},
+    "no groups": lambda state: optimiser({"state": {}}),
+    "another optimiser": lambda state: optimiser(sgd(state)),
+    "another rate of decay": lambda state: optimiser(with_group(state, weight_decay=0.3)),
+    "moments of another shape": lambda state: optimiser(of(state) | {"state": {0: {"exp_avg": torch.ones(2)}}}),
     "meters": lambda state: {"meters": {"total": 3}},
     "numbers as meters": lambda state: {"meters": {"sums": {"loss": 3}, "counts": {"loss": 1}, "finite": 0}},
     "another generator": lambda state: {"rng": torch.zeros(3)},
@@ -126,13 +134,13 @@ MISFITS = {
 
 def sgd(state):
     """The state of SGD over as many weights."""
-    groups = state["optimiser"]["param_groups"]
+    groups = of(state)["param_groups"]
     own = [{"params": [torch.nn.Parameter(torch.zeros(1)) for _ in group["params"]]} for group in groups]
     return torch.optim.SGD(own, momentum=0.9).state_dict()
 
 
 def with_group(state, **changes):
-    return state["optimiser"] | {"param_groups": [group | changes for group in state["optimiser"]["param_groups"]]}
+    return of(state) | {"param_groups": [group | changes for group in of(state)["param_groups"]]}
 
 
 @pytest.mark.parametrize("kind", MISFITS)

@@ -125,8 +125,8 @@ def test_a_term_that_the_method_goes_on_writing_into():
 def test_an_undetached_term_changes_nothing(configure, monkeypatch, tmp_path):
     plain = run(configure(*SHORT))
 
-    def step(self, model, batch):
-        loss = F.cross_entropy(model(batch.labelled["weak"]), batch.labels)
+    def step(self, ctx, batch):
+        loss = F.cross_entropy(ctx.network(batch.labelled["weak"]), batch.labels)
         return StepOutput(loss, {"cross_entropy": loss})
 
     monkeypatch.setattr(Supervised, "step", step)

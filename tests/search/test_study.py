@@ -140,8 +140,9 @@ METHOD = """
 from fewlabels.methods.base import Method
 class Broken(Method):
     def __init__(self, weight: float = 1.0) -> None:
+        super().__init__()
         self.weight = weight
-    def step(self, model, batch):
+    def step(self, ctx, batch):
         assert self.weight < 0, "a mistake of the method's"
 """
 

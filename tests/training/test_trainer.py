@@ -189,3 +189,16 @@ class OneGroupTwice(Adversaries):
 def test_what_no_loop_can_train_is_refused(adversaries, name, overrides, message):
     with pytest.raises(UserError, match=message):
         run(adversaries(f"method._target_=tests.training.test_trainer.{name}", *overrides))
+
+
+class Forgetful(Method):
+    def __init__(self):
+        self.weight = 1.0
+
+    def step(self, ctx, batch):
+        raise AssertionError
+
+
+def test_a_method_that_is_no_module_yet_is_told_how_to_become_one(adversaries):
+    with pytest.raises(UserError, match=r"Forgetful: its __init__ must begin with super\(\).__init__\(\)"):
+        run(adversaries("method._target_=tests.training.test_trainer.Forgetful"))

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from fewlabels.config.schema import Config
 from fewlabels.methods.base import Method
@@ -213,6 +214,8 @@ def build(group: str, node: Any, **extra: Any) -> Any:
     assert isinstance(values, dict)
     cls = check_target(group, {str(key): value for key, value in values.items()})
     built = cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+    if isinstance(built, nn.Module) and "_modules" not in vars(built):
+        raise UserError(f"{group}._target_={cls.__name__}: its __init__ must begin with super().__init__()")
     if isinstance(built, Classifier):
         for fault in faults({"name": built.name}, {"name": Annotated[str, FileName()]}, "the network's "):
             raise UserError(fault)
