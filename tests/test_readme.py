@@ -1,6 +1,7 @@
 """The README's numbers are the published records' own."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -8,13 +9,15 @@ from statistics import mean, stdev
 from textwrap import indent
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from fewlabels.methods.base import ParameterGroup
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures.build import check
 from fewlabels.report.spec.definitions import read_definition
 from fewlabels.system.paths import conf_dir
-from tests.methods.test_methods import make_batch, model
+from tests.methods.test_methods import built, context, make_batch, model
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "outputs" / "published"
@@ -37,17 +40,26 @@ def printed(head):
     raise AssertionError("the table has no end")
 
 
-def test_the_method_of_one_s_own_trains_as_it_stands():
-    text = (ROOT / "README.md").read_text()
-    code = text.split("`src/fewlabels/methods/mine.py`:\n\n```python\n")[1].split("```")[0]
+def test_the_methods_of_the_documentation_train_as_they_stand():
+    text = (ROOT / "docs" / "adding-a-method.md").read_text()
+    smallest, _, _, _, adversarial = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names = {"__name__": "mine"}
-    exec(code, names)
+    exec(smallest, names)
     for labelled in (0, 8):
         network, batch = model(), make_batch(labelled)
-        output = names["Mine"]().step(network, batch)
+        output = names["Mine"]().step(context(network), batch)
         output.loss.backward()
         assert output.terms["consistency"] > 0
         assert next(network.parameters()).grad.isfinite().all()
+    names |= {"torch": torch, "nn": torch.nn, "math": math, "ParameterGroup": ParameterGroup}
+    exec(adversarial, names)
+    network, method = model(), built(names["Adversarial"]())
+    trained = {"discriminator": network, "generator": method.generator}
+    for phase, module in trained.items():
+        method.step(context(network, phase=phase, generator=torch.Generator()), make_batch()).loss.backward()
+        (group,) = method.parameter_groups(network, phase)
+        assert [id(p) for p in group.parameters] == [id(p) for p in module.parameters()]
+        assert all(p.grad.any() for p in group.parameters if p.ndim > 1)
 
 
 @pytest.mark.parametrize("node", ["claims", "figures"])
