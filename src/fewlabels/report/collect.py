@@ -12,8 +12,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from fewlabels.report.mixtures import MIXED, grouped, mixture
-from fewlabels.report.sound import SCALES, left_out, sound_records
+from fewlabels.report.sound import SCALES, sound_records
 from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.runs.record import left_out
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
@@ -103,7 +104,7 @@ def record_files(root: Path) -> Iterator[Path]:
     entered = set()
 
     def unreadable(error: OSError) -> None:
-        left_out(None, f"cannot read the folder {error.filename}: {error.strerror}")
+        left_out(f"cannot read the folder {error.filename}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         state = os.stat(folder)
@@ -118,7 +119,7 @@ def record_files(root: Path) -> Iterator[Path]:
             if path.is_file():
                 yield path
             else:
-                left_out(path, "is a link to nothing, or no file")
+                left_out(f"{path} is a link to nothing, or no file")
 
 
 def _places(path: Path, root: Path) -> set[str]:
