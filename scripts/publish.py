@@ -12,11 +12,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from fewlabels.report.sound import left_out, sound_records
-from fewlabels.report.text import short
+from fewlabels.report.sound import sound_records
 from fewlabels.runs import record
+from fewlabels.system.files import below
 from fewlabels.system.say import say, show
-from fewlabels.types import RunRecord
+from fewlabels.types import RunRecord, UserError
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
 PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
@@ -47,15 +47,16 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
             continue
         if tables and found.table not in tables:
             continue
-        if Path(found.table).name != found.table:
-            left_out(path, f"its table {short(found.table)} is no name of a folder")
+        try:
+            target = below(root / "published", found.table, path.parent.name)
+        except UserError as error:
+            record.left_out(f"{path}: {error}")
             continue
         found.config |= {
             key: value for key, value in PLACES.items() if key in found.config and found.config[key] is not None
         }
         found.config["dataset"] = {**found.config.get("dataset", {}), "path": "data"}
         found.config["tracking"] = {}
-        target = root / "published" / found.table / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         record.write(found, target / "record.json")
         if _shown(found) and (pictures := path.with_name("pictures.npz")).exists():

@@ -4,6 +4,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+import pytest
+
 from fewlabels.report.collect import Results, read_records
 from fewlabels.runs import record
 from fewlabels.types import RunRecord
@@ -57,6 +59,19 @@ def test_a_bad_record_hides_no_other(tmp_path, capsys):
     leave(root, "b", "demo")
     assert [p.name for p in publish.publish(root, [])] == ["b"]
     assert capsys.readouterr().err.startswith(f"fewlabels: left out: cannot read the record {root / 'demo' / 'a'}")
+
+
+@pytest.mark.parametrize("table", ["..", ".", "", "../up"])
+def test_nothing_is_written_outside_the_published_folder(table, tmp_path, capsys):
+    root = tmp_path / "outputs"
+    path = leave(root, "odd", "demo") / "record.json"
+    made = record.read(path)
+    made.table = table
+    record.write(made, path)
+    leave(root, "good", "demo")
+    assert [folder.name for folder in publish.publish(root, [])] == ["good"]
+    said = f"fewlabels: left out: {path}: {table!r} is no name for a folder in {root / 'published'}"
+    assert capsys.readouterr().err.startswith(said)
 
 
 def test_what_a_run_was_made_with_is_kept_and_odd_records_are_named(tmp_path, capsys):

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from fewlabels.report.collect import FoundRecord, Results, conflict
+from fewlabels.report.collect import FoundRecord, Results, conflict, mixed_between
 from fewlabels.report.latex import latex
 from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.report.spec.reported import Derived
@@ -96,6 +96,42 @@ def test_cells_with_the_same_difference_share_a_note_in_every_format():
     assert [line["mixed"] for line in lines] == ["threads (1: seed 0; 2: seed 1)"] * 2
 
 
+def of_rows(*runs):
+    results = Results(runs)
+    return mixed_between([results.cell(TABLE, "paper", row, "x", "test_accuracy") for row in "ab"])
+
+
+def test_timm_s_version_counts_where_the_network_is_timm_s():
+    def network(name, seed, version, row="a"):
+        model = {"_target_": f"fewlabels.models.{name}"}
+        config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "model": model}
+        return run(seed, {"timm": version}, row=row, config=config)
+
+    _, (note,) = shown(network("timm_model.TimmModel", 0, "1.0.31"), network("timm_model.TimmModel", 1, "1.0.9"))
+    assert note.endswith("a | x: timm (1.0.31: seed 0; 1.0.9: seed 1)")
+    assert shown(network("simple_cnn.SimpleCNN", 0, "1.0.31"), network("simple_cnn.SimpleCNN", 1, "1.0.9"))[1] == []
+    assert of_rows(network("timm_model.TimmModel", 0, "1"), network("simple_cnn.SimpleCNN", 0, "2", "b")) == ""
+    both = network("timm_model.TimmModel", 0, "1"), network("timm_model.TimmModel", 0, "2", "b")
+    assert of_rows(*both) == "timm (1: a; 2: b)"
+
+
+def test_rows_share_modules_and_differ_in_methods():
+    losses = {"fewlabels.losses": "2" * 64}
+    other_method = losses | {"fewlabels.methods.entropy": "4" * 64, "init_from": "5" * 16}
+    assert of_rows(run(0), run(0, row="b", code=other_method)) == ""
+    assert of_rows(run(0, code=losses | {"init_from": "6" * 16}), run(0, row="b", code=other_method)) == ""  # by design
+    assert of_rows(run(0), run(0, row="b", code={})) == ""  # of an older record's code nothing is known
+    edited = other_method | {"fewlabels.losses": "3" * 64}
+    assert of_rows(run(0), run(0, row="b", code=edited)) == "code of fewlabels.losses (22222222: a; 33333333: b)"
+    halfway = other_method | {"fewlabels.losses before": "1" * 64}
+    assert of_rows(run(0), run(0, row="b", code=halfway)).endswith("(22222222: a; 11111111, then 22222222: b)")
+    two = edited | {"fewlabels.methods.vat": "7" * 64}
+    assert of_rows(run(0), run(0, row="b", code=two)).endswith(" and of 1 more")
+    derived = grid(TABLE, Results([run(0), run(0, row="b", code=edited)]), "paper")
+    assert [row[1][-1] for row in derived.rows] == [")", ")", "‡"]
+    assert of_rows(run(0), run(1, code={}), run(0, row="b")).startswith("code (")  # within one row
+
+
 def test_many_seeds_are_counted():
     _, (note,) = shown(*(run(seed, {"threads": 1 if seed else 2}) for seed in range(20)))
     assert note.endswith("threads (2: seed 0; 1: seeds 1, 2, 3, 4, 5, 6, 7, 8 and 11 more)")
@@ -120,6 +156,32 @@ def test_a_setting_that_is_a_value_here_and_a_node_there_is_a_conflict():
     assert conflict([model(0, {}), model(1, {"drop": 0.5})]).startswith("model.options (")
     assert conflict([model(0, None), model(1, {"drop": 0.5})]).startswith("model.options (")
     assert conflict([model(0, {"drop": 0.5}), model(1, {"drop": 0.5})]) is None
+
+
+def of_images(seed, digest, per_class=None):
+    config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d", "train_per_class": per_class, "split_seed": seed}}
+    return finished("a", "x", 50.0, seed, config=config, data={} if digest is None else {"digest": digest})
+
+
+def test_other_images_of_the_same_name_are_a_conflict():
+    runs = [of_images(0, "a" * 64), of_images(1, "b" * 64), of_images(2, "a" * 64), of_images(3, None)]
+    assert conflict(runs) == "images (aaaaaaaa: seeds 0, 2; bbbbbbbb: seed 1)"
+    g = grid(TABLE, Results(runs), "paper")
+    assert g.rows[0][1] == ""
+    assert g.notes[0] == "a | x is left empty: its runs differ in images (aaaaaaaa: seeds 0, 2; bbbbbbbb: seed 1)"
+    assert conflict([of_images(0, "a" * 64), of_images(1, None)]) is None  # of an older record's nothing is known
+    assert conflict([of_images(0, "a" * 64, 5), of_images(1, "b" * 64, 5)]) is None  # each seed draws its own
+
+
+def test_runs_of_one_seed_name_what_differs():
+    def run(lr, origin=None, **more):
+        config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "optim": {"lr": lr} | more}
+        return finished("a", "x", 50.0, config=config, origin=origin)
+
+    assert conflict([run(0.1), run(0.2)]) == "optim.lr (0.1: seed 0; 0.2: seed 0)"
+    assert conflict([run(0.1), run(0.1, ema=1)]) == "the setting optim.ema, which some lack, with the same seed"
+    assert conflict([run(0.1, "x"), run(0.1, "y")]) == "the run that they start from, with the same seed"
+    assert conflict([run(0.1), run(0.1)]) == "nothing but their fingerprint, with the same seed"
 
 
 def test_a_class_that_moved_is_the_same_setting():

@@ -43,7 +43,12 @@ class Drawn:
 
     def agreeing(self, _, __, row, column):
         values = self.values["xy".index(column)][ROWS.index(row)]
-        return [SimpleNamespace(curve=[{"kmeans": 1.0}, {"kmeans": math.exp(value - 50)}]) for value in values]
+        return [
+            SimpleNamespace(
+                curve=[{"kmeans": 1.0}, {"kmeans": math.exp(value - 50)}], seed=seed, starts=[], code={}, config={}
+            )
+            for seed, value in enumerate(values)
+        ]
 
 
 def decided(claim, spread=lambda generator, rows: 1.0):

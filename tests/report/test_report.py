@@ -2,7 +2,10 @@
 
 import csv
 import io
+import os
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from filelock import FileLock, Timeout
@@ -14,7 +17,9 @@ from fewlabels.report.latex import latex
 from fewlabels.report.spec.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid, markdown
 from fewlabels.runs import record
+from fewlabels.system import waiting
 from fewlabels.system.paths import conf_dir
+from fewlabels.system.waiting import held
 from fewlabels.types import UserError
 from tests.report.helpers import finished
 
@@ -224,6 +229,36 @@ def test_a_folder_without_a_record_says_so_and_fails(tmp_path, monkeypatch, caps
     assert not (tmp_path / "report" / "index.html").exists()  # no empty page
 
 
+def copy_of(path, accuracy, **changes):
+    path.mkdir(parents=True)
+    record.write(finished("0", "as_published", accuracy, table="srikanth_1", **changes), path / "record.json")
+
+
+def test_copies_of_one_run_that_differ_are_told_with_the_one_that_is_taken(tmp_path, capsys):
+    copy_of(tmp_path / "a", 45.0)
+    copy_of(tmp_path / "b", 45.0)
+    copy_of(tmp_path / "published" / "c", 45.0, code={"m": "1"})  # what others lack is no difference
+    assert len(read_records(tmp_path)) == 1
+    assert capsys.readouterr().err == ""
+    copy_of(tmp_path / "z", 46.0)
+    (taken,) = read_records(tmp_path)
+    assert taken.metrics["test_accuracy"] == 46.0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"fewlabels: {tmp_path / 'z'} is taken, and left are others of the same fingerprint: ")
+    assert f"{tmp_path / 'a'} (best_test_accuracy 45.0, not 46.0)" in line
+
+
+def test_copies_of_one_run_with_other_code_are_told(tmp_path, capsys):
+    copy_of(tmp_path / "a", 45.0, code={"m": "1"})
+    copy_of(tmp_path / "b", 45.0, code={"n": "1"})
+    copy_of(tmp_path / "c", 45.0, code={"m": "2"}, status="failed")  # never counts
+    read_records(tmp_path)
+    assert capsys.readouterr().err == ""
+    copy_of(tmp_path / "d", 45.0, code={"m": "2"})
+    read_records(tmp_path)
+    assert f"{tmp_path / 'a'} (other code), {tmp_path / 'b'} (other code)" in capsys.readouterr().err
+
+
 def test_cells_without_a_run_are_empty(outputs, tmp_path):
     assert "| 40000 | 48.09 |  |  |" in build_report(outputs, tmp_path / "r", "srikanth_1")
 
@@ -271,3 +306,21 @@ def test_reports_into_one_folder_wait_for_each_other(outputs, tmp_path, monkeypa
     build_report(outputs, tmp_path / "r")
     assert len(seen) == 2
     FileLock(tmp_path / "r" / ".lock", timeout=0).acquire()
+
+
+def test_who_is_waited_for_is_said(outputs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(waiting, "TELL_SECONDS", 0.0)
+    lock = tmp_path / "r" / ".lock"
+    lock.parent.mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        with held(lock, "writing a report"):
+            report_of = pool.submit(build_report, outputs, tmp_path / "r")
+            deadline = time.monotonic() + 20
+            said = ""
+            while "\n" not in said and time.monotonic() < deadline:
+                time.sleep(0.05)
+                said += capsys.readouterr().err
+        report_of.result()
+    assert said.startswith(f"waiting for process {os.getpid()} on ")
+    assert said.endswith(f"it holds {lock}\n")
+    assert "writing a report since" in said

@@ -59,7 +59,9 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "config": []}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": 99}', '{"schema": 1' + "0" * 400 + "}", '{"schema": 1, "config": []}', "\xff"]
+)
 def test_files_that_are_no_records_are_refused(tmp_path, content):
     (tmp_path / "record.json").write_text(content, "latin-1")
     with pytest.raises(UserError, match="record"):
@@ -88,6 +90,15 @@ def test_a_run_whose_record_is_damaged_says_how_to_go_on(content, configure, tmp
     path.write_text('{"schema": 2}')  # of a later version: not to be moved
     with pytest.raises(UserError, match=r"is no record of schema 1, but of 2: another version wrote it$"):
         run(configure("debug=tiny"))
+
+
+def test_what_is_left_out_is_one_line_however_odd_its_place_is(tmp_path, capsys):
+    path = tmp_path / "a\nb" / "record.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"schema": 1, "metrics": {"k" * 10_000: "text"}}))
+    assert list(record.read_all([path])) == []
+    said = capsys.readouterr().err
+    assert (said.count("\n"), len(said) < 700) == (1, True)
 
 
 def test_a_bad_record_hides_no_other(configure, tmp_path, capsys):

@@ -12,13 +12,10 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
     stopper.listen()
 
-from filelock import FileLock
-
 from fewlabels.report.collect import FoundRecord, Results, read_records
 from fewlabels.report.figures.build import check, draw_figures
 from fewlabels.report.latex import latex
 from fewlabels.report.page import page
-from fewlabels.report.sound import left_out
 from fewlabels.report.spec.audit import audit
 from fewlabels.report.spec.claims import markdown_section
 from fewlabels.report.spec.definitions import TableDefinition, load_definitions
@@ -26,9 +23,11 @@ from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import one_line, short
 from fewlabels.report.tidy import tidy_csv
+from fewlabels.runs.record import left_out
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.say import say, show
+from fewlabels.system.waiting import held
 from fewlabels.types import UserError
 
 
@@ -40,7 +39,8 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     definitions = load_definitions(conf_dir())
     check(definitions)
     to.mkdir(parents=True, exist_ok=True)
-    with FileLock(to / ".lock"):  # make -j writes several reports into one folder; the last has read the latest records
+    # make -j writes several reports into one folder; the last has read the latest records.
+    with held(to / ".lock", "writing a report"):
         found = read_records(root)
         if not found:
             raise UserError(f"there is no record of a run below {root}: name the output_root of your runs")
@@ -58,7 +58,7 @@ def _has_a_place(run: FoundRecord, definitions: dict[str, TableDefinition]) -> b
         return True
     for what, place, known in (("row", run.row, table.rows), ("column", run.column, table.columns)):
         if place not in known:
-            left_out(run.folder, f"is a run of {table.id}, which has no {what} {short(place)}")
+            left_out(f"{run.folder} is a run of {table.id}, which has no {what} {short(place)}")
             return False
     return True
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fewlabels.report.mixtures import MIXED, grouped, mixture
-from fewlabels.report.sound import SCALES, left_out, sound_records
+from fewlabels.report.mixtures import MIXED, UNDER, grouped, of_rows, of_seeds
+from fewlabels.report.sound import SCALES, sound_records
 from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.runs.record import LONGEST_LINE, left_out
+from fewlabels.system.say import one_line, say
 from fewlabels.types import RunRecord
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
@@ -35,6 +37,7 @@ class Cell:
     parts: list[Cell] = field(default_factory=list)  # of a derived row
     reduced: bool = False  # at another scale than the reported number's: the two are not comparable
     mixed: str = ""  # in which conditions its runs differ
+    runs: list[tuple[str, RunRecord]] = field(default_factory=list)  # each with its row
 
     @cached_property
     def mean(self) -> float | None:
@@ -78,6 +81,12 @@ class Cell:
         return f"{text} ({of})" + (f" {MIXED}" if self.mixed else "")
 
 
+def mixed_between(cells: Sequence[Cell]) -> str:
+    """In which conditions the runs of several rows differ, from row to row or within one."""
+    between = of_rows([named for cell in cells for named in cell.runs])
+    return between or next((cell.mixed for cell in cells if cell.mixed), "")
+
+
 @dataclass
 class FoundRecord(RunRecord):
     """A record and the run folder that it was found in."""
@@ -87,15 +96,37 @@ class FoundRecord(RunRecord):
 
 def read_records(root: Path) -> list[FoundRecord]:
     """Every record below ``root``, links to folders followed. The same run found twice counts once, a fresh one before a
-    published one; files that are no records are named and left out."""
+    published one, and where their results differ that is said; files that are no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
+    finished: dict[tuple[str | None, str], list[FoundRecord]] = defaultdict(list)
     for path, found in sound_records(sorted(record_files(root), key=lambda p: ("published" not in p.parts, p))):
         if found.config.get("evaluate_test") is False and "search" in _places(path, root):
             continue  # a search's trial: it never saw the test set
         key = (found.table, found.fingerprint)
         if found.status == "finished" or key not in records:
             records[key] = FoundRecord(**vars(found), folder=path.parent)
+        if found.status == "finished":
+            finished[key].append(records[key])
+    for *others, taken in finished.values():
+        _tell_which(taken, others)
     return list(records.values())
+
+
+def _tell_which(taken: FoundRecord, others: Sequence[FoundRecord]) -> None:
+    """A line where copies of one run differ."""
+    left = [f"{other.folder} ({why})" for other in others if (why := _unlike(other, taken))]
+    if left:
+        line = f"{taken.folder} is taken, and left are others of the same fingerprint: {', '.join(left)}"
+        say(f"fewlabels: {one_line(line, LONGEST_LINE)}; remove what does not count")
+
+
+def _unlike(other: RunRecord, taken: RunRecord) -> str:
+    """In what the results, or the code that they came from, differ; what an older record lacks is no difference."""
+    for metric in sorted(other.metrics.keys() & taken.metrics.keys()):
+        if other.metrics[metric] != taken.metrics[metric]:
+            return f"{metric} {other.metrics[metric]}, not {taken.metrics[metric]}"
+    differ = other.code and taken.code and sorted(other.code.values()) != sorted(taken.code.values())
+    return "other code" if differ else ""
 
 
 def record_files(root: Path) -> Iterator[Path]:
@@ -103,7 +134,7 @@ def record_files(root: Path) -> Iterator[Path]:
     entered = set()
 
     def unreadable(error: OSError) -> None:
-        left_out(None, f"cannot read the folder {error.filename}: {error.strerror}")
+        left_out(f"cannot read the folder {error.filename}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         state = os.stat(folder)
@@ -118,7 +149,7 @@ def record_files(root: Path) -> Iterator[Path]:
             if path.is_file():
                 yield path
             else:
-                left_out(path, "is a link to nothing, or no file")
+                left_out(f"{path} is a link to nothing, or no file")
 
 
 def _places(path: Path, root: Path) -> set[str]:
@@ -128,19 +159,50 @@ def _places(path: Path, root: Path) -> set[str]:
 
 
 def conflict(runs: Sequence[RunRecord]) -> str | None:
-    """The first setting in which runs of one cell differ, other than the seeds, places and settings that some lack."""
-    seeds = [(run.seed, run.config.get("dataset", {}).get("split_seed")) for run in runs]
-    if len(set(seeds)) < len(seeds):
-        return "nothing but their fingerprint, with the same seed"
+    """The first thing in which runs of one cell differ, other than the seeds, places and settings that some lack."""
+    return _other_settings(runs) or _other_images(runs) or _same_seed(runs)
+
+
+def _other_settings(runs: Sequence[RunRecord]) -> str | None:
     flat = [settings(run) for run in runs]
     everywhere = set.intersection(*map(set, flat)) if flat else set()
     for key in sorted(set().union(*flat)):
         below = key not in everywhere and any(other.startswith(f"{key}.") for found in flat for other in found)
         values = [str(found.get(key, "keys and values" if below else "")) for found in flat]
         if (below or key in everywhere) and len(set(values)) > 1:
-            labels = [(str(run.seed), value) for run, value in zip(runs, values, strict=True)]
-            return f"{key} ({grouped(labels, 'seed')})"
+            return f"{key} ({_by_seed(runs, values)})"
     return None
+
+
+def _other_images(runs: Sequence[RunRecord]) -> str | None:
+    """Of the same name and number. Where each seed draws its own there is nothing to compare."""
+    known = [run for run in runs if run.data.get("digest") and run.config.get("dataset", {}).get("train_per_class") is None]
+    if len({run.data["digest"] for run in known}) < 2:
+        return None
+    return f"images ({_by_seed(known, [run.data['digest'][:8] for run in known])})"
+
+
+def _same_seed(runs: Sequence[RunRecord]) -> str | None:
+    """Seeds of both kinds make a run of a cell: one that is there twice must not count twice."""
+    seeds: dict[tuple[int, Any], list[RunRecord]] = defaultdict(list)
+    for run in runs:
+        seeds[run.seed, run.config.get("dataset", {}).get("split_seed")].append(run)
+    twice = next((same for same in seeds.values() if len(same) > 1), None)
+    if twice is None:
+        return None
+    flat = [settings(run) for run in twice]
+    lacked = sorted({key for found in flat for key in found if any(key not in other for other in flat)})
+    if lacked:
+        what = f"the setting {lacked[0]}, which some lack"
+    elif len({run.origin for run in twice}) > 1:
+        what = "the run that they start from"
+    else:
+        what = "nothing but their fingerprint"
+    return f"{what}, with the same seed"
+
+
+def _by_seed(runs: Sequence[RunRecord], values: Sequence[str]) -> str:
+    return grouped([(str(run.seed), value) for run, value in zip(runs, values, strict=True)], "seed")
 
 
 def settings(run: RunRecord) -> dict[str, Any]:
@@ -203,11 +265,12 @@ class Results:
             means = [part.mean for part in parts if part.mean is not None]
             if len(means) < len(parts):
                 return Cell([], reported, parts, reduced)
-            mixed = mixture([(part, run) for part in of for run in self.agreeing(table.id, scale, part, column)])
-            return Cell(means, reported, parts, reduced, mixed)
-        runs = [run for run in self.agreeing(table.id, scale, row, column) if run.metrics.get(metric) is not None]
-        mixed = mixture([(str(run.seed), run) for run in runs], "seed")
-        return Cell([run.metrics[metric] for run in runs], reported, [], reduced, mixed)
+            return Cell(
+                means, reported, parts, reduced, mixed_between(parts), [named for part in parts for named in part.runs]
+            )
+        found = [run for run in self.agreeing(table.id, scale, row, column) if run.metrics.get(metric) is not None]
+        values, runs = [run.metrics[metric] for run in found], [(row, run) for run in found]
+        return Cell(values, reported, [], reduced, of_seeds(found), runs)
 
     def mixtures(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for the cells whose runs were made under different conditions, once for all that have the same."""
@@ -217,7 +280,7 @@ class Results:
                 for mixed in {self.cell(table, scale, row, column, metric).mixed: None for metric in table.metrics}:
                     if mixed:
                         places.setdefault(mixed, []).append(f"{row} | {column}")
-        return [f"{MIXED} made under different conditions: {'; '.join(cells)}: {mixed}" for mixed, cells in places.items()]
+        return [f"{MIXED} {UNDER}: {'; '.join(cells)}: {mixed}" for mixed, cells in places.items()]
 
     def conflicts(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for each cell whose runs differ in more than their seed."""

@@ -1,4 +1,4 @@
-"""Runs of one cell that were made under different conditions: each run's precision, device, torch, threads and code."""
+"""Runs that were made under different conditions, in one cell or on the two sides of a comparison."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fewlabels.report.text import short
+from fewlabels.report.text import one_line, short
+from fewlabels.runs.code_hash import BEFORE, ORIGIN
 from fewlabels.types import RunRecord
 
 MIXED = "‡"
+UNDER = "made under different conditions"
 UNKNOWN = "unknown"
 LISTED = 8  # seeds of a group by number, the others are counted
 
@@ -30,21 +32,58 @@ CONDITIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "device": _kind,
     "torch": _torch,
     "threads": lambda start: start.get("threads"),
+    "timm": lambda start: start.get("timm"),  # of its networks alone
 }
 
 
-def mixture(runs: Sequence[tuple[str, RunRecord]], noun: str = "") -> str:
-    """``precision (bf16: seeds 0, 1; fp32: seed 2)``; each run with its name, all of them a ``noun``. Empty where all are
-    alike."""
+def of_seeds(runs: Sequence[RunRecord]) -> str:
+    """In which conditions the runs of one cell differ: ``precision (bf16: seeds 0, 1; fp32: seed 2)``; or empty."""
+    named = [(str(run.seed), run) for run in runs]
+    codes = [(seed, _code(run)) for seed, run in named]
+    code = [f"code ({grouped(codes, 'seed')})"] if len({code for _, code in codes}) > 1 else []
+    return ", ".join(_conditions(named, "seed") + code)
+
+
+def of_rows(runs: Sequence[tuple[str, RunRecord]]) -> str:
+    """In which conditions runs of several rows differ, each named by its row: ``precision (bf16: a; fp32: b)``.
+
+    Rows differ in their methods by design: of their code the modules count that they share. A record without code has none.
+    """
+    return ", ".join(_conditions(runs, "") + _shared_code(runs))
+
+
+def _conditions(runs: Sequence[tuple[str, RunRecord]], noun: str) -> list[str]:
     found = []
     for name, of in CONDITIONS.items():
-        values = [(label, _over_starts(run, of)) for label, run in runs]
+        values = [(label, _over_starts(run, of)) for label, run in runs if name != "timm" or _is_of_timm(run)]
         if len({value for _, value in values}) > 1 or any(", then " in value for _, value in values):
             found.append(f"{name} ({grouped(values, noun)})")
-    codes = [(label, _code(run)) for label, run in runs]
-    if len({code for _, code in codes}) > 1:
-        found.append(f"code ({grouped(codes, noun)})")
-    return ", ".join(found)
+    return found
+
+
+def _is_of_timm(run: RunRecord) -> bool:
+    model = run.config.get("model") or {}
+    return str(model.get("_target_")).rpartition(".")[2] == "TimmModel"
+
+
+def _shared_code(runs: Sequence[tuple[str, RunRecord]]) -> list[str]:
+    """``code of fewlabels.losses (0a1b2c3d: a; 4e5f6a7b: b)``, the first module that differs; the others are counted."""
+    modules: dict[str, list[tuple[str, str]]] = {}
+    for row, run in runs:
+        for module, value in _by_module(run).items():
+            modules.setdefault(module, []).append((row, value))
+    differ = sorted(module for module, values in modules.items() if len({value for _, value in values}) > 1)
+    more = f" and of {len(differ) - 1} more" if len(differ) > 1 else ""
+    return [f"code of {one_line(differ[0], 80)} ({grouped(modules[differ[0]])}){more}"] if differ else []
+
+
+def _by_module(run: RunRecord) -> dict[str, str]:
+    """The hash of each module, of one that was edited while the run went on those before as well. Rows that start from other
+    runs start from different ones by design."""
+    found: dict[str, list[str]] = {}
+    for name, value in sorted(run.code.items()):
+        found.setdefault(name.replace(BEFORE, ""), []).append(value[:8])
+    return {name: ", then ".join(reversed(values)) for name, values in found.items() if name != ORIGIN}
 
 
 def _over_starts(run: RunRecord, of: Callable[[dict[str, Any]], Any]) -> str:

@@ -25,7 +25,7 @@ def against_zero(cell: Cell) -> float | None:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The same p values, corrected for their number: one below LEVEL stands beside all others below it."""
+    """Holm-adjusted p values, in the order of ``ps``."""
     corrected, largest = [1.0] * len(ps), 0.0
     for rank, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
         largest = max(largest, min(1.0, (len(ps) - rank) * ps[place]))

@@ -1,7 +1,7 @@
-"""What the report asks of a record. Disks damage files and people edit them: one that is amiss is named and left out.
+"""What the report asks of a record beyond its form, which runs/record.py looks at. Disks damage files and people edit them:
+a record that is amiss is named and left out.
 
-Only what would end the report, be lost from it or stand in it as a result is looked at, and each thing here for itself,
-whatever else has read the file before.
+Only what would end the report, be lost from it or stand in it as a result is looked at.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fewlabels.report.text import one_line, short
+from fewlabels.report.text import short
 from fewlabels.runs import record
-from fewlabels.system.say import say
-from fewlabels.types import RunRecord, UserError
+from fewlabels.types import RunRecord
 
 SCALES = ("paper", "proxy", "smoke")
-STATUSES = ("running", "finished", "failed")
 LARGEST = 1e100  # its square is a number still
 LATEST = 1e9  # epoch
-DEEPEST = 40
 LONGEST = 20_000  # characters of a text
 GROUPS = (
     "dataset",
@@ -33,39 +30,25 @@ GROUPS = (
     "hardware",
     "tracking",
 )  # of settings, never null
-PLAIN = (int, float)  # and no bool
 PERCENT = re.compile(r"(test|validation)_(accuracy|error)")
-START = dict.fromkeys(("commit", "device", "device_kind", "precision", "torch"), str) | {"threads": int}
+TEXTS = ("commit", "device", "device_kind", "precision", "torch", "timm")  # of a start
 
 
 def sound_records(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
     """Each record with its path; what is none is named, with what is wrong, and left out."""
-    for path in paths:
-        try:
-            found = record.read(path)
-            why = fault(found)
-        except UserError as error:
-            left_out(None, str(error))
-        except Exception as error:  # a hand-made file raises what its first wrong value leads to
-            left_out(path, f"cannot be read as a record: {type(error).__name__}: {error}")
+    for path, found in record.read_all(paths):
+        if (why := next(_faults(found), None)) is None:
+            yield path, found
         else:
-            if why is None:
-                yield path, found
-            else:
-                left_out(path, f"is no record of a run: {why}")
-
-
-def left_out(path: Path | None, why: str) -> None:
-    say(f"fewlabels: left out: {one_line(f'{path} {why}' if path else why, 600)}")
-
-
-def fault(found: RunRecord) -> str | None:
-    """The first thing that is wrong with it."""
-    return next(_faults(found), None)
+            record.left_out(f"{path} is no record of a run: {why}")
 
 
 def _faults(found: RunRecord) -> Iterator[str]:
-    yield from _fields(found)
+    """What is wrong with it, one after the other; each may rely on what was looked at before."""
+    if found.scale not in SCALES:
+        yield f"scale is {short(found.scale)} and should be one of {', '.join(SCALES)}"
+    if not found.fingerprint.strip():
+        yield "fingerprint is empty"
     for name in ("config", "metrics", "cost", "starts", "code", "decisions", "data"):
         yield from _values(getattr(found, name), name)
     for name in ("table", "row", "column", "fingerprint", "error"):
@@ -77,58 +60,26 @@ def _faults(found: RunRecord) -> Iterator[str]:
     yield from _ends_alike(found)
 
 
-def _fields(found: RunRecord) -> Iterator[str]:
-    for name, known in (("status", STATUSES), ("scale", SCALES)):
-        if getattr(found, name) not in known:  # a list is in no tuple of texts
-            yield f"{name} is {short(getattr(found, name))} and should be one of {', '.join(known)}"
-    for name in ("table", "row", "column", "error"):
-        if not isinstance(getattr(found, name), str | None):
-            yield f"{name} is {short(getattr(found, name))} and should be text"
-    if not isinstance(found.fingerprint, str) or not found.fingerprint.strip():
-        yield f"fingerprint is {short(found.fingerprint)} and should be text"
-    if not _whole(found.seed):
-        yield f"seed is {short(found.seed)} and should be a whole number"
-    for name in ("config", "metrics", "cost", "code", "decisions", "data"):
-        if not isinstance(getattr(found, name), dict):
-            yield f"{name} is {short(getattr(found, name))} and should hold keys and values"
-    for name in ("curve", "starts"):
-        value = getattr(found, name)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            yield f"{name} is {short(value)} and should be a list of keys and values"
-    for name in ("code", "decisions"):
-        for key, value in getattr(found, name).items():
-            if not isinstance(value, str):
-                yield f"{name}.{key} is {short(value)} and should be text"
-
-
 def _values(top: Any, name: str) -> Iterator[str]:
-    """Of any depth: numbers that are none, texts that no file can hold, and nests without an end."""
-    stack = [(top, name, 0)]
+    """Of any depth: numbers and texts that are too large for a page."""
+    stack = [(top, name)]
     while stack:
-        value, where, depth = stack.pop()
+        value, where = stack.pop()
         if isinstance(value, dict | list):
-            if depth == DEEPEST:
-                yield f"{where[:80]} is nested more than {DEEPEST} deep"
-                return
             items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
             for key, item in items:
                 if isinstance(key, str):
                     yield from _text(key, f"a key of {where}")
-                stack.append((item, f"{where}.{key}", depth + 1))
+                stack.append((item, f"{where}.{key}"))
         elif isinstance(value, str):
             yield from _text(value, where)
-        elif value is not None and not isinstance(value, bool) and not _finite(value):
-            yield f"{where} is {short(value)} and should be a finite number"
+        elif isinstance(value, int | float) and abs(value) > LARGEST:
+            yield f"{where} is {short(value)}, beyond {LARGEST:g}"
 
 
 def _text(text: str, where: str) -> Iterator[str]:
     if len(text) > LONGEST:
         yield f"{short(where)} is a text of {len(text):,} characters"
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # half of a pair of surrogates
-            yield f"{where} holds {short(text)}, which is no text"
 
 
 def _settings(found: RunRecord) -> Iterator[str]:
@@ -151,14 +102,12 @@ def _settings(found: RunRecord) -> Iterator[str]:
 
 def _numbers(found: RunRecord) -> Iterator[str]:
     finished = found.status == "finished"
-    for name in ("metrics", "cost"):
-        for key, value in getattr(found, name).items():
-            if value is not None and not _number(value):
-                yield f"{name}.{key} is no number"
-            if name == "metrics" and PERCENT.search(key) and not (_percentage(value) or (value is None and not finished)):
-                yield f"metrics.{key} is {short(value)} and should be a percentage"
-            if value is not None and name == "cost" and value < 0:
-                yield f"cost.{key} is {short(value)}, below 0"
+    for key, value in found.cost.items():
+        if value is not None and value < 0:
+            yield f"cost.{key} is {short(value)}, below 0"
+    for key, value in found.metrics.items():
+        if PERCENT.search(key) and not (_percentage(value) or (value is None and not finished)):
+            yield f"metrics.{key} is {short(value)} and should be a percentage"
     for key, value in found.metrics.items():
         other = found.metrics.get(key.replace("error", "accuracy"))
         if (
@@ -181,10 +130,9 @@ def _ends_alike(found: RunRecord) -> Iterator[str]:
 
 def _starts(starts: list[dict[str, Any]]) -> Iterator[str]:
     for number, start in enumerate(starts):
-        for key, kind in START.items():
-            value = start.get(key)
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                yield f"starts.{number}.{key} is {short(value)} and should be {'text' if kind is str else 'a whole number'}"
+        for key in TEXTS:
+            if not isinstance(start.get(key), str | None):
+                yield f"starts.{number}.{key} is {short(start[key])} and should be text"
 
 
 def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
@@ -196,8 +144,9 @@ def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
                 f"curve.{number}.epoch is {short(line['epoch'])}" if "epoch" in line else "a line of its curve has no epoch"
             )
         for key, value in line.items():
-            if value is not None and not (type(value) in PLAIN and -LARGEST <= value <= LARGEST) and not _histogram(value):
-                yield f"curve.{number}.{key} is {short(value)} and should be a finite number"
+            numbers = value if isinstance(value, list) else [] if value is None else [value]
+            if not all(each is not None and abs(each) <= LARGEST for each in numbers):
+                yield f"curve.{number}.{key} is {short(value)}, beyond {LARGEST:g} or with a gap"
         for key in ("test_accuracy", "validation_accuracy"):
             if line.get(key) is not None and not _percentage(line[key]):
                 yield f"curve.{number}.{key} is {short(line[key])} and should be a percentage"
@@ -205,14 +154,6 @@ def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _histogram(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_finite, value))
-
-
-def _finite(value: Any) -> bool:
-    return _number(value) and -LARGEST <= value <= LARGEST  # of nan neither holds
 
 
 def _whole(value: Any, or_none: bool = False) -> bool:

@@ -8,7 +8,8 @@ import unicodedata
 from reprlib import Repr
 from typing import Any
 
-_STRANGE, _JOINERS = "\N{REPLACEMENT CHARACTER}", "\u200c\u200d"  # the latter are parts of scripts and emoji
+from fewlabels.system.say import one_line
+
 LONGEST = 120  # of a name in a heading
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
@@ -32,15 +33,6 @@ for _name in _GREEK.split():
 # By the combining character of its decomposition.
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": "."}
 _ACCENTS |= {"\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"}
-
-
-def one_line(text: str, longest: int | None = None) -> str:
-    """Without line ends, control characters, what turns the direction of writing, and halves of surrogate pairs."""
-    if not text.isprintable():  # as nearly all texts are
-        text = "".join(" " if character.isspace() else character for character in text)
-        text = "".join(_STRANGE if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in _JOINERS else c for c in text)
-    text = " ".join(text.split())
-    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def name(text: str) -> str:

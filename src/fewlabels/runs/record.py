@@ -11,11 +11,12 @@ from statistics import median
 from typing import Any
 
 from fewlabels.system.files import write_text
-from fewlabels.system.say import say
+from fewlabels.system.say import one_line, say
 from fewlabels.types import RECORD_SCHEMA, STATUSES, RunRecord, UserError
 
 LAST_EVALUATIONS = 20
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate alone
+LONGEST_LINE = 600  # characters: a hand-made key may be a book
 DEEPEST = 20  # containers within each other; the deepest of a real record is at 6
 
 
@@ -42,7 +43,7 @@ def read(path: Path) -> RunRecord:
     if not isinstance(values, dict):
         raise Damaged(f"{path} is no record: it is {_kind(values)}")
     schema = values.get("schema")
-    if isinstance(schema, int) and not isinstance(schema, bool) and schema != RECORD_SCHEMA:
+    if isinstance(schema, int) and _is_number(schema) and schema != RECORD_SCHEMA:
         raise UserError(f"{path} is no record of schema {RECORD_SCHEMA}, but of {schema:.3g}: another version wrote it")
     escaped = b"\\ud" in content.lower()  # else there are no halves of characters to look for
     walked = values if escaped else {key: value for key, value in values.items() if key != "curve"}
@@ -166,9 +167,15 @@ def read_all(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
     """Each record with its path. What is no record is named and left out: one bad file must not hide the others."""
     for path in paths:
         try:
-            yield path, read(path)
+            found = read(path)
         except UserError as error:
-            say(f"fewlabels: left out: {error}")
+            left_out(str(error))
+        else:
+            yield path, found
+
+
+def left_out(why: str) -> None:
+    say(f"fewlabels: left out: {one_line(why, LONGEST_LINE)}")
 
 
 def found(path: Path) -> RunRecord | None:

@@ -16,6 +16,8 @@ PLAIN = str.maketrans(
     | {"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "…": "...", "·": "-", "×": "x", "ø": "o", "ß": "ss"}
 )
 
+_STRANGE, _JOINERS = "\N{REPLACEMENT CHARACTER}", "\u200c\u200d"  # the latter are parts of scripts and emoji
+
 
 def say(text: str, end: str = "\n") -> None:
     """A line for the person at the terminal, on stderr."""
@@ -25,6 +27,15 @@ def say(text: str, end: str = "\n") -> None:
 def show(text: str, end: str = "\n") -> None:
     """What a command was asked for, on stdout."""
     _write(sys.stdout, text + end)
+
+
+def one_line(text: str, longest: int | None = None) -> str:
+    """Without line ends, control characters, what turns the direction of writing, and halves of surrogate pairs."""
+    if not text.isprintable():  # as nearly all texts are
+        text = "".join(" " if character.isspace() else character for character in text)
+        text = "".join(_STRANGE if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in _JOINERS else c for c in text)
+    text = " ".join(text.split())
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def steady() -> None:

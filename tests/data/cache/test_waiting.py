@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from fewlabels.data.cache import waiting
 from fewlabels.data.cache.store import FORMAT, cached
 from fewlabels.data.sources import open_data
+from fewlabels.system import waiting
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped, Stopper, stopper
 from tests.conftest import random_images, write_image_tar
 
@@ -24,7 +24,7 @@ IMAGES = random_images(6, 2, size=8)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from fewlabels.data.cache.waiting import held
+from fewlabels.system.waiting import held
 with held(Path(sys.argv[1]), "decoding the images of her photographs"):
     print("held", flush=True)
     time.sleep(float(sys.argv[2]))

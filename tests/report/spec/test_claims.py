@@ -1,6 +1,7 @@
 """Each claim is judged from records alone, each scale for itself; the outcomes are worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from scipy import stats
@@ -9,7 +10,7 @@ from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.significance import against_zero, difference, holm
-from fewlabels.report.spec.claims import judge
+from fewlabels.report.spec.claims import html_section, judge, markdown_section
 from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
 from fewlabels.report.tables import grid, html_table, markdown
@@ -238,6 +239,47 @@ def test_a_curve_turns_where_it_ends_above_its_beginning_in_some_rows_and_below_
     assert judged(claim, curves("a", 2.0, 2.0, 0.25)).verdict == "cannot be told apart (2 of 3 not yet tried)"
     at_zero = judged(claim, curves("b", 0.0, 0.0, 0.0))  # a loss that ended at nothing fell
     assert at_zero.verdict == "seen (2 of 3 not yet tried)"
+
+
+def test_sides_that_were_made_under_different_conditions_are_marked():
+    bf16, fp32 = [{"precision": "bf16"}], [{"precision": "fp32"}]
+    a, b, c = around("a", 51.0, starts=bf16), around("b", 48.0, starts=fp32), around("c", 47.0, starts=bf16)
+    marked = judged(beats(("a", "b")), a + b)
+    assert marked.verdict == "seen ‡"
+    words = "‡ made under different conditions: precision (bf16: a; fp32: b)"
+    assert marked.lines == [f"a 51.00 ± 0.10 (n = 3) against b 48.00 ± 0.10 (n = 3): seen (p < 0.001) {words}"]
+    assert judged(beats(("a", "c")), a + b + c).verdict == "seen"
+    assert "‡" not in judged(beats(("a", "c")), a + b + c).lines[0]
+    some = judged(beats(("a", "c"), ("a", "b")), a + b + c)
+    assert (some.verdict, ["‡" in line for line in some.lines]) == ("seen ‡", [False, True])
+    best = judged(BestAmong("s", "test_accuracy", ["a"]), a + b + c)
+    assert best.lines[0].endswith("‡ made under different conditions: precision (bf16: a, c; fp32: b)")
+    steps = judged(Trend("s", "test_accuracy", ["c", "a", "b"], "rises"), a + b + c)
+    assert ["‡" in line for line in steps.lines] == [False, True]
+    derived = judged(beats(("m", "b")), a + b + c, derived={"m": Derived(["a", "c"])})
+    assert derived.lines[0].endswith("precision (bf16: a, c; fp32: b)")
+
+
+def test_curves_under_different_conditions_are_marked():
+    def of(row, precision):
+        return [replace(run, starts=[{"precision": precision}]) for run in curves(row, 3.8, 4.0, 4.2)]
+
+    flattens = CurveFlattens("s", "kmeans", ["a", "b"], "x")
+    assert judged(flattens, of("a", "bf16") + of("b", "fp32")).lines[0].endswith("precision (fp32: b; bf16: a)")
+    assert judged(flattens, of("a", "bf16") + of("b", "bf16")).verdict == "cannot be told apart"
+    turns = CurveTurns("s", "kmeans", ["a"], [], "x")
+    assert judged(turns, of("a", "bf16")).verdict == "seen"
+    halves = judged(turns, of("a", "bf16")[:2] + of("a", "fp32")[2:])
+    assert halves.verdict == "seen ‡"
+    assert "4.00, 3.80 to 4.20 (n = 3) ‡: seen" in halves.lines[0]
+    assert halves.lines[0].endswith("precision (bf16: seeds 0, 1; fp32: seed 2)")
+
+
+def test_the_section_tells_what_the_mark_means():
+    a, b = around("a", 51.0, starts=[{"threads": 1}]), around("b", 48.0, starts=[{"threads": 2}])
+    for section in (markdown_section, html_section):
+        assert "‡: runs that are compared were made under different" in section([judged(beats(("a", "b")), a + b)])
+        assert "‡" not in section([judged(beats(("a", "b")), a + around("b", 48.0, starts=[{"threads": 1}]))])
 
 
 CONF = """

@@ -22,12 +22,12 @@ from fewlabels.data.cache.building import JOURNAL, CacheWriter
 from fewlabels.data.cache.entry import ARRAYS, META, Damaged, open_entry, read_arrays, write_meta
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.cache.remembered import Remembered
-from fewlabels.data.cache.waiting import held
 from fewlabels.data.images import ImageData, digest_of
 from fewlabels.system.files import reason
 from fewlabels.system.paths import expanded
 from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped
+from fewlabels.system.waiting import held
 from fewlabels.types import UserError
 
 FORMAT = 3  # of an entry, and of how images are decoded: part of its name

@@ -6,14 +6,16 @@ import html
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
-from fewlabels.report.collect import FEWEST, Cell, Results
+from fewlabels.report.collect import FEWEST, Cell, Results, mixed_between
+from fewlabels.report.mixtures import MIXED, UNDER, of_seeds
 from fewlabels.report.significance import LEVEL, against_zero, difference, holm
 from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, Trend, lower_is_better
 from fewlabels.report.text import markdown as escaped
+from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
 
 SEEN, NOT_SEEN, ALIKE = "seen", "not seen", "cannot be told apart"
@@ -23,6 +25,7 @@ RULE = (
     f"{100 * LEVEL:g} % for all comparisons of a claim together (Holm's correction; p is the corrected one). Else the two "
     f"{ALIKE}. With fewer than {FEWEST} seeds on a side there are {TOO_FEW}."
 )
+MIXED_RULE = f"{MIXED}: runs that are compared were {UNDER}, as the figures under the table tell."
 NEAR_ZERO = 1e-12  # of its beginning, in the place of a loss that ended at 0, which has no logarithm
 TINIEST = 1e-100  # beginning of a loss that something can be compared with
 
@@ -44,6 +47,7 @@ class Case:
     figures: str = ""
     seeds: tuple[int, ...] = ()  # on each side
     partial: bool = False  # rows that compete have not run yet
+    mixed: str = ""  # in which conditions the runs that it compares differ
     outcome: str = UNTRIED
     p: float | None = None  # of the outcome, corrected
 
@@ -66,12 +70,17 @@ class Judgement:
             return UNTRIED
         first, *others = (outcome for outcome in (SEEN, NOT_SEEN, ALIKE, TOO_FEW) if count[outcome])
         verdict = first if count[first] == tried else f"{first} in {count[first]} of {tried}"
+        verdict += f" {MIXED}" if self.mixed else ""
         rest = [f"{count[outcome]} {outcome}" for outcome in others]
         if count[UNTRIED]:
             rest.append(f"{count[UNTRIED]} of {len(self.cases)} {UNTRIED}")
         if any(case.partial for case in self.cases):
             rest.append(f"some rows {UNTRIED}")
         return f"{verdict} ({', '.join(rest)})" if rest else verdict
+
+    @property
+    def mixed(self) -> bool:
+        return any(case.mixed for case in self.cases)
 
     @property
     def seeds(self) -> str:
@@ -82,7 +91,9 @@ class Judgement:
     @property
     def lines(self) -> list[str]:
         return [
-            f"{case.figures}: {case.outcome}" + ("" if case.p is None else f" (p {_p(case.p)})")
+            f"{case.figures}: {case.outcome}"
+            + ("" if case.p is None else f" (p {_p(case.p)})")
+            + (f" {MIXED} {UNDER}: {one_line(case.mixed)}" if case.mixed else "")
             for case in self.cases
             if case.outcome != UNTRIED
         ]
@@ -108,7 +119,8 @@ def _decided(cases: list[Case]) -> list[Case]:
     decided = []
     for case in cases:
         against = tuple(tuple(Comparison(c.gain, next(ps)) for c in line) for line in case.against)
-        decided.append(Case(against, case.figures, case.seeds, case.partial, *_outcome(against)))
+        outcome, p = _outcome(against)
+        decided.append(replace(case, against=against, outcome=outcome, p=p))
     return decided
 
 
@@ -157,7 +169,8 @@ def _better(first: Cell, second: Cell, lower: bool, figures: str) -> Case:
     """Whether ``first`` is better."""
     if first.mean is None or second.mean is None:
         return Case()
-    return Case(((_compared(first, second, lower),),), figures, (*first.seeds, *second.seeds))
+    against = ((_compared(first, second, lower),),)
+    return Case(against, figures, (*first.seeds, *second.seeds), mixed=mixed_between([first, second]))
 
 
 def _steps(cells: dict[str, Cell], texts: dict[str, str], falls: bool, where: str) -> list[Case]:
@@ -183,13 +196,14 @@ def _best_among(claim: BestAmong, cells: dict[str, Cell], where: str) -> Case:
     if missing := len(cells) - len(tried):
         figures += f", {missing} rows {UNTRIED}"
     against = tuple(tuple(_compared(cells[one], cells[other], lower) for other in others) for one in claimed)
-    return Case(against, figures, tuple(number for row in ranked for number in cells[row].seeds), missing > 0)
+    seeds = tuple(number for row in ranked for number in cells[row].seeds)
+    return Case(against, figures, seeds, missing > 0, mixed_between([cells[row] for row in ranked]))
 
 
 def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results: Results, scale: str) -> list[Case]:
     """By the logarithm of a term's mean over the last epoch by its mean over the first: twice and half are as far from 1."""
     rows = claim.rows if isinstance(claim, CurveFlattens) else [*claim.rises, *claim.falls]
-    logs = {row: _logarithms(claim, results.agreeing(table.id, scale, row, claim.column)) for row in rows}
+    logs = {row: _logarithms(claim, row, results.agreeing(table.id, scale, row, claim.column)) for row in rows}
     texts = {row: _ratio(cell) for row, cell in logs.items()}
     where = f"last / first epoch of {claim.term}, {claim.column}: "
     if isinstance(claim, CurveFlattens):
@@ -200,18 +214,19 @@ def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results:
             cases.append(Case())
         else:
             turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_zero(cell))
-            cases.append(Case(((turned,),), f"{where}{row} {texts[row]}", tuple(cell.seeds)))
+            cases.append(Case(((turned,),), f"{where}{row} {texts[row]}", tuple(cell.seeds), mixed=cell.mixed))
     return cases
 
 
-def _logarithms(claim: CurveFlattens | CurveTurns, runs: list[RunRecord]) -> Cell:
+def _logarithms(claim: CurveFlattens | CurveTurns, row: str, runs: list[RunRecord]) -> Cell:
     """A value a run; of a run whose term is nowhere above 0 at first there is none."""
-    values = []
+    values, used = [], []
     for run in runs:
         term = [line[claim.term] for line in run.curve if isinstance(line.get(claim.term), int | float)]
         if len(term) > 1 and term[0] > TINIEST:
             values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
-    return Cell(values)
+            used.append(run)
+    return Cell(values, mixed=of_seeds(used), runs=[(row, run) for run in used])
 
 
 def _ratio(logs: Cell) -> str:
@@ -221,7 +236,7 @@ def _ratio(logs: Cell) -> str:
         return ""
     middle, *ends = (f"{value:.{2 if value >= 1 else 4}f}" for value in (math.exp(logs.mean), ratios[0], ratios[-1]))
     spread = {1: middle, 2: " / ".join(ends)}.get(len(ratios), f"{middle}, {' to '.join(ends)}")
-    return f"{spread} (n = {len(ratios)})"
+    return f"{spread} (n = {len(ratios)})" + (f" {MIXED}" if logs.mixed else "")
 
 
 def markdown_list(judgements: list[Judgement]) -> str:
@@ -251,15 +266,20 @@ HEADER = ["table", "claim", "scale", "verdict", "seeds"]
 
 def markdown_section(judgements: Iterable[Judgement]) -> str:
     """All claims of all tables; the figures stand under each table."""
+    judgements = list(judgements)
     lines = [" | ".join((j.table, escaped(j.says, cell=True), j.scale, j.verdict, j.seeds)) for j in judgements]
     if not lines:
         return ""
-    head = ["", "## Claims", "", RULE, "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
+    head = ["", "## Claims", "", _rule(judgements), "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *(f"| {line} |" for line in lines)]) + "\n"
 
 
+def _rule(judgements: list[Judgement]) -> str:
+    return f"{RULE} {MIXED_RULE}" if any(judged.mixed for judged in judgements) else RULE
+
+
 def html_section(judgements: Iterable[Judgement]) -> str:
-    rows = ""
+    judgements, rows = list(judgements), ""
     for j in judgements:
         link = f"<a href='#{html.escape(j.table)}'>{html.escape(j.table)}</a>"
         rows += (
@@ -269,5 +289,5 @@ def html_section(judgements: Iterable[Judgement]) -> str:
         )
     head = "".join(f"<th>{name}</th>" for name in HEADER)
     table = f"<div class=scroll><table class=claims><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    lead = f"What the write-ups say their tables show, judged from the runs here, each scale for itself. {RULE}"
+    lead = f"What the write-ups say their tables show, judged from the runs here, each scale for itself. {_rule(judgements)}"
     return f"<h2 id=claims>Claims</h2><p class=lead>{html.escape(lead)}</p>{table}" if rows else ""

@@ -1,4 +1,4 @@
-"""The lock of a cache entry, which says who holds it."""
+"""A lock that says who holds it to whoever waits for it."""
 
 from __future__ import annotations
 
