@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.methods.supervised import Supervised
 from fewlabels.models.inference import predict
 from fewlabels.models.modes import evaluation
 from fewlabels.models.wide_resnet import WideResNet
@@ -73,7 +74,7 @@ def test_a_look_at_the_model_puts_each_part_back(look, loop):
         held = loop().held[0]
         evaluate(model, held.images, held.index)
     else:
-        with (_watching if look == "gallery" else evaluation)(model):
+        with _watching(model, Supervised()) if look == "gallery" else evaluation(model):
             assert not any(modes(model).values())
     assert modes(model) == before
 

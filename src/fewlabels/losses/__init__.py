@@ -7,24 +7,32 @@ from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
+from fewlabels.losses.ramps import exponential_ramp, linear_ramp
+from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
+    "align",
     "attention_divergence",
     "class_activation_maps",
     "confident",
+    "exponential_ramp",
     "fixmatch",
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
     "layer_errors",
+    "linear_ramp",
     "locality",
     "map_area",
     "mean_entropy",
+    "moving_average",
     "multiscale_reconstruction",
     "nearest_centroid",
     "negative_batch_entropy",
     "probability_weighted_maps",
     "reconstructions",
+    "sharpen",
+    "soft_cross_entropy",
     "virtual_adversarial",
     "virtual_adversarial_direction",
 ]

@@ -83,7 +83,11 @@ def build_ema(model: nn.Module, cfg: OptimConfig) -> timm.utils.ModelEmaV3 | Non
 
     With ``optim.ema_warmup`` its decay rises from 0, as 1 - t ** (-2 / 3) after t steps, to ``optim.ema_decay``.
     """
-    return None if cfg.ema_decay is None else timm.utils.ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=cfg.ema_warmup)
+    if cfg.ema_decay is None:
+        return None
+    ema = timm.utils.ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=cfg.ema_warmup)
+    ema.module.requires_grad_(False)  # a teacher's pass builds no graph
+    return ema
 
 
 def remembered_start(cfg: OptimConfig, steps: int) -> str | None:

@@ -46,7 +46,7 @@ class Gallery:
         if type(method).diagnose is Method.diagnose:
             return {}
         batches = self.images.sweep(self._diagnosed, "plain", "diagnosis")
-        with _watching(model):
+        with _watching(model, method):
             parts = [(method.diagnose(model, batch), len(batch)) for batch in batches]
         return {key: sum(values[key] * n for values, n in parts) / len(self._diagnosed) for key in parts[0][0]}
 
@@ -57,7 +57,7 @@ class Gallery:
         random = generator(self.seed, "pictures")
         wanted = {"plain": "plain", **method.unlabelled_views}
         views = self.images.views.make_all(wanted, self.images.gather(self._shown), random)
-        with _watching(model):
+        with _watching(model, method):
             found = method.pictures(model, views, random)
         if epoch < self.epochs:
             found = {name: tensor for name, tensor in found.items() if tensor.ndim == 3}
@@ -89,9 +89,9 @@ class Gallery:
 
 
 @contextmanager
-def _watching(model: Classifier) -> Iterator[None]:
+def _watching(model: Classifier, method: Method) -> Iterator[None]:
     """Evaluation mode and no gradient, then back to what was."""
-    with evaluation(model), torch.no_grad():
+    with evaluation(model), evaluation(method), torch.no_grad():
         yield
 
 

@@ -116,13 +116,13 @@ class Loop:
         progress = torch.zeros((), device=self.device)
         return Context(self.model, self._averaged, averaged, progress, phase=self.method.phases[0])
 
-    def _now(self, steps: int = 1) -> Context:
-        """The context of the step ahead, of ``steps`` in this epoch."""
-        now, place = self.context, (self.epoch, self.step_in_epoch)
+    def _now(self, step: int = 0, steps: int = 1) -> Context:
+        """The context of ``step``, of the ``steps`` of this epoch."""
+        now = self.context
         now.epoch, now.step, now.total_steps = self.epoch, self.step, self.schedule.epochs * steps
-        now.progress.fill_((self.epoch + self.step_in_epoch / steps) / self.schedule.epochs)
-        now.seed, now.generator = derive(self.seed, "method", self.epoch), None
-        now.generator = generator(self.seed, "method", *place, device=self.device)
+        now.progress.fill_((self.epoch + step / steps) / self.schedule.epochs)
+        now.seed = derive(self.seed, "method", self.epoch)
+        now.generator = generator(self.seed, "method", self.epoch, step, device=self.device)
         return now
 
     def run(self, trackers: list[Tracker]) -> None:
@@ -187,7 +187,7 @@ class Loop:
     @explained()
     def train_batch(self, step: int, steps: int) -> None:
         """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
-        ctx, each_batch = self._now(steps), self.cfg.step_every == "batch"
+        ctx, each_batch = self._now(step, steps), self.cfg.step_every == "batch"
         batch = self.method.prepare_batch(ctx, self.loader.batch(self.epoch, step))
         parts = batch.split(self.cfg.accumulate)
         kept: dict[str, list[Tensor]] = {}
