@@ -7,8 +7,10 @@ from fewlabels.benchmark.synthetic import made_up, trial_loop
 from fewlabels.data.augment.views import Views
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.timm_model import TimmModel
+from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
-from tests.methods.test_methods import METHODS, make_batch, model, prepared
+from tests.methods.helpers import setting
+from tests.methods.test_methods import METHODS
 from tests.training.test_no_wait import VIEWS
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides
@@ -28,7 +30,7 @@ def forbid_waiting():
 def test_views_are_those_of_the_processor(options):
     pixels = torch.from_numpy(random_images(200, 4, size=32).images)
     views = Views((0.5,) * 3, (0.25,) * 3, **options)
-    names = ("plain", "flip", "weak", "strong")
+    names = {name: name for name in ("plain", "flip", "weak", "strong")}
     here = views.make_all(names, pixels, torch.Generator().manual_seed(0))
     there = views.make_all(names, pixels.to(GPU), torch.Generator().manual_seed(0))
     for name in names:
@@ -37,17 +39,21 @@ def test_views_are_those_of_the_processor(options):
         assert differ.float().mean() < 1e-3, name
 
 
+def moved(batch):
+    views = [{name: view.to(GPU) for name, view in each.items()} for each in (batch.labelled, batch.unlabelled)]
+    return Batch(views[0], batch.labels.to(GPU), views[1], batch.labelled_index.to(GPU), batch.unlabelled_index.to(GPU))
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_are_those_of_the_processor(name, configure, monkeypatch):
-    batch, network = make_batch(), model(name)
-    method = prepared(name, configure, batch, network)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    expected = method.step(network, batch)
-    moved = make_batch()
-    for views in (moved.labelled, moved.unlabelled):
-        views.update({view: images.to(GPU) for view, images in views.items()})
-    moved = type(moved)(moved.labelled, moved.labels.to(GPU), moved.unlabelled, moved.labelled_index, moved.unlabelled_index)
-    found = method.step(model(name).to(GPU), moved)
+    here, there = setting(name, configure), setting(name, configure)
+    expected = here.method.step(here.ctx(), here.batch)
+    ctx = there.ctx(generator=torch.Generator(GPU))
+    for module in (there.network, there.method, ctx.teacher, *ctx.averaged.values()):
+        module.to(GPU)
+    ctx.progress = ctx.progress.to(GPU)
+    found = there.method.step(ctx, moved(there.batch))
     assert found.terms.keys() == expected.terms.keys()
     for term, value in expected.terms.items():
         if term != "virtual_adversarial":  # whose first direction is drawn on the device

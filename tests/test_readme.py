@@ -17,7 +17,7 @@ from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures.build import check
 from fewlabels.report.spec.definitions import read_definition
 from fewlabels.system.paths import conf_dir
-from tests.methods.test_methods import built, context, make_batch, model
+from tests.methods.helpers import built, context, make_batch, model
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "outputs" / "published"

@@ -8,74 +8,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from fewlabels import losses
-from fewlabels.config.validate import build
 from fewlabels.methods.attention_fixmatch import AttentionFixMatch
-from fewlabels.methods.base import Context, Sizes, UnlabelledSet
+from fewlabels.methods.base import Context, UnlabelledSet
 from fewlabels.methods.entropy import Entropy
 from fewlabels.methods.fixmatch import FixMatch
 from fewlabels.methods.inversion import Inversion
 from fewlabels.methods.kmeans_fixmatch import KMeansFixMatch
 from fewlabels.methods.pseudo_label import PseudoLabel
 from fewlabels.methods.vat import VAT
-from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.inference import predict
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.system.paths import conf_dir
-from fewlabels.types import Batch, UserError
-from tests.conftest import random_images
+from fewlabels.types import UserError
+from tests.methods.helpers import CASES, built, context, make_batch, model, setting, whole
 
 METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
-# What makes each method's unlabelled term bite within a few steps on a fresh network.
-EAGER = {
-    "supervised": {},
-    "entropy": {"beta": 0.1},
-    "pseudo_label": {"threshold": 0.0, "warmup_epochs": 0},
-    "fixmatch": {"threshold": 0.0},
-    "kmeans_fixmatch": {"threshold": 0.0},
-    "vat": {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0},
-    "attention_fixmatch": {"threshold": 0.0},
-    "inversion": {},
-}
-UNLABELLED_TERMS = {
-    "entropy": ["mean_entropy"],
-    "pseudo_label": ["pseudo_label"],
-    "fixmatch": ["fixmatch"],
-    "kmeans_fixmatch": ["fixmatch", "kmeans"],
-    "vat": ["virtual_adversarial"],
-    "attention_fixmatch": ["fixmatch", "attention"],
-    "inversion": ["mean_entropy", "reconstruction"],
-}
-TRAIN = random_images(64, 4, size=16)
-
-
-def images(index):
-    return (torch.from_numpy(TRAIN.images)[index].float() / 127.5 - 1).permute(0, 3, 1, 2)
-
-
-def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "strong")):
-    """The first images labelled, the next unlabelled; the strong view is a noisy one."""
-    l_index, u_index = torch.arange(labelled), torch.arange(labelled, labelled + unlabelled)
-    noise = torch.randn(unlabelled, 3, 16, 16, generator=torch.Generator().manual_seed(7)) * 0.2
-    unlabelled_views = {name: images(u_index) + (noise if name == "strong" else 0) for name in views}
-    labels = torch.from_numpy(TRAIN.labels)[l_index]
-    return Batch({name: images(l_index) for name in views}, labels, unlabelled_views, l_index, u_index)
-
-
-def whole(batch):
-    index = batch.unlabelled_index
-    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index])
-
-
-def context(network, **more):
-    return Context(network, network, **more)
-
-
-def built(method):
-    """With its own modules made, as for SimpleCNN."""
-    method.build(Sizes(4, (3, 16, 16), (64, 4, 4), 100, 64, torch.full((4,), 2), (0.5,) * 3, (0.5,) * 3))
-    return method
+WITH_UNLABELLED = sorted(set(METHODS) - {"supervised"})
 
 
 def test_frozen_statistics_are_frozen_for_a_block_alone():
@@ -91,54 +40,43 @@ def median_confidence(network, batch):
     return network(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()
 
 
-def model(name="", seed=0):
-    torch.manual_seed(seed)
-    if name == "attention_fixmatch":
-        return AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
-    return SimpleCNN(4, (16, 16), 3)
-
-
-def prepared(name, configure, batch, network, **options):
-    cfg = configure(f"method={name}")
-    for key, value in (EAGER[name] | options).items():
-        cfg.method[key] = value
-    method = built(build("method", cfg.method))
-    method.begin_epoch(context(network, epoch=method.__dict__.get("warmup_epochs", 0)), whole(batch))
-    return method
-
-
 def test_no_method_escapes_these_tests():
-    assert set(EAGER) == set(METHODS)
-    assert set(UNLABELLED_TERMS) == set(METHODS) - {"supervised"}
+    assert set(CASES) == set(METHODS)
+    assert all(CASES[name].terms for name in WITH_UNLABELLED)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
-    network, batch = model(name), make_batch()
-    output = prepared(name, configure, batch, network).step(context(network), batch)
-    assert output.loss.ndim == 0
-    output.loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
-    assert all(not term.requires_grad for term in output.terms.values())
+    it = setting(name, configure)
+    for phase in it.method.phases:
+        trained = [p for group in it.method.parameter_groups(it.network, phase) for p in group.parameters]
+        output = it.method.step(it.ctx(phase=phase), it.batch)
+        assert output.loss.ndim == 0
+        output.loss.backward()
+        assert trained
+        assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in trained)
+        assert all(not term.requires_grad for term in output.terms.values())
+        it.network.zero_grad()
+        it.method.zero_grad()
 
 
-@pytest.mark.parametrize("name", UNLABELLED_TERMS)
+@pytest.mark.parametrize("name", WITH_UNLABELLED)
 def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
-    network, batch = model(name), make_batch(labelled=0)
-    output = prepared(name, configure, batch, network).step(context(network), batch)
-    assert all(output.terms[term] > 0 for term in UNLABELLED_TERMS[name])
+    it = setting(name, configure, labelled=0)
+    output = it.method.step(it.ctx(), it.batch)
+    assert all(output.terms[term] > 0 for term in CASES[name].terms)
     output.loss.backward()
-    assert next(network.parameters()).grad.abs().sum() > 0
+    assert next(it.network.parameters()).grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", UNLABELLED_TERMS)
+@pytest.mark.parametrize("name", WITH_UNLABELLED)
 def test_the_unlabelled_loss_falls_in_training(name, configure):
-    network, batch = model(name), make_batch(labelled=0)
-    method = prepared(name, configure, batch, network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    it = setting(name, configure, labelled=0)
+    trained = [p for group in it.method.parameter_groups(it.network, it.method.phases[0]) for p in group.parameters]
+    optimiser = torch.optim.Adam(trained, lr=3e-3)
     history = []
     for _ in range(80):
-        output = method.step(context(network), batch)
+        output = it.method.step(it.ctx(), it.batch)
         history.append(output.loss.item())
         optimiser.zero_grad()
         output.loss.backward()
@@ -148,16 +86,14 @@ def test_the_unlabelled_loss_falls_in_training(name, configure):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_state_comes_back(name, configure):
-    network, batch = model(name).eval(), make_batch()
-    method = prepared(name, configure, batch, network)
-    other = built(build("method", configure(f"method={name}").method))
-    for key, value in EAGER[name].items():
-        setattr(other, key, value)
-    other.load_state_dict(method.state_dict())
-    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
-    losses_of = [m.step(context(network, generator=g), batch).loss for m, g in zip((other, method), generators, strict=True)]
+    it, other = setting(name, configure), setting(name, configure)
+    it.network.eval()
+    output = it.method.step(it.ctx(), it.batch)
+    it.method.after_update(it.ctx(), it.batch, {key: value.detach() for key, value in output.kept.items()})
+    other.method.load_state_dict(it.method.state_dict())
+    losses_of = [method.step(it.ctx(4), it.batch).loss for method in (other.method, it.method)]
     assert torch.equal(*losses_of)
-    assert other.epoch_metrics() == method.epoch_metrics()
+    assert other.method.epoch_metrics() == it.method.epoch_metrics()
 
 
 # Each method against its formula.
@@ -247,7 +183,7 @@ def test_fixmatch_is_the_sum_of_its_two_terms():
     assert 0 < output.terms["confident"] < 1
 
 
-@pytest.mark.parametrize("name", ["", "attention_fixmatch"], ids=["no batch norm", "batch norm"])
+@pytest.mark.parametrize("name", ["supervised", "attention_fixmatch"], ids=["no batch norm", "batch norm"])
 def test_fixmatch_has_the_gradient_of_one_pass_over_all_views(name):
     ours, joint, batch = model(name), model(name), make_batch()
     views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]

@@ -10,11 +10,11 @@ import torch
 from fewlabels.benchmark.synthetic import made_up
 from fewlabels.data.augment.views import Draws, Views
 from fewlabels.data.loader import Batching, Images, Loader
-from fewlabels.methods.base import Context
 from fewlabels.system.device import pinned
 from fewlabels.training.build import draw_split
 from fewlabels.training.meters import Meters
-from tests.methods.test_methods import METHODS, make_batch, model, prepared
+from tests.methods.helpers import setting
+from tests.methods.test_methods import METHODS
 
 META = torch.device("meta")
 
@@ -58,20 +58,21 @@ def test_views_are_made_without_a_look_at_the_device(configure, meta_loader, vie
 
 @pytest.mark.parametrize("name", METHODS)
 def test_losses_and_meters_are_worked_out_without_a_look_at_the_device(name, configure, meta_loader):
-    method = prepared(name, configure, make_batch(), model(name))  # its look at the whole set, once an epoch, may wait
-    batch, network, meters = (
-        meta_loader(configure("dataset=cifar10_250"), method).batch(0, 1),
-        model(name).to(META),
-        Meters(),
-    )
-    method.to(META)
-    ctx = Context(network, network, generator=torch.Generator().manual_seed(0))
-    for _ in range(2):
-        output = method.step(ctx, batch)
+    it = setting(name, configure)  # its look at the whole set, once an epoch, may wait
+    batch, meters = meta_loader(configure("dataset=cifar10_250"), it.method).batch(0, 1), Meters()
+    ctx, names = it.ctx(), {"loss"}
+    for module in (it.network, it.method, ctx.teacher, *ctx.averaged.values()):
+        module.to(META)
+    ctx.progress = ctx.progress.to(META)
+    for phase in it.method.phases * 2:
+        ctx.phase = phase
+        output = it.method.step(ctx, it.method.prepare_batch(ctx, batch))
         output.loss.backward()
         meters.add(output)
-    assert all(p.grad is not None and p.grad.device == META for p in network.parameters())
-    assert set(meters.sums) == {"loss", *output.terms}
+        names |= set(output.terms)
+        it.method.after_update(ctx, batch, {key: value.detach() for key, value in output.kept.items()})
+    assert all(p.grad is not None and p.grad.device == META for p in it.network.parameters())
+    assert set(meters.sums) == names
     with pytest.raises(RuntimeError, match="meta"):
         meters.read()  # here the host waits
 

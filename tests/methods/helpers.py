@@ -1,0 +1,126 @@
+"""A small batch, networks and contexts for tests of methods, and what the conformance tests need to know of each."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from fewlabels.config.validate import build
+from fewlabels.methods.base import Context, Sizes, UnlabelledSet
+from fewlabels.models.attention import AttentionWideResNet
+from fewlabels.models.inference import predict
+from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.types import Batch
+from tests.conftest import random_images
+
+TRAIN = random_images(64, 4, size=16)
+
+
+def simple_cnn():
+    return SimpleCNN(4, (16, 16), 3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a method's conformance is tested with.
+
+    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network.
+    """
+
+    terms: tuple[str, ...] = ()
+    eager: dict[str, Any] = field(default_factory=dict)
+    network: Callable[[], Any] = simple_cnn
+
+
+CASES = {
+    "attention_fixmatch": Case(
+        ("fixmatch", "attention"), {"threshold": 0.0}, lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
+    ),
+    "entropy": Case(("mean_entropy",), {"beta": 0.1}),
+    "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
+    "inversion": Case(("mean_entropy", "reconstruction")),
+    "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
+    "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "supervised": Case(),
+    "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
+}
+
+
+def images(index):
+    return (torch.from_numpy(TRAIN.images)[index].float() / 127.5 - 1).permute(0, 3, 1, 2)
+
+
+def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "strong")):
+    """The first images labelled, the next unlabelled, and each strong or turned view a noisy one of its own.
+
+    ``views``: kinds, or a method's mapping from names to kinds.
+    """
+    l_index, u_index = torch.arange(labelled), torch.arange(labelled, labelled + unlabelled)
+    wanted = views if isinstance(views, dict) else {name: name for name in views}
+    noisy = torch.Generator().manual_seed(7)
+
+    def view(kind, index):
+        kind = kind if isinstance(kind, str) else kind["kind"]
+        noise = torch.randn(len(index), 3, 16, 16, generator=noisy) * 0.2 if kind in ("strong", "rotate") else 0
+        return images(index) + noise
+
+    labels = torch.from_numpy(TRAIN.labels)[l_index]
+    every = {"plain": "plain", "flip": "flip", "weak": "weak"} | wanted
+    of_labelled = {name: images(l_index) for name in every}
+    return Batch(of_labelled, labels, {name: view(kind, u_index) for name, kind in every.items()}, l_index, u_index)
+
+
+def whole(batch):
+    index = batch.unlabelled_index
+    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index])
+
+
+def context(network, **more):
+    """In the middle of training; the network is its own teacher where no other is given."""
+    settings = {"teacher": network, "progress": torch.tensor(0.5)} | more
+    return Context(network, **settings)
+
+
+def built(method, seed=0):
+    """With its own modules made, as for SimpleCNN."""
+    torch.manual_seed(seed)
+    method.build(Sizes(4, (3, 16, 16), (64, 4, 4), 100, 64, torch.full((4,), 2), (0.5,) * 3, (0.5,) * 3))
+    return method
+
+
+def model(name="supervised", seed=0):
+    torch.manual_seed(seed)
+    return CASES[name].network()
+
+
+def teacher_of(network):
+    """Another network than the student: as it was some steps ago."""
+    teacher = copy.deepcopy(network).eval().requires_grad_(False)
+    random = torch.Generator().manual_seed(3)
+    for parameter in teacher.parameters():
+        parameter.mul_(1 + 0.3 * torch.randn(parameter.shape, generator=random))
+    return teacher
+
+
+def setting(name, configure, labelled=8, **options):
+    """A method of ``conf/method`` ready to step: ``method``, ``network``, ``batch``, and ``ctx(seed)`` for a context."""
+    network, cfg = model(name), configure(f"method={name}")
+    for key, value in (CASES[name].eager | options).items():
+        cfg.method[key] = value
+    method = built(build("method", cfg.method))
+    batch = make_batch(labelled, views=dict(method.unlabelled_views))
+    batch.labelled |= {view: batch.labelled["weak"].clone() for view in method.labelled_views}
+    teacher = teacher_of(network) if method.needs_teacher else network
+    averaged = {each: copy.deepcopy(method.get_submodule(each)).eval() for each in method.averaged}
+
+    fixed = {"teacher": teacher, "averaged": averaged, "epoch": method.__dict__.get("warmup_epochs", 0)}
+
+    def ctx(seed=0, **more):
+        random = torch.Generator().manual_seed(seed)
+        return context(network, **fixed | {"generator": random, "phase": method.phases[0]} | more)
+
+    method.begin_epoch(ctx(), whole(batch))
+    return SimpleNamespace(method=method, network=network, batch=method.prepare_batch(ctx(), batch), ctx=ctx)
