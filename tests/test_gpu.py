@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.data.augment.views import Views
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.timm_model import TimmModel
@@ -76,7 +76,7 @@ def test_a_step_of_training_never_waits(name, precision, configure, tmp_path, fo
     cfg = configure(*overrides(name), f"hardware.precision={precision}", "hardware.device=cuda:0")
     if "warmup_epochs" in cfg.method:
         cfg.method.warmup_epochs = 0
-    loop = trial_loop(cfg, made_up(cfg, 8, 400, 20, classes=10), tmp_path)
+    loop = synthetic_trainer(cfg, synthetic_data(cfg, 8, 400, 20, classes=10), tmp_path)
     plan = loop.begin_epoch()
     loop.train_batch(0, plan.steps)  # which may allocate, compile and choose
     assert plan.unlabelled or not loop.method.unlabelled_views

@@ -16,8 +16,8 @@ from fewlabels.methods.base import Method
 from fewlabels.methods.supervised import Supervised
 from fewlabels.runs import checkpoint
 from fewlabels.train import run
-from fewlabels.training import build as assemble
-from fewlabels.training import trainer as loop_module
+from fewlabels.training import build as build_module
+from fewlabels.training import trainer as trainer_module
 from fewlabels.types import StepOutput, UserError
 from tests.conftest import random_images, write_image_tar
 
@@ -63,7 +63,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
 
 def test_the_same_command_again_does_nothing(configure, tmp_path, capsys, monkeypatch):
     first = run(configure(*SHORT))
-    monkeypatch.setattr("fewlabels.training.trainer.Loop.run", None)
+    monkeypatch.setattr("fewlabels.training.trainer.Trainer.run", None)
     again = run(configure(*SHORT))
     assert again.metrics == first.metrics
     assert "finished already" in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_every_seed_shares_one_cache_entry(configure, tmp_path):
     write_image_tar(tmp_path / "mine.tar.gz", train, test, ("ant", "bee"))
     for seed in (0, 1):
         cfg = configure("dataset=folder", f"dataset.path={tmp_path / 'mine.tar.gz'}", "dataset.num_labels=4", f"seed={seed}")
-        assemble.open_images(cfg)
+        build_module.open_images(cfg)
     assert len([p for p in (tmp_path / "cache").iterdir() if p.is_dir()]) == 1
 
 
@@ -83,7 +83,7 @@ def test_a_run_that_cannot_be_built_is_recorded_as_failed(configure, tmp_path, m
     def fail(*_):
         raise UserError("a test")
 
-    monkeypatch.setattr("fewlabels.train.build_loop", fail)
+    monkeypatch.setattr("fewlabels.train.build_trainer", fail)
     with pytest.raises(UserError, match="a test"):
         run(configure(*SHORT))
     assert json.loads((folder_of(tmp_path) / "record.json").read_text())["status"] == "failed"
@@ -112,13 +112,13 @@ def test_the_average_of_the_weights_is_what_is_evaluated(configure, tmp_path):
 
 
 def parts(cfg):
-    data = assemble.open_images(cfg)
-    split = assemble.draw_split(cfg, data)
-    model = assemble.build_model(cfg, data)
+    data = build_module.open_images(cfg)
+    split = build_module.draw_split(cfg, data)
+    model = build_module.build_model(cfg, data)
     method = build("method", cfg.method)
-    info = assemble.identify(cfg, data, split, model)
+    info = build_module.identify(cfg, data, split, model)
     info.folder.mkdir(parents=True, exist_ok=True)
-    return assemble.build_loop(cfg, info, data, split, model, method, torch.device("cpu"))
+    return build_module.build_trainer(cfg, info, data, split, model, method, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
@@ -275,15 +275,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_where_the_weights_still_are(conf
 
 
 def test_the_seed_reaches_the_weights_the_method_s_epochs_and_the_evaluations(configure, tmp_path, monkeypatch):
-    data = assemble.open_images(configure())
-    first, second = (assemble.build_model(configure(f"seed={seed}"), data) for seed in (0, 1))
+    data = build_module.open_images(configure())
+    first, second = (build_module.build_model(configure(f"seed={seed}"), data) for seed in (0, 1))
     assert not torch.equal(first.conv1.weight, second.conv1.weight)
-    seeds, evaluations, evaluate = [], [], loop_module.evaluate
+    seeds, evaluations, evaluate = [], [], trainer_module.evaluate
     begin = Supervised.begin_epoch
     monkeypatch.setattr(
         Supervised, "begin_epoch", lambda self, ctx, whole: seeds.append(ctx.seed) or begin(self, ctx, whole)
     )
-    monkeypatch.setattr(loop_module, "evaluate", lambda *a: evaluations.append(a[-1]) or evaluate(*a))
+    monkeypatch.setattr(trainer_module, "evaluate", lambda *a: evaluations.append(a[-1]) or evaluate(*a))
     for seed in (0, 1):
         run(configure(*SHORT, f"seed={seed}"))
     assert len(set(seeds)) == len(seeds) == 6
@@ -310,8 +310,8 @@ def test_a_full_disk_ends_in_one_line_and_the_same_command_goes_on(configure, tm
 
 def test_a_second_process_leaves_a_run_alone(configure, tmp_path):
     cfg = configure(*SHORT)
-    data = assemble.open_images(cfg)
-    folder = assemble.identify(cfg, data, assemble.draw_split(cfg, data), assemble.build_model(cfg, data)).folder
+    data = build_module.open_images(cfg)
+    folder = build_module.identify(cfg, data, build_module.draw_split(cfg, data), build_module.build_model(cfg, data)).folder
     folder.mkdir(parents=True)
     with FileLock(folder / ".lock"), pytest.raises(UserError, match="is being trained by another process"):
         run(cfg)

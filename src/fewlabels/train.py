@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from fewlabels.config.arguments import understood
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
-from fewlabels.launch import sweep as outcomes
+from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import complain, guarded
 from fewlabels.launch.system_errors import is_out_of_memory, told_plainly
 from fewlabels.runs import code_hash, history, record
@@ -36,9 +36,9 @@ from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.build import build_trackers
 from fewlabels.training import hardware
 from fewlabels.training.build import (
-    build_loop,
     build_method,
     build_model,
+    build_trainer,
     draw_split,
     identify,
     identify_begun,
@@ -116,17 +116,17 @@ def _go_on(parts: Parts, old: RunRecord | None, trackers: list[Tracker]) -> RunR
 
 
 def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
-    """Build the loop and run it and, however it ends, leave a record of it."""
+    """Build the trainer and run it and, however it ends, leave a record of it."""
     cfg, info, folder, device = parts.cfg, parts.info, parts.folder, parts.device
     model = hardware.place(parts.model, device, cfg.hardware)
-    loop, started = None, []
+    trainer, started = None, []
     try:
-        loop = build_loop(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
-        history.count_seconds(result.starts, loop.seconds)
+        trainer = build_trainer(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
+        history.count_seconds(result.starts, trainer.seconds)
         for tracker in trackers:
-            tracker.start(info, loop.curve)
+            tracker.start(info, trainer.curve)
             started.append(tracker)
-        loop.run(started)
+        trainer.run(started)
         result.status = "finished"
     except Stopped:
         raise  # it is still running, as it were
@@ -134,9 +134,9 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
         result.status, result.error = "failed", str(error) or type(error).__name__
         raise
     finally:
-        if loop is not None:
-            result.curve, result.metrics, result.cost = loop.curve, record.summarise(loop.curve), loop.cost()
-            result.starts[-1]["seconds"] = result.cost["seconds"] - loop.seconds
+        if trainer is not None:
+            result.curve, result.metrics, result.cost = trainer.curve, record.summarise(trainer.curve), trainer.cost()
+            result.starts[-1]["seconds"] = result.cost["seconds"] - trainer.seconds
         for tracker in started:  # before the record says "finished": killed in between, the same command comes back to them
             tracker.finish(result)
         if folder.is_ours:
@@ -160,7 +160,7 @@ def _one(cfg: Config) -> None:
     """One run of a command, in the process of a sweep or in a worker of its own."""
     register()
     stopper.install()
-    with outcomes.cell():
+    with sweep_module.cell():
         if cfg.search:
             run_search(cfg, run)
         else:
@@ -179,7 +179,7 @@ def main() -> None:
         sys.argv[1:] = understood(sys.argv[1:])
     except UserError as error:
         sys.exit(complain(error))
-    sys.exit(stopper.exit_code(outcomes.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
+    sys.exit(stopper.exit_code(sweep_module.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fewlabels.benchmark import throughput as bench
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.benchmark.torchvision_loader import Cutout, PerImageLoader, pipeline
 from fewlabels.config.compose import composed
 from fewlabels.data.augment.views import Views
@@ -46,8 +46,8 @@ def test_three_rates_of_one_step(tmp_path, monkeypatch, capsys):
 @forks
 def test_the_usual_pipeline_makes_the_same_batches(configure, tmp_path):
     cfg = configure(*TINY.overrides)
-    data = made_up(cfg, 32, 200, 20, 10)
-    loop = trial_loop(cfg, data, tmp_path)
+    data = synthetic_data(cfg, 32, 200, 20, 10)
+    loop = synthetic_trainer(cfg, data, tmp_path)
     loop.begin_epoch()
     ours = loop.loader.batch(0, 0)
     with PerImageLoader(data.train, cfg, loop.loader) as other:
@@ -63,7 +63,7 @@ def test_the_usual_pipeline_makes_the_same_batches(configure, tmp_path):
 
 def test_its_weak_view_is_one_of_ours(configure):
     cfg = configure(*TINY.overrides, "views.padding=1", "views.flip=false")
-    data = made_up(cfg, 32, 2, 2)
+    data = synthetic_data(cfg, 32, 2, 2)
     weak = pipeline("weak", 32, cfg)(Image.fromarray(data.train.images[0]))
     views = Views(mean=tuple(cfg.dataset.mean), std=tuple(cfg.dataset.std), padding=1, flip=False)
     images = Images(data.train, views, torch.device("cpu"))

@@ -79,7 +79,7 @@ def test_a_smaller_scale_is_smaller(table, scale, configure):
     assert load_definitions(conf_dir())[table].proxy
 
 
-def made_up(cfg):
+def synthetic_data(cfg):
     """Random images, as many as the cell's split needs, in the place of the archive."""
     classes = CLASSES.get(cfg.dataset.name, 10)
     size = cfg.dataset.image_size or (28 if cfg.dataset.name == "mnist" else 32)
@@ -98,7 +98,7 @@ def made_up(cfg):
 
 def smoke(configure, monkeypatch, *overrides):
     cfg = compose_cell(configure, "scale=smoke", *overrides)
-    monkeypatch.setattr("fewlabels.train.open_images", made_up)
+    monkeypatch.setattr("fewlabels.train.open_images", synthetic_data)
     result = run(cfg)
     assert (result.status, result.scale) == ("finished", "smoke")
     assert {key: result.config["table"][key] for key in ("row", "column")} == {"row": result.row, "column": result.column}

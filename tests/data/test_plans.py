@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.data.augment.geometry import reflected
 from fewlabels.data.augment.views import Views
 from fewlabels.data.sampler import plan_epoch
@@ -24,7 +24,7 @@ FEW = "dataset.num_labels=20"
 def loop(configure, tmp_path):
     def make(*overrides, side=8):
         cfg = configure("dataset=digits", "epochs=1", *overrides)
-        return trial_loop(cfg, made_up(cfg, side, 40, 20, 10), tmp_path / "out", say)
+        return synthetic_trainer(cfg, synthetic_data(cfg, side, 40, 20, 10), tmp_path / "out", say)
 
     return make
 

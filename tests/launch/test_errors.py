@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from hydra.types import RunMode
 
-from fewlabels.launch import sweep as outcomes
+from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import explain, guarded
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import LeftAlone, UserError
@@ -178,11 +178,11 @@ def test_a_full_disk_costs_the_list_of_failures_alone(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     def command():
-        outcomes.Sweep().on_multirun_start(sweep(tmp_path))
+        sweep_module.Sweep().on_multirun_start(sweep(tmp_path))
         return 3
 
-    monkeypatch.setattr(outcomes.Path, "mkdir", full)
-    assert outcomes.followed(command, []) == 3
+    monkeypatch.setattr(sweep_module.Path, "mkdir", full)
+    assert sweep_module.followed(command, []) == 3
 
 
 @pytest.mark.parametrize(
@@ -205,16 +205,16 @@ def test_the_exit_code_of_a_sweep(ends, code, tmp_path, monkeypatch, capfd):
         return SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=["a=b", f"seed={next(cells)}"]))
 
     def command():
-        outcomes.Sweep().on_multirun_start(sweep(tmp_path))
+        sweep_module.Sweep().on_multirun_start(sweep(tmp_path))
         for end in ends:
-            with outcomes.cell():
+            with sweep_module.cell():
                 if end is not None:
                     raise end
         return 0
 
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    monkeypatch.setattr(outcomes.HydraConfig, "get", current)
-    assert outcomes.followed(command, ["a=b", "seed=0,1,2"]) == code
+    monkeypatch.setattr(sweep_module.HydraConfig, "get", current)
+    assert sweep_module.followed(command, ["a=b", "seed=0,1,2"]) == code
     said = capfd.readouterr().err
     assert ("Traceback" in said) == any(isinstance(end, ValueError) for end in ends)
     for seed, end in enumerate(ends):

@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 from hydra.types import RunMode
 
-from fewlabels.launch import sweep as outcomes
+from fewlabels.launch import sweep as sweep_module
 from fewlabels.types import UserError
 from tests.launch.test_errors import command, sweep
 from tests.launch.test_signals import LONG, ended, until
@@ -42,17 +42,17 @@ def cells(monkeypatch):
             return SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=[f"seed={next(numbers)}"]))
 
         def command():
-            outcomes.Sweep().on_multirun_start(sweep(root))
+            sweep_module.Sweep().on_multirun_start(sweep(root))
             for end in ends:
-                with outcomes.cell():
+                with sweep_module.cell():
                     if end is not None:
                         raise end
                 between()
             return 0
 
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-        monkeypatch.setattr(outcomes.HydraConfig, "get", current)
-        return outcomes.followed(command, [])
+        monkeypatch.setattr(sweep_module.HydraConfig, "get", current)
+        return sweep_module.followed(command, [])
 
     return call
 
@@ -63,7 +63,7 @@ def test_the_folder_lies_below_the_runs_and_goes_with_the_sweep(tmp_path, tempor
     assert {path.name for path in seen} >= {"lock", "cells.jsonl"}
     assert not list((tmp_path / "out").iterdir())
     assert not list(temporary.glob("fewlabels-*"))
-    assert outcomes.CELLS not in os.environ
+    assert sweep_module.CELLS not in os.environ
 
 
 def test_it_may_vanish_in_the_middle(tmp_path, cells, capsys):
@@ -105,16 +105,16 @@ def test_a_place_that_another_sweep_removes_is_made_again(tmp_path, monkeypatch)
         mkdir(self, *arguments, **options)
 
     monkeypatch.setattr(Path, "mkdir", removed_in_between)
-    outcomes.Sweep.begin(tmp_path / ".sweeps")
-    assert Path(os.environ[outcomes.CELLS]).parent.is_dir()
-    outcomes.Sweep.end()
+    sweep_module.Sweep.begin(tmp_path / ".sweeps")
+    assert Path(os.environ[sweep_module.CELLS]).parent.is_dir()
+    sweep_module.Sweep.end()
     assert not (tmp_path / ".sweeps").exists()
 
 
 def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path):
     file = tmp_path / "cells.jsonl"
     file.write_bytes(b'{"cell": "a"}\n{"cell": "b{"cell": "c"}\n\xff\n3\n{"cell": "d"}\n')
-    assert [line["cell"] for line in outcomes._cells(file)] == ["a", "d"]
+    assert [line["cell"] for line in sweep_module._cells(file)] == ["a", "d"]
 
 
 def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, temporary, cells):
@@ -124,9 +124,9 @@ def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, tempora
         (folder / "cells.jsonl").write_text("[]\n")
     (somebody_s / "bee.png").touch()
     for folder in (old, running, somebody_s):  # appending does not touch a folder's time
-        os.utime(folder, (time.time() - 2 * outcomes.DAY,) * 2)
+        os.utime(folder, (time.time() - 2 * sweep_module.DAY,) * 2)
     for folder in (old, somebody_s):
-        os.utime(folder / "cells.jsonl", (time.time() - 2 * outcomes.DAY,) * 2)
+        os.utime(folder / "cells.jsonl", (time.time() - 2 * sweep_module.DAY,) * 2)
     cells(tmp_path, [None])
     assert sorted(temporary.glob("fewlabels-*")) == sorted([running, somebody_s])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.config.schema import HardwareConfig
 from fewlabels.methods.base import Context, Method
 from fewlabels.methods.inversion import Inversion
@@ -147,7 +147,7 @@ def test_gradients_are_handed_out_once():
 @pytest.mark.usefixtures("traced_alone")
 def test_a_run_trains_by_it(configure, tmp_path):
     cfg = configure("method=inversion", "model.n=1", "model.k=2", "model=mnist_inversion_resnet", "hardware.compile=true")
-    loop = trial_loop(cfg, made_up(cfg, 8, 60, 20, classes=10), tmp_path)
+    loop = synthetic_trainer(cfg, synthetic_data(cfg, 8, 60, 20, classes=10), tmp_path)
     step, calls = loop.compiled_step, []
     loop.compiled_step = lambda ctx, batch: calls.append(ctx.network) or step(ctx, batch)
     plan = loop.begin_epoch()

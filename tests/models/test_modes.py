@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.methods.supervised import Supervised
 from fewlabels.models.inference import predict
 from fewlabels.models.modes import evaluation
@@ -19,7 +19,7 @@ def loop(configure, tmp_path):
             "dataset=digits", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "epochs=1", *overrides
         )
         cfg.dataset.num_labels, cfg.batch.size = 20, 10
-        return trial_loop(cfg, made_up(cfg, 8, 40, 20, 10), tmp_path / "out")
+        return synthetic_trainer(cfg, synthetic_data(cfg, 8, 40, 20, 10), tmp_path / "out")
 
     return make
 
@@ -63,7 +63,7 @@ def test_a_part_in_a_mode_of_its_own_keeps_it_through_a_run(loop, monkeypatch):
     assert all(each == expected for each in found)
 
 
-@pytest.mark.parametrize("look", ["predict", "evaluate", "gallery", "evaluation"])
+@pytest.mark.parametrize("look", ["predict", "evaluate", "snapshots", "evaluation"])
 def test_a_look_at_the_model_puts_each_part_back(look, loop):
     model = WideResNet(10, (8, 8), 1, depth=10, width=1).train()
     model.norm.eval()
@@ -71,10 +71,10 @@ def test_a_look_at_the_model_puts_each_part_back(look, loop):
     if look == "predict":
         predict(model, torch.randn(4, 1, 8, 8).split(2))
     elif look == "evaluate":
-        held = loop().held[0]
+        held = loop().evaluation_sets[0]
         evaluate(model, held.images, held.index)
     else:
-        with _watching(model, Supervised()) if look == "gallery" else evaluation(model):
+        with _watching(model, Supervised()) if look == "snapshots" else evaluation(model):
             assert not any(modes(model).values())
     assert modes(model) == before
 

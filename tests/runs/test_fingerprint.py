@@ -23,8 +23,8 @@ from fewlabels.search.run import run_search
 from fewlabels.system.files import below
 from fewlabels.system.stopping import Stopped, Stopper
 from fewlabels.train import run
-from fewlabels.training import build as assemble
-from fewlabels.training import trainer as loop_module
+from fewlabels.training import build as build_module
+from fewlabels.training import trainer as trainer_module
 from fewlabels.types import StepOutput, UserError
 
 PUBLISHED = Path(__file__).parents[2] / "outputs" / "published"
@@ -59,7 +59,7 @@ def test_every_published_record_is_found_by_its_command():
         if network not in names:
             size, channels = (32, 32), len(found.config["dataset"]["mean"])
             names[network] = build("model", cfg.model, num_classes=10, image_size=size, channels=channels).name
-        info = assemble.identify(cfg, data, split, SimpleNamespace(name=names[network]), origin)
+        info = build_module.identify(cfg, data, split, SimpleNamespace(name=names[network]), origin)
         assert info.fingerprint == found.fingerprint, path
         assert (info.table, info.row, info.column) == (found.table, found.row, found.column)
         assert info.folder.relative_to(cfg.output_root) == path.parent.relative_to(PUBLISHED)
@@ -85,7 +85,7 @@ def test_a_moved_class_keeps_its_fingerprint_and_folder(configure, monkeypatch):
     def info(*overrides):
         cfg = configure(*overrides)
         data = SimpleNamespace(digest="data")
-        return assemble.identify(cfg, data, SimpleNamespace(digest="split"), SimpleNamespace(name="simple_cnn"))
+        return build_module.identify(cfg, data, SimpleNamespace(digest="split"), SimpleNamespace(name="simple_cnn"))
 
     where_it_was = info("method=fixmatch")
     target = moved(FixMatch, monkeypatch, "fewlabels.ssl.with_pseudo_labels")
@@ -105,7 +105,7 @@ def test_a_class_of_one_s_own_is_known_by_its_name(configure, monkeypatch):
     def info(target):
         cfg = configure(f"method._target_={target}")
         data = SimpleNamespace(digest="data")
-        return assemble.identify(cfg, data, SimpleNamespace(digest="split"), SimpleNamespace(name="simple_cnn"))
+        return build_module.identify(cfg, data, SimpleNamespace(digest="split"), SimpleNamespace(name="simple_cnn"))
 
     here = info("tests.runs.test_fingerprint.KindOfFixMatch")
     assert here.name.startswith("kind_of_fix_match-simple_cnn-digits_50-s0-")
@@ -217,8 +217,8 @@ def test_a_rerun_that_is_killed_goes_on_and_not_over(before, configure, tmp_path
     elif before == "half way":
         stop_after(1, configure, monkeypatch, *SHORT)
     begun = []
-    begin = loop_module.Loop.begin_epoch
-    monkeypatch.setattr(loop_module.Loop, "begin_epoch", lambda self: begun.append(self.epoch) or begin(self))
+    begin = trainer_module.Trainer.begin_epoch
+    monkeypatch.setattr(trainer_module.Trainer, "begin_epoch", lambda self: begun.append(self.epoch) or begin(self))
     stop_after(1, configure, monkeypatch, *SHORT, "rerun=true")
     assert begun == [0, 1][: len(begun)]
     begun.clear()
@@ -307,7 +307,7 @@ def test_nothing_of_a_run_lies_outside_of_output_root(configure, tmp_path):
     root = tmp_path / "out"
 
     def folder(cfg, name="simple_cnn"):
-        return assemble.identify(cfg, data, split, SimpleNamespace(name=name)).folder
+        return build_module.identify(cfg, data, split, SimpleNamespace(name=name)).folder
 
     assert folder(cfg, "hf-hub:timm/../../x").parent == root / "runs"
     assert folder(cfg, "hf-hub:timm/x").name.startswith("supervised-hf-hub_timm_x-digits_50")

@@ -12,7 +12,7 @@ from fewlabels.runs.folder import RunFolder
 from fewlabels.system.stopping import Stopped, Stopper
 from fewlabels.train import run
 from fewlabels.training import hardware
-from fewlabels.training.trainer import Loop
+from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
 
 SHORT = ["epochs=2", "batch.steps=3", "batch.size=16", "scale.max_test_images=40"]
@@ -63,14 +63,14 @@ def test_every_start_has_an_entry_and_together_they_are_the_run(configure, tmp_p
 
 
 def test_of_a_killed_start_the_checkpoint_knows_the_seconds(configure, tmp_path, monkeypatch):
-    save = Loop._save
+    save = Trainer._save
 
     def save_and_die(self):
         save(self)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_save", save_and_die)
+        patch.setattr(Trainer, "_save", save_and_die)
         patch.setattr(record, "write", lambda written, path: dying(written, path))
         write = json.dumps
 
@@ -108,8 +108,8 @@ def test_seconds_are_shared_out(seconds, known, shared):
 
 def test_a_resumed_run_keeps_its_number_of_threads(configure, tmp_path, monkeypatch, capsys):
     used = []
-    epoch = Loop.begin_epoch
-    monkeypatch.setattr(Loop, "begin_epoch", lambda self: used.append(torch.get_num_threads()) or epoch(self))
+    epoch = Trainer.begin_epoch
+    monkeypatch.setattr(Trainer, "begin_epoch", lambda self: used.append(torch.get_num_threads()) or epoch(self))
     before = torch.get_num_threads()
     try:
         stop_in_the_middle(configure(*SHORT, "hardware.threads=2"), monkeypatch)
@@ -245,7 +245,7 @@ def remove(folder: Path, again: bool) -> None:
 @pytest.mark.parametrize("moment", ["_save", "_evaluate"])
 def test_a_run_whose_folder_was_removed_ends_and_writes_nothing_more(moment, again, configure, tmp_path, monkeypatch):
     """``again``: the same command was given once more, and has made the folder anew."""
-    action = getattr(Loop, moment)
+    action = getattr(Trainer, moment)
 
     def do(self, *arguments):
         if folder.exists() and self.step > 1:
@@ -255,7 +255,7 @@ def test_a_run_whose_folder_was_removed_ends_and_writes_nothing_more(moment, aga
     cfg = configure(*SHORT, "checkpoint_seconds=1e-9")
     stop_in_the_middle(cfg, monkeypatch)
     folder = folder_of(tmp_path)
-    monkeypatch.setattr(Loop, moment, do)
+    monkeypatch.setattr(Trainer, moment, do)
     with pytest.raises(UserError, match="was removed or moved while this run trained: the run ends, and nothing more"):
         run(cfg)
     assert [path.name for path in folder.parent.iterdir()] == ([folder.name] if again else [])

@@ -13,7 +13,7 @@ from fewlabels.runs import checkpoint
 from fewlabels.train import run
 from fewlabels.training.meters import Meters
 from fewlabels.training.numbers import metrics, number, step_output
-from fewlabels.training.trainer import Loop
+from fewlabels.training.trainer import Trainer
 from fewlabels.types import StepOutput, UserError
 
 SHORT = ["epochs=2", "batch.steps=2", "batch.size=16", "scale.max_test_images=20", "method=supervised"]
@@ -199,7 +199,7 @@ def test_a_read_error_is_not_damage(error, configure, monkeypatch, tmp_path):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", fails)
-        patch.setattr(Loop, "run", None)
+        patch.setattr(Trainer, "run", None)
         with pytest.raises(UserError) as told:
             run(configure(*SHORT))
     assert str(told.value).startswith(f"cannot read the checkpoint {path}: {error.strerror}; it was left as it is")

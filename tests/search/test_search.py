@@ -15,8 +15,8 @@ from fewlabels.search import study as study_module
 from fewlabels.search.run import run_search
 from fewlabels.search.space import Axis, read_space
 from fewlabels.train import run
-from fewlabels.training import build as assemble
-from fewlabels.training import trainer as loop_module
+from fewlabels.training import build as build_module
+from fewlabels.training import trainer as trainer_module
 from fewlabels.types import Diverged, RunRecord, UserError
 from tests.launch.test_errors import command
 from tests.training.test_resume import Killed
@@ -68,7 +68,7 @@ def test_a_search_and_the_same_command_again(configure, tmp_path, capsys, monkey
     assert f"chosen: method.alpha={best['values']['method.alpha']} optim.lr={best['values']['optim.lr']!r}" in said
     assert len(list((folder / "runs").iterdir())) == 6
     assert not list(folder.rglob("checkpoint.pt"))
-    monkeypatch.setattr(loop_module.Loop, "run", None)
+    monkeypatch.setattr(trainer_module.Trainer, "run", None)
     assert run_search(configure(*SEARCH, *SHORT), run).metrics == result.metrics
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*") if path.is_file()} == before
     assert capsys.readouterr().out == said
@@ -76,16 +76,16 @@ def test_a_search_and_the_same_command_again(configure, tmp_path, capsys, monkey
 
 def test_the_test_set_is_seen_by_the_chosen_setting_s_run_alone(configure, tmp_path, monkeypatch):
     seen = []
-    evaluate = loop_module.evaluate
+    evaluate = trainer_module.evaluate
 
     def count(model, images, index, view, seed):
         seen.append((seed[1], len(images)))
         return evaluate(model, images, index, view, seed)
 
-    monkeypatch.setattr(loop_module, "evaluate", count)
+    monkeypatch.setattr(trainer_module, "evaluate", count)
     galleries = []
-    gallery = assemble.Gallery
-    monkeypatch.setattr(assemble, "Gallery", lambda *a: galleries.append(a) or gallery(*a))
+    snapshots = build_module.Snapshots
+    monkeypatch.setattr(build_module, "Snapshots", lambda *a: galleries.append(a) or snapshots(*a))
     result = run_search(configure(*SEARCH, *SHORT), run)
     assert seen == [("validation", 1297)] * 12 + [("test", 500)] * 2  # 3 trials of 2 folds of 2 epochs, then 2 epochs
     assert len(galleries) == 1  # it looks at test images
@@ -130,7 +130,7 @@ def test_killed_anywhere_and_given_again(saves, configure, tmp_path, monkeypatch
     """Every step saves, so that a death is in the midst of a run: of the first trial's, the second's, the last one's."""
     cfg = [*SEARCH, *SHORT]
     whole = run_search(configure(*cfg, f"output_root={tmp_path / 'whole'}"), run)
-    save, left = loop_module.Loop._save, saves
+    save, left = trainer_module.Trainer._save, saves
 
     def save_and_die(self):
         nonlocal left
@@ -139,10 +139,10 @@ def test_killed_anywhere_and_given_again(saves, configure, tmp_path, monkeypatch
         if left == 0:
             raise Killed
 
-    monkeypatch.setattr(loop_module.Loop, "_save", save_and_die)
+    monkeypatch.setattr(trainer_module.Trainer, "_save", save_and_die)
     with pytest.raises(Killed):
         run_search(configure(*cfg, f"output_root={tmp_path / 'killed'}", "checkpoint_seconds=1e-9"), run)
-    monkeypatch.setattr(loop_module.Loop, "_save", save)
+    monkeypatch.setattr(trainer_module.Trainer, "_save", save)
     again = run_search(configure(*cfg, f"output_root={tmp_path / 'killed'}"), run)
     assert outcome(tmp_path, "killed") == outcome(tmp_path, "whole")
     assert again.metrics == whole.metrics

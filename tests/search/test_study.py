@@ -115,7 +115,7 @@ def test_moving_it_aside_keeps_the_trials(configure, tmp_path, monkeypatch):
     before = outcome(tmp_path)
     (path,) = tmp_path.rglob("journal.log")
     path.rename(path.with_name("journal.log.damaged"))
-    monkeypatch.setattr("fewlabels.training.trainer.Loop.run", None)  # nothing is trained again
+    monkeypatch.setattr("fewlabels.training.trainer.Trainer.run", None)  # nothing is trained again
     assert run_search(configure(*SEARCH, *SHORT), run).metrics == result.metrics
     assert outcome(tmp_path) == before
 

@@ -15,7 +15,7 @@ from fewlabels.runs import checkpoint
 from fewlabels.system import stopping
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped, Stopper
 from fewlabels.train import run
-from fewlabels.training.trainer import Loop
+from fewlabels.training.trainer import Trainer
 
 RUN = ["epochs=4", "batch.steps=40", "batch.size=16", "scale.max_test_images=50", "checkpoint_seconds=1000"]
 QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
@@ -206,6 +206,6 @@ def test_a_run_that_must_end_does_not_look_at_the_whole_set_first(configure, mon
 
     monkeypatch.setattr(Stopper, "check", stop)
     monkeypatch.setattr(Stopper, "begin", lambda self, minutes: setattr(self, "_last", 0.0))
-    monkeypatch.setattr(Loop, "begin_epoch", lambda self: pytest.fail("an epoch began"))
+    monkeypatch.setattr(Trainer, "begin_epoch", lambda self: pytest.fail("an epoch began"))
     with pytest.raises(Stopped):
         run(configure(*RUN, "method=pseudo_label"))

@@ -11,10 +11,10 @@ import pytest
 
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import RunInfo, Tracker
-from fewlabels.tracking.expendable import Expendable
 from fewlabels.tracking.jsonl import JsonLines
+from fewlabels.tracking.tolerant import Tolerant
 from fewlabels.train import run
-from fewlabels.training.trainer import Loop
+from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
 
 SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]
@@ -156,8 +156,8 @@ def resumed(configure, monkeypatch, *tracking):
         if next(count) == 3:
             raise KeyboardInterrupt
 
-    save, saves = Loop._save, itertools.count(1)
-    monkeypatch.setattr(Loop, "_save", lambda self: save(self) if next(saves) != 2 else None)
+    save, saves = Trainer._save, itertools.count(1)
+    monkeypatch.setattr(Trainer, "_save", lambda self: save(self) if next(saves) != 2 else None)
     monkeypatch.setattr(JsonLines, "epoch", dies)
     with pytest.raises(KeyboardInterrupt):
         run(configure(*SHORT, "checkpoint_seconds=0", *tracking))
@@ -221,7 +221,7 @@ def test_a_wrong_setting_of_a_tracker_is_still_the_user_s_to_mend(info):
             raise UserError("needs a package")
 
     with pytest.raises(UserError, match="needs a package"):
-        Expendable(Wrong()).start(info, [])
+        Tolerant(Wrong()).start(info, [])
 
 
 def test_a_terminal_that_dies_does_not_take_the_run_with_it(configure, monkeypatch):
@@ -233,7 +233,7 @@ def test_nor_does_one_that_cannot_even_be_told_so(info, monkeypatch):
     def write(text):
         raise BrokenPipeError("nobody reads this")
 
-    tracker = Expendable(Dying())
+    tracker = Tolerant(Dying())
     tracker.start(info, [])
     monkeypatch.setattr(sys.stderr, "write", write)
     tracker.epoch({"epoch": 1})

@@ -7,7 +7,7 @@ works follows from shapes and from what the host drew.
 import pytest
 import torch
 
-from fewlabels.benchmark.synthetic import made_up
+from fewlabels.benchmark.synthetic import synthetic_data
 from fewlabels.data.augment.views import Draws, Views
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.system.device import pinned
@@ -24,7 +24,7 @@ def meta_loader():
     """Builds the loader of a configuration on the meta device, which draws nothing: there a method draws on the host."""
 
     def build_loader(cfg, method, **views):
-        data = made_up(cfg, 16, 64, 4, classes=4)
+        data = synthetic_data(cfg, 16, 64, 4, classes=4)
         mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
         cfg.dataset.num_labels, cfg.dataset.num_unlabelled = 16, None
         images = Images(data.train, Views(mean, std, **views), META)

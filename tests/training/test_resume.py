@@ -15,7 +15,7 @@ from fewlabels.runs import checkpoint
 from fewlabels.system.paths import conf_dir
 from fewlabels.system.stopping import Stopped, Stopper
 from fewlabels.train import run
-from fewlabels.training import trainer as loop_module
+from fewlabels.training import trainer as trainer_module
 from tests.conftest import skip_without_compiler
 
 METHODS = {
@@ -100,7 +100,7 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tm
     """Every step saves, and the run dies after a number of saves; each death is in another place of an epoch."""
     skip_without_compiler(overrides(name))
     whole = run(configure(*overrides(name), f"output_root={tmp_path / 'whole'}"))
-    save, deaths = loop_module.Loop._save, 0
+    save, deaths = trainer_module.Trainer._save, 0
     for survive in (4, 5, 3):
         saves = 0
 
@@ -111,13 +111,13 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tm
             if saves == survive:
                 raise Killed
 
-        monkeypatch.setattr(loop_module.Loop, "_save", save_and_die)
+        monkeypatch.setattr(trainer_module.Trainer, "_save", save_and_die)
         try:
             run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}", "checkpoint_seconds=1e-9"))
         except Killed:
             deaths += 1
     assert deaths == 3
-    monkeypatch.setattr(loop_module.Loop, "_save", save)
+    monkeypatch.setattr(trainer_module.Trainer, "_save", save)
     resumed = run(configure(*overrides(name), f"output_root={tmp_path / 'killed'}"))
     assert resumed.status == "finished"
     (one,), (other,) = ((list((tmp_path / place / "runs").iterdir())) for place in ("whole", "killed"))

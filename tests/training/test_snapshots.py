@@ -57,21 +57,21 @@ def test_a_method_that_shows_nothing_leaves_no_file(configure, tmp_path):
 
 def test_looking_does_not_change_the_training(configure, tmp_path, monkeypatch):
     watched = run(configure(*SHORT, *WRN, "method=entropy"))
-    monkeypatch.setattr("fewlabels.training.snapshots.Gallery.keep", lambda *_: None)
-    monkeypatch.setattr("fewlabels.training.snapshots.Gallery.diagnose", lambda *_: {})
+    monkeypatch.setattr("fewlabels.training.snapshots.Snapshots.keep", lambda *_: None)
+    monkeypatch.setattr("fewlabels.training.snapshots.Snapshots.diagnose", lambda *_: {})
     alone = run(configure(*SHORT, *WRN, "method=entropy", f"output_root={tmp_path / 'other'}"))
     assert [line["loss"] for line in watched.curve] == [line["loss"] for line in alone.curve]
 
 
 def test_a_damaged_file_is_named(configure, tmp_path):
-    from fewlabels.training.snapshots import Gallery
+    from fewlabels.training.snapshots import Snapshots
 
     path = tmp_path / "pictures.npz"
     path.write_bytes(b"PK nonsense")
-    gallery = Gallery.__new__(Gallery)
-    gallery.path = path
+    snapshots = Snapshots.__new__(Snapshots)
+    snapshots.path = path
     with pytest.raises(UserError, match=r"pictures.npz is damaged .*move it aside \(mv "):
-        gallery._write({"maps@1": np.zeros(1)})
+        snapshots._write({"maps@1": np.zeros(1)})
 
 
 def test_pictures_are_taken_in_evaluation_mode_and_without_a_gradient(configure, monkeypatch):
@@ -88,26 +88,26 @@ def test_pictures_are_taken_in_evaluation_mode_and_without_a_gradient(configure,
 
 @pytest.mark.parametrize("content", [b"", b"text", np.zeros(3).tobytes(), b"\x93NUMPY", b"\x80\x04]."])
 def test_pictures_of_another_kind_are_one_line_and_stay(content, tmp_path):
-    from fewlabels.training.snapshots import Gallery
+    from fewlabels.training.snapshots import Snapshots
 
-    gallery = Gallery.__new__(Gallery)
-    gallery.path = tmp_path / "pictures.npz"
-    gallery.path.write_bytes(content)
+    snapshots = Snapshots.__new__(Snapshots)
+    snapshots.path = tmp_path / "pictures.npz"
+    snapshots.path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        gallery._write({"maps@1": np.zeros(1)})
-    assert str(error.value).startswith(f"{gallery.path} is damaged (")
+        snapshots._write({"maps@1": np.zeros(1)})
+    assert str(error.value).startswith(f"{snapshots.path} is damaged (")
     assert "allow_pickle" not in str(error.value)
-    assert gallery.path.read_bytes() == content
+    assert snapshots.path.read_bytes() == content
 
 
 def test_pictures_that_cannot_be_read_just_now_are_not_called_damaged(tmp_path, monkeypatch):
-    from fewlabels.training.snapshots import Gallery
+    from fewlabels.training.snapshots import Snapshots
 
     def fails(path):
         raise OSError(116, "Stale file handle", str(path))
 
-    gallery = Gallery.__new__(Gallery)
-    gallery.path = tmp_path / "pictures.npz"
+    snapshots = Snapshots.__new__(Snapshots)
+    snapshots.path = tmp_path / "pictures.npz"
     monkeypatch.setattr("pathlib.Path.read_bytes", fails)
     with pytest.raises(UserError, match=r"cannot read .*pictures.npz: Stale file handle; it was left as it is"):
-        gallery._write({"maps@1": np.zeros(1)})
+        snapshots._write({"maps@1": np.zeros(1)})

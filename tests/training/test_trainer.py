@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.methods.base import Method, ParameterGroup
 from fewlabels.runs import checkpoint
 from fewlabels.train import run
@@ -69,7 +69,7 @@ def adversaries(configure):
 def loop(adversaries, tmp_path):
     def make(*overrides):
         cfg = adversaries(*overrides)
-        return trial_loop(cfg, made_up(cfg, 8, 100, 20, classes=10), tmp_path / "loop")
+        return synthetic_trainer(cfg, synthetic_data(cfg, 8, 100, 20, classes=10), tmp_path / "loop")
 
     return make
 
@@ -148,7 +148,7 @@ def test_what_a_method_owns_is_saved_restored_and_averaged(adversaries, tmp_path
 def test_two_seeds_differ_in_its_modules_and_one_seed_is_one(loop, adversaries, tmp_path):
     def fresh(seed, place):
         cfg = adversaries(f"seed={seed}")
-        made = trial_loop(cfg, made_up(cfg, 8, 100, 20, classes=10), tmp_path / place)
+        made = synthetic_trainer(cfg, synthetic_data(cfg, 8, 100, 20, classes=10), tmp_path / place)
         return made.method.generator.weight
 
     assert torch.equal(fresh(0, "a"), fresh(0, "b"))

@@ -24,7 +24,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 from omegaconf import OmegaConf
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.config.compose import cells
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, resolved
@@ -179,8 +179,8 @@ def _trial(cfg: Config, size: int) -> _Clock:
         },
     )
     with tempfile.TemporaryDirectory() as folder:
-        clock, loop = _Clock(), trial_loop(trial, made_up(cfg, _side(cfg), count, SAMPLE), Path(folder))
-        loop.run([clock])
+        clock, trainer = _Clock(), synthetic_trainer(trial, synthetic_data(cfg, _side(cfg), count, SAMPLE), Path(folder))
+        trainer.run([clock])
     return clock
 
 

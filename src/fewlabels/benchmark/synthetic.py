@@ -10,11 +10,11 @@ import numpy as np
 from fewlabels.config.schema import Config
 from fewlabels.data.images import ImageData, ImageSet
 from fewlabels.training import hardware
-from fewlabels.training.build import build_loop, build_method, build_model, draw_split, identify
-from fewlabels.training.trainer import Loop
+from fewlabels.training.build import build_method, build_model, build_trainer, draw_split, identify
+from fewlabels.training.trainer import Trainer
 
 
-def made_up(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> ImageData:
+def synthetic_data(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> ImageData:
     """Noise of ``side`` pixels with as many channels as ``cfg`` normalises, in balanced classes."""
     random = np.random.default_rng(0)
 
@@ -25,14 +25,18 @@ def made_up(cfg: Config, side: int, train: int, test: int, classes: int = 2) -> 
     return ImageData(images(train), images(test), tuple(map(str, range(classes))), "made up")
 
 
-def trial_loop(cfg: Config, data: ImageData, folder: Path, remark: Callable[[str], None] = lambda line: None) -> Loop:
-    """The loop that ``cfg`` would train, below ``folder``; it keeps no pictures."""
+def synthetic_trainer(
+    cfg: Config, data: ImageData, folder: Path, remark: Callable[[str], None] = lambda line: None
+) -> Trainer:
+    """The trainer of what ``cfg`` would train, below ``folder``; it keeps no pictures."""
     cfg.output_root = str(folder)
     device = hardware.setup(cfg.hardware)
     method = build_method(cfg)
     split, model = draw_split(cfg, data), build_model(cfg, data)
     info = identify(cfg, data, split, model)
     info.folder.mkdir(parents=True)
-    loop = build_loop(cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark=remark)
-    loop.gallery = None  # a few pictures, whatever the size of the test set
-    return loop
+    trainer = build_trainer(
+        cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark=remark
+    )
+    trainer.snapshots = None  # a few pictures, whatever the size of the test set
+    return trainer

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from fewlabels.benchmark.synthetic import made_up, trial_loop
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.benchmark.torchvision_loader import PerImageLoader
 from fewlabels.config.compose import composed
 from fewlabels.config.schema import Config
@@ -41,7 +41,7 @@ from fewlabels.launch.errors import complain
 from fewlabels.system.device import wait
 from fewlabels.system.files import write_text
 from fewlabels.training import hardware
-from fewlabels.training.trainer import Loop
+from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
 
 ROUNDS, ROUND_SECONDS = 5, 4.0
@@ -107,30 +107,30 @@ def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
     per_class = (cfg.dataset.num_labels or case.count) // classes
     some = min(per_class, case.count // classes // 2) * classes  # fewer images than the data set has, in the same classes
     cfg.dataset.num_labels, cfg.dataset.num_unlabelled, cfg.dataset.train_per_class = some, None, None
-    data = made_up(cfg, case.side, case.count, classes, classes)
+    data = synthetic_data(cfg, case.side, case.count, classes, classes)
     with tempfile.TemporaryDirectory() as folder:
-        loop = trial_loop(cfg, data, Path(folder))
-        loop.begin_epoch()
-        loader = loop.loader
+        trainer = synthetic_trainer(cfg, data, Path(folder))
+        trainer.begin_epoch()
+        loader = trainer.loader
         first = loader.batch(0, 0)
         images = first.num_labelled + first.num_unlabelled
         rates = Rates(f"{first.num_labelled} + {first.num_unlabelled}")
-        compiled = loop.model.compiled, loop.compiled_step
-        loop.model.compiled = loop.compiled_step = None  # whose kernels torch cannot count
+        compiled = trainer.model.compiled, trainer.compiled_step
+        trainer.model.compiled = trainer.compiled_step = None  # whose kernels torch cannot count
         with _Flops() as flops:
-            _bare_step(loop, first)
-        loop.model.compiled, loop.compiled_step = compiled
+            _bare_step(trainer, first)
+        trainer.model.compiled, trainer.compiled_step = compiled
         rates.gflop_an_image = flops.total / images / 1e9
-        bare: Step = lambda step: _bare_step(loop, first)  # noqa: E731
-        feeds = {"limit": bare, "ours": _whole_step(loop, loader)}
+        bare: Step = lambda step: _bare_step(trainer, first)  # noqa: E731
+        feeds = {"limit": bare, "ours": _whole_step(trainer, loader)}
         other = PerImageLoader(data.train, cfg, loader) if case.per_image else None
         for _ in range(rounds):
             for name, step in feeds.items():
-                rates.images.setdefault(name, []).append(images * _steps_a_second(loop, step, seconds))
+                rates.images.setdefault(name, []).append(images * _steps_a_second(trainer, step, seconds))
             if other is not None:
                 with other:
-                    step = _whole_step(loop, other)
-                    rates.images.setdefault("per image", []).append(images * _steps_a_second(loop, step, seconds))
+                    step = _whole_step(trainer, other)
+                    rates.images.setdefault("per image", []).append(images * _steps_a_second(trainer, step, seconds))
     rates.steps = {name: 1000 * images / median(found) for name, found in rates.images.items()}
     return rates
 
@@ -147,33 +147,33 @@ class _Flops(TorchDispatchMode):
         return out
 
 
-def _bare_step(loop: Loop, batch: Any) -> None:
-    for phase, optimiser in loop.optimisers.items():
-        loop.context.phase = phase
-        (loop.compiled_step or loop.method.step)(loop.context, batch).loss.backward()
+def _bare_step(trainer: Trainer, batch: Any) -> None:
+    for phase, optimiser in trainer.optimisers.items():
+        trainer.context.phase = phase
+        (trainer.compiled_step or trainer.method.step)(trainer.context, batch).loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
 
-def _whole_step(loop: Loop, loader: Any) -> Step:
-    steps, own = loop.loader.plan.steps, loop.loader
+def _whole_step(trainer: Trainer, loader: Any) -> Step:
+    steps, own = trainer.loader.plan.steps, trainer.loader
 
     def step(number: int) -> None:
-        loop.loader = loader
-        loop.train_batch(number % steps, steps)
-        loop.loader = own
+        trainer.loader = loader
+        trainer.train_batch(number % steps, steps)
+        trainer.loader = own
 
     return step
 
 
-def _steps_a_second(loop: Loop, step: Step, seconds: float) -> float:
+def _steps_a_second(trainer: Trainer, step: Step, seconds: float) -> float:
     """Over at least ``seconds`` and three steps, after two that do not count."""
     for number in range(2):
         step(number)
     wait()
     start, count = time.perf_counter(), 0
     while count < 3 or time.perf_counter() - start < seconds:
-        for _ in range(STRIDE if loop.device.type == "cuda" else 1):
+        for _ in range(STRIDE if trainer.device.type == "cuda" else 1):
             step(count)
             count += 1
         wait()

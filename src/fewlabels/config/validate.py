@@ -99,7 +99,7 @@ def check(cfg: Config) -> None:
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     container = resolved(cfg)
-    for key in _lacking(container, Config):  # "~key" takes out what it likes
+    for key in _missing_keys(container, Config):  # "~key" takes out what it likes
         raise UserError(f"{key} was taken out: every key has a value; set it to another one")
     schema: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     if unknown := list(_unknown(container, schema)):  # "+key=1" adds what it likes
@@ -159,12 +159,12 @@ def _unknown(values: dict[str, Any], schema: dict[str, Any], prefix: str = "") -
             yield from _unknown(value, schema[key], f"{prefix}{key}.")
 
 
-def _lacking(values: dict[str, Any], owner: Any, prefix: str = "") -> Iterator[str]:
+def _missing_keys(values: dict[str, Any], owner: Any, prefix: str = "") -> Iterator[str]:
     for field in fields(owner):
         if field.name not in values:
             yield f"{prefix}{field.name}"
         elif is_dataclass(kind := settings(owner)[field.name]) and isinstance(values[field.name], dict):
-            yield from _lacking(values[field.name], kind, f"{prefix}{field.name}.")
+            yield from _missing_keys(values[field.name], kind, f"{prefix}{field.name}.")
 
 
 def find_class(group: str, node: Any) -> type:

@@ -220,7 +220,7 @@ def _official_files(name: str) -> tuple[list[tuple[str, str]], list[tuple[str, s
     return [tuple(official.SVHN.split_list[part][1:]) for part in ("train", "test")], []
 
 
-def _lacking(name: str, root: Path) -> str:
+def _missing_files(name: str, root: Path) -> str:
     """What torchvision would have to fetch, in words; "" where it has all. UserError for an archive that is damaged."""
     archives, unpacked = _official_files(name)
     with readable(root):
@@ -244,12 +244,12 @@ def _is_whole(path: Path, md5: str | None) -> bool:
 
 def _load_official(name: str, root: Path, train: bool, download: bool) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Images ``[N, H, W, C]`` uint8, labels ``[N]`` and class names, through torchvision."""
-    lacking = _lacking(name, root)
-    missing = f"{name}: {lacking}: put it there, set dataset.path to where it lies"
-    if lacking and not download:
+    absent = _missing_files(name, root)
+    missing = f"{name}: {absent}: put it there, set dataset.path to where it lies"
+    if absent and not download:
         raise UserError(f"{missing}, or dataset.download=true")
     # torchvision unpacks an archive that it finds, and verifies its MD5, only when it is asked to download. It fetches
-    # nothing where nothing is lacking.
+    # nothing where nothing is missing.
     try:
         if name == "svhn":  # "extra" is not used: Balestriero et al. take the 73,257 training images
             svhn = official.SVHN(str(root), split="train" if train else "test", download=True)
@@ -263,6 +263,6 @@ def _load_official(name: str, root: Path, train: bool, download: bool) -> tuple[
     # MNIST's unpacked files have no checksum: of damaged ones torchvision raises AssertionError and KeyError as well.
     except (OSError, HTTPException, RuntimeError, EOFError, ValueError, AssertionError, LookupError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
-        if lacking:
+        if absent:
             raise UserError(f"{missing}; it cannot be downloaded ({reason})") from error
         raise UserError(f"{name} in {root} cannot be read: {reason or type(error).__name__}") from error

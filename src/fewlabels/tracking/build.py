@@ -5,9 +5,9 @@ from __future__ import annotations
 from fewlabels.config.schema import TrackingConfig
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import Tracker
-from fewlabels.tracking.expendable import Expendable
 from fewlabels.tracking.jsonl import JsonLines
 from fewlabels.tracking.tensorboard import TensorBoard
+from fewlabels.tracking.tolerant import Tolerant
 from fewlabels.tracking.wandb import WandB
 
 
@@ -15,9 +15,9 @@ def build_trackers(cfg: TrackingConfig) -> list[Tracker]:
     """metrics.jsonl always; the others on request."""
     trackers: list[Tracker] = [JsonLines()]
     if cfg.bar:
-        trackers.append(Expendable(Bar()))
+        trackers.append(Tolerant(Bar()))
     if cfg.wandb:
-        trackers.append(Expendable(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode)))
+        trackers.append(Tolerant(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode)))
     if cfg.tensorboard:
-        trackers.append(Expendable(TensorBoard()))
+        trackers.append(Tolerant(TensorBoard()))
     return trackers

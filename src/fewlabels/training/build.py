@@ -35,11 +35,11 @@ from fewlabels.system.say import say
 from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
-from fewlabels.training.evaluate import Held
+from fewlabels.training.evaluate import EvaluationSet
 from fewlabels.training.finetune import Start, decision, freeze, keeps_head
 from fewlabels.training.optim import remembered_start
-from fewlabels.training.snapshots import Gallery
-from fewlabels.training.trainer import Loop, Schedule
+from fewlabels.training.snapshots import Snapshots
+from fewlabels.training.trainer import Schedule, Trainer
 from fewlabels.types import RunRecord, UserError
 
 
@@ -178,7 +178,7 @@ def _start(cfg: Config, data: ImageData, start: Start | None) -> dict[str, str]:
     return decision(start, cfg.trainable, keeps_head(start, cfg.dataset, data.classes)) if start else {}
 
 
-def build_loop(
+def build_trainer(
     cfg: Config,
     info: RunInfo,
     data: ImageData,
@@ -188,11 +188,11 @@ def build_loop(
     device: torch.device,
     check_folder: Callable[[], None] = lambda: None,
     remark: Callable[[str], None] = say,
-) -> Loop:
+) -> Trainer:
     """The training loop, resumed from the run's checkpoint where there is one.
 
     Args:
-        check_folder: see :class:`Loop`.
+        check_folder: see :class:`Trainer`.
         remark: says what somebody may not mean.
     """
     if method.needs_teacher and cfg.optim.ema_decay is None:
@@ -211,19 +211,31 @@ def build_loop(
     _build_modules(method, cfg, data, split, model, device)
     for line in _check_plan(cfg, loader, split, model, method):
         remark(f"fewlabels: {line}")
-    held, gallery = [], None
+    evaluation_sets, snapshots = [], None
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
-        held.append(Held("test", test, index, cfg.views.test))
-        gallery = Gallery(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
+        evaluation_sets.append(EvaluationSet("test", test, index, cfg.views.test))
+        snapshots = Snapshots(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
     if len(split.validation):
-        held.append(Held("validation", train, torch.from_numpy(split.validation)))
+        evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
     frozen = cfg.trainable == "head"
     schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
-    return Loop(
-        model, method, loader, held, optim, schedule, cfg.seed, path, info.fingerprint, gallery, check, check_folder, step
+    return Trainer(
+        model,
+        method,
+        loader,
+        evaluation_sets,
+        optim,
+        schedule,
+        cfg.seed,
+        path,
+        info.fingerprint,
+        snapshots,
+        check,
+        check_folder,
+        step,
     )
 
 

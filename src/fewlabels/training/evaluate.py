@@ -14,7 +14,7 @@ from fewlabels.models.inference import predict
 
 
 @dataclass
-class Held:
+class EvaluationSet:
     """A held-out set: which images, and the view they are seen in."""
 
     name: str

@@ -27,7 +27,7 @@ from fewlabels.types import UserError
 SHOWN, DIAGNOSED, MOMENTS = 8, 256, 6
 
 
-class Gallery:
+class Snapshots:
     """Keeps ``pictures.npz``: arrays ``<name>@<epoch>``, images ``[n, H, W, C]`` in the network's units, maps ``[n, h, w]``.
 
     Images are kept at the end, maps at six moments from the first epoch to the last.

@@ -38,12 +38,12 @@ from fewlabels.system.say import say
 from fewlabels.system.seeding import derive, generator, rng_state, set_rng_state
 from fewlabels.system.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
-from fewlabels.training.evaluate import Held, evaluate
+from fewlabels.training.evaluate import EvaluationSet, evaluate
 from fewlabels.training.hardware import peak_memory_mib
 from fewlabels.training.meters import Meters, largest
 from fewlabels.training.numbers import metrics, step_output
 from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, set_lr
-from fewlabels.training.snapshots import Gallery
+from fewlabels.training.snapshots import Snapshots
 from fewlabels.types import Batch, Diverged, StepOutput, UserError
 
 STEPS_TO_ESTIMATE = 20
@@ -60,7 +60,7 @@ class Schedule:
     frozen_features: bool = False  # all but the last layer: batch norm's statistics stay, and nothing is dropped out
 
 
-class Loop:
+class Trainer:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
@@ -73,20 +73,20 @@ class Loop:
         model: Classifier,
         method: Method,
         loader: Loader,
-        held: list[Held],
+        evaluation_sets: list[EvaluationSet],
         optim: OptimConfig,
         schedule: Schedule,
         seed: int,
         path: Path,
         fingerprint: str,
-        gallery: Gallery | None = None,
+        snapshots: Snapshots | None = None,
         check: Callable[[], None] = lambda: None,
         check_folder: Callable[[], None] = lambda: None,
         compiled_step: Callable[[Context, Batch], StepOutput] | None = None,
     ) -> None:
-        self.model, self.method, self.loader, self.held = model, method, loader, held
+        self.model, self.method, self.loader, self.evaluation_sets = model, method, loader, evaluation_sets
         self.cfg, self.schedule, self.seed = optim, schedule, seed
-        self.path, self.fingerprint, self.gallery = path, fingerprint, gallery
+        self.path, self.fingerprint, self.snapshots = path, fingerprint, snapshots
         self.check, self.check_folder = check, check_folder
         if optim.step_every == "epoch" and (len(method.phases) > 1 or type(method).after_update is not Method.after_update):
             raise UserError(f"method {type(method).__name__} acts after each batch: set optim.step_every=batch")
@@ -243,8 +243,8 @@ class Loop:
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
             line |= self._evaluate()
         self.check_folder()
-        if self.gallery is not None:
-            self.gallery.keep(self.method, self._predictor, self.epoch)
+        if self.snapshots is not None:
+            self.snapshots.keep(self.method, self._predictor, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
@@ -284,11 +284,11 @@ class Loop:
     def _evaluate(self) -> dict[str, float]:
         model = self._predictor
         result: dict[str, float] = {}
-        for held in self.held:
+        for held in self.evaluation_sets:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
             result |= {f"{held.name}_{key}": value for key, value in values.items()}
-        if self.gallery is not None:
-            result |= metrics(self.gallery.diagnose(self.method, model), self.method)
+        if self.snapshots is not None:
+            result |= metrics(self.snapshots.diagnose(self.method, model), self.method)
         return result
 
     def _print_estimate(self) -> None:

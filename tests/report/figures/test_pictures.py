@@ -113,14 +113,14 @@ def test_the_grid_has_a_line_an_image_and_a_column_a_name(results):
 
 def test_maps_have_a_line_an_image_a_column_an_epoch_and_the_area_beside_them(results):
     found = results({"lambda": arrays(), "gamma": None}, seeds=2)
-    board, area = shown("maps", found, images=3).axes
-    assert len(board.images) == 3 * 2
-    assert [name.get_text() for name in board.get_xticklabels()] == ["2", "10"]
+    grid_, area = shown("maps", found, images=3).axes
+    assert len(grid_.images) == 3 * 2
+    assert [name.get_text() for name in grid_.get_xticklabels()] == ["2", "10"]
     assert area.lines[0].get_ydata().tolist() == [1, 1 / 2, 1 / 3]
     many = {f"maps@{epoch}": images(channels=1)[..., 0] for epoch in range(1, 31)}
     np.savez(found.runs("t", "paper", "lambda", "x")[0].folder / files.FILE, **{"original@30": images()}, **many)
-    board, _ = shown("maps", found).axes
-    assert [name.get_text() for name in board.get_xticklabels()] == ["1", "7", "13", "18", "24", "30"]
+    grid_, _ = shown("maps", found).axes
+    assert [name.get_text() for name in grid_.get_xticklabels()] == ["1", "7", "13", "18", "24", "30"]
 
 
 def test_the_heat_is_brightest_where_the_map_is_largest():

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewlabels.report.collect import Results
-from fewlabels.report.figures import curves
-from fewlabels.report.figures import image_rows as strips
+from fewlabels.report.figures import curves, image_rows
 from fewlabels.report.figures.plot import Plot
 from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.system.files import write_text
@@ -70,9 +69,9 @@ KINDS = {
     ),
     "curves": Kind(curves.curves, ("terms",), (*CELLS, "log"), SHADE),
     "layers": Kind(curves.layers, ("prefix", "pairs"), ("columns", "column", "limits"), SHADE),
-    "pictures": Kind(strips.pictures, ("names",), (*CELLS, "errors", "images")),
-    "grid": Kind(strips.grid, ("names",), (*CELLS, "images")),
-    "maps": Kind(strips.maps, (), (*CELLS, "images")),
+    "pictures": Kind(image_rows.pictures, ("names",), (*CELLS, "errors", "images")),
+    "grid": Kind(image_rows.grid, ("names",), (*CELLS, "images")),
+    "maps": Kind(image_rows.maps, (), (*CELLS, "images")),
 }
 ACCURACY = {"name": "accuracy", "kind": "accuracy", "caption": "Test accuracy over epochs."}
 
@@ -108,10 +107,10 @@ def _mistake(entry: Any, table: TableDefinition, tables: dict[str, TableDefiniti
         return f"log names {unlogged[0]}, which is none of its terms"
     rows = [*entry.get("rows", []), *(row for pair in entry.get("pairs", []) for row in pair)]
     columns = [*entry.get("columns", []), *([entry["column"]] if "column" in entry else [])]
-    return _stranger(table, rows, columns) or _baseline_mistake(entry.get("baseline"), tables)
+    return _unknown_cell(table, rows, columns) or _baseline_mistake(entry.get("baseline"), tables)
 
 
-def _stranger(table: TableDefinition, rows: list[Any], columns: list[Any]) -> str | None:
+def _unknown_cell(table: TableDefinition, rows: list[Any], columns: list[Any]) -> str | None:
     """The first row or column that the table lacks."""
     for what, asked, there in (("row", rows, table.rows), ("column", columns, table.columns)):
         for name in asked:
@@ -125,7 +124,7 @@ def _baseline_mistake(where: dict[str, Any] | None, tables: dict[str, TableDefin
         return None
     if where["table"] not in tables:
         return f"baseline: there is no table {where['table']}"
-    mistake = _stranger(tables[where["table"]], [where["row"]], [where["column"]])
+    mistake = _unknown_cell(tables[where["table"]], [where["row"]], [where["column"]])
     return mistake and f"baseline: {mistake}"
 
 

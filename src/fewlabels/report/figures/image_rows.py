@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GAP, UNDER = 0.06, 0.24  # between two pictures, and for a line of text under one, in widths of a picture
-TITLE, HEADS = 0.32, 0.2  # inches above a board
+TITLE, HEADS = 0.32, 0.2  # inches above a panel
 MOST_EPOCHS = 6  # columns of maps
 
 
@@ -32,7 +32,7 @@ class Shot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Board:
+class Panel:
     """Pictures in lines, with a name left of each line, texts under its pictures, and heads above the columns."""
 
     title: str
@@ -64,23 +64,23 @@ def pictures(plot: Plot) -> Figure | None:
     if not shots:
         return None
     count = plot.entry.get("images") or int(np.clip(64 // (len(shots) * len(names)), 3, 8))
-    boards = []
+    panels = []
     for shot in shots:
         lines, under = _strip(shot, names, count, len(shots), plot.entry.get("errors", False))
         marked = [f"{name}\n‖x − x′‖²" if under and i else name for i, name in enumerate(names)]
-        boards.append(Board(f"{shot.title}, epoch {max(shot.arrays)}", lines, marked, under))
-    return _draw(boards, min(1.0, 9.5 / max(len(board.lines[0]) for board in boards)))[0]
+        panels.append(Panel(f"{shot.title}, epoch {max(shot.arrays)}", lines, marked, under))
+    return _draw(panels, min(1.0, 9.5 / max(len(panel.lines[0]) for panel in panels)))[0]
 
 
 def grid(plot: Plot) -> Figure | None:
     """A line an image, a column a name; a grid for each column of the table, of its first row with pictures."""
     names, count = plot.entry["names"], plot.entry.get("images", 3)
     shots = [shots[0] for column in plot.columns if (shots := _shots(plot, names, _last, [column], first=True))]
-    boards = []
+    panels = []
     for shot in shots:
         lines = [list(line) for line in zip(*_strip(shot, names, count, len(shots))[0], strict=True)]
-        boards.append(Board(str(shot.run.column), lines, heads=names))
-    return _draw(boards, min(1.1, 10 / len(boards) / len(names)), across=True)[0] if boards else None
+        panels.append(Panel(str(shot.run.column), lines, heads=names))
+    return _draw(panels, min(1.1, 10 / len(panels) / len(names)), across=True)[0] if panels else None
 
 
 def maps(plot: Plot) -> Figure | None:
@@ -88,14 +88,14 @@ def maps(plot: Plot) -> Figure | None:
     shots = _shots(plot, ["original", "maps"], _spread)
     count = plot.entry.get("images", 4)
     total = sum(len(shot.arrays) for shot in shots) * count
-    boards = []
+    panels = []
     for shot in shots:
         columns = [_heat(arrays, count, total) for arrays in shot.arrays.values()]
         lines = [list(line) for line in zip(*columns, strict=True)]
-        boards.append(Board(f"{shot.title}, at epoch", lines, heads=[str(epoch) for epoch in shot.arrays]))
-    if not boards:
+        panels.append(Panel(f"{shot.title}, at epoch", lines, heads=[str(epoch) for epoch in shot.arrays]))
+    if not panels:
         return None
-    figure, axes = _draw(boards, 1.1, beside=3.6)
+    figure, axes = _draw(panels, 1.1, beside=3.6)
     for shot, left in zip(shots, axes, strict=True):
         area = over_seeds(plot.runs(str(shot.run.row), str(shot.run.column)), "map_area")
         if area:
@@ -108,40 +108,40 @@ def maps(plot: Plot) -> Figure | None:
     return figure
 
 
-def _draw(boards: list[Board], side: float, across: bool = False, beside: float = 0.0) -> tuple[Figure, list[Axes]]:
+def _draw(panels: list[Panel], side: float, across: bool = False, beside: float = 0.0) -> tuple[Figure, list[Axes]]:
     """Boards one below the other, or side by side, laid out in inches; ``beside`` is kept free on their right."""
     margin = 0.15 + 0.075 * max(
-        (len(line) for board in boards for name in board.names for line in name.split("\n")), default=0
+        (len(line) for panel in panels for name in panel.names for line in name.split("\n")), default=0
     )
-    widths = [max(board.width * side, 0.07 * len(board.title)) + 0.3 for board in boards]
-    above = TITLE + (HEADS if boards[0].heads else 0)
-    heights = [above + board.tops[-1] * side + (0.5 if beside else 0.05) for board in boards]
+    widths = [max(panel.width * side, 0.07 * len(panel.title)) + 0.3 for panel in panels]
+    above = TITLE + (HEADS if panels[0].heads else 0)
+    heights = [above + panel.tops[-1] * side + (0.5 if beside else 0.05) for panel in panels]
     width = margin + beside + (sum(widths) if across else max(widths))
     height = max(heights) if across else sum(heights)
     figure = new_figure(width, height, layout=None)
     axes = []
-    for i, board in enumerate(boards):
+    for i, panel in enumerate(panels):
         left, top = margin + (sum(widths[:i]) if across else 0), above + (0 if across else sum(heights[:i]))
-        wide, tall = board.width * side, (board.tops[-1] - GAP) * side
+        wide, tall = panel.width * side, (panel.tops[-1] - GAP) * side
         axes.append(figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height)))
-        figure.text(left / width, 1 - (top - above + 0.08) / height, board.title, va="top", fontsize=9)
-        _fill(axes[-1], board)
+        figure.text(left / width, 1 - (top - above + 0.08) / height, panel.title, va="top", fontsize=9)
+        _fill(axes[-1], panel)
     return figure, axes
 
 
-def _fill(axis: Axes, board: Board) -> None:
-    tops = board.tops
-    for i, line in enumerate(board.lines):
+def _fill(axis: Axes, panel: Panel) -> None:
+    tops = panel.tops
+    for i, line in enumerate(panel.lines):
         for j, picture in enumerate(line):
-            left, bottom = j * (1 + GAP), tops[i] + board.ratio
+            left, bottom = j * (1 + GAP), tops[i] + panel.ratio
             extent = (left, left + 1, bottom, tops[i])
             axis.imshow(picture, extent=extent, interpolation="none", clip_on=False, aspect="auto")
-            if i < len(board.under) and board.under[i]:
-                axis.text(left + 0.5, bottom + 0.04, board.under[i][j], ha="center", va="top", fontsize=7)
-    axis.set_xlim(0, board.width)
+            if i < len(panel.under) and panel.under[i]:
+                axis.text(left + 0.5, bottom + 0.04, panel.under[i][j], ha="center", va="top", fontsize=7)
+    axis.set_xlim(0, panel.width)
     axis.set_ylim(tops[-1] - GAP, 0)
-    axis.set_yticks([tops[i] + board.ratio / 2 for i in range(len(board.names))], board.names)
-    axis.set_xticks([j * (1 + GAP) + 0.5 for j in range(len(board.heads))], board.heads)
+    axis.set_yticks([tops[i] + panel.ratio / 2 for i in range(len(panel.names))], panel.names)
+    axis.set_xticks([j * (1 + GAP) + 0.5 for j in range(len(panel.heads))], panel.heads)
     axis.tick_params(length=0, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
 

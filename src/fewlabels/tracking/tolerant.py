@@ -7,7 +7,7 @@ from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
 
 
-class Expendable(Tracker):
+class Tolerant(Tracker):
     """Passes everything on to another tracker until that fails; then says so, once, and the run goes on without it.
 
     A mistake in the settings (UserError) is still the user's to mend. What the run is judged by, ``metrics.jsonl`` and
