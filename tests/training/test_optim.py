@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from fewlabels.config.schema import OptimConfig
+from fewlabels.methods.supervised import Supervised
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.training.optim import build_ema, build_optimiser, lr_factor, remembered_start
+from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, remembered_start
 
 
 @pytest.mark.parametrize(
@@ -33,14 +34,18 @@ def test_learning_rates_by_hand(settings, progress, expected):
     assert lr_factor(OptimConfig(**settings), progress, 400, step=0.5) == pytest.approx(expected, abs=1e-12)
 
 
+def optimiser_of(model, cfg):
+    return build_optimisers(Supervised(), model, cfg)["train"]
+
+
 def test_weight_decay_spares_biases_and_norms():
     model = WideResNet(10, (32, 32), 3, depth=10, width=1)
-    decayed, spared = build_optimiser(model, OptimConfig(weight_decay=0.1)).param_groups
+    decayed, spared = optimiser_of(model, OptimConfig(weight_decay=0.1)).param_groups
     assert decayed["weight_decay"] == 0.1
     assert spared["weight_decay"] == 0
     assert all(p.ndim > 1 for p in decayed["params"])
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
-    everything, nothing = build_optimiser(model, OptimConfig(decay_all=True)).param_groups
+    everything, nothing = optimiser_of(model, OptimConfig(decay_all=True)).param_groups
     assert len(everything["params"]) == len(list(model.parameters()))
     assert nothing["params"] == []
 
@@ -48,7 +53,7 @@ def test_weight_decay_spares_biases_and_norms():
 def test_one_adam_step_by_hand():
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.ones_(model.weight)
-    optimiser = build_optimiser(model, OptimConfig(name="adam", lr=0.5))
+    optimiser = optimiser_of(model, OptimConfig(name="adam", lr=0.5))
     (3 * model.weight).sum().backward()
     optimiser.step()
     assert model.weight.item() == pytest.approx(0.5, abs=1e-6)  # the first step is lr times the gradient's sign

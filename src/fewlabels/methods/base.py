@@ -119,6 +119,9 @@ class Method(nn.Module, ABC):
     uses_whole_set: bool = False
     second_order: bool = False
 
+    def __init__(self) -> None:  # which takes no settings, as nn.Module's own does
+        super().__init__()
+
     def build(self, sizes: Sizes) -> None:
         """Make the modules and buffers whose sizes depend on the network and the data; called once, before the optimisers.
 
