@@ -12,6 +12,7 @@ from fewlabels.config.validate import build
 from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
+from fewlabels.models.inversion_nets import LargeCNN
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.types import Batch
 from tests.conftest import random_images
@@ -43,6 +44,7 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
+    "pi_model": Case(("consistency",), network=lambda: LargeCNN(4, (16, 16), 3, width=0.1)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
