@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,12 +28,14 @@ def simple_cnn():
 class Case:
     """What a method's conformance is tested with.
 
-    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network.
+    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network;
+    ``earlier``: whether it first sees the batch with another network, for what it remembers of each image.
     """
 
     terms: tuple[str, ...] = ()
     eager: dict[str, Any] = field(default_factory=dict)
     network: Callable[[], Any] = simple_cnn
+    earlier: bool = False
 
 
 CASES = {
@@ -47,6 +49,7 @@ CASES = {
     "pi_model": Case(("consistency",), network=lambda: LargeCNN(4, (16, 16), 3, width=0.1)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
+    "temporal_ensembling": Case(("consistency",), earlier=True),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
 
@@ -125,4 +128,8 @@ def setting(name, configure, labelled=8, **options):
         return context(network, **fixed | {"generator": random, "phase": method.phases[0]} | more)
 
     method.begin_epoch(ctx(), whole(batch))
-    return SimpleNamespace(method=method, network=network, batch=method.prepare_batch(ctx(), batch), ctx=ctx)
+    batch = method.prepare_batch(ctx(), batch)
+    if CASES[name].earlier:
+        before = replace(ctx(), network=teacher_of(network))
+        method.after_update(before, batch, method.step(before, batch).kept)
+    return SimpleNamespace(method=method, network=network, batch=batch, ctx=ctx)
