@@ -46,6 +46,7 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
+    "lee_pseudo_label": Case(("pseudo_label",)),
     "pi_model": Case(("consistency",), network=lambda: LargeCNN(4, (16, 16), 3, width=0.1)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
