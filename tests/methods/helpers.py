@@ -51,6 +51,7 @@ CASES = {
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
     "temporal_ensembling": Case(("consistency",), earlier=True),
+    "uda": Case(("uda",), {"threshold": 0.0}),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
 
