@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ from fewlabels.config.validate import build
 from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
+from fewlabels.models.inversion_nets import LargeCNN
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.types import Batch
 from tests.conftest import random_images
@@ -27,12 +28,14 @@ def simple_cnn():
 class Case:
     """What a method's conformance is tested with.
 
-    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network.
+    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network;
+    ``earlier``: whether it first sees the batch with another network, for what it remembers of each image.
     """
 
     terms: tuple[str, ...] = ()
     eager: dict[str, Any] = field(default_factory=dict)
     network: Callable[[], Any] = simple_cnn
+    earlier: bool = False
 
 
 CASES = {
@@ -43,8 +46,12 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
+    "lee_pseudo_label": Case(("pseudo_label",)),
+    "pi_model": Case(("consistency",), network=lambda: LargeCNN(4, (16, 16), 3, width=0.1)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
+    "temporal_ensembling": Case(("consistency",), earlier=True),
+    "uda": Case(("uda",), {"threshold": 0.0}),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
 
@@ -123,4 +130,8 @@ def setting(name, configure, labelled=8, **options):
         return context(network, **fixed | {"generator": random, "phase": method.phases[0]} | more)
 
     method.begin_epoch(ctx(), whole(batch))
-    return SimpleNamespace(method=method, network=network, batch=method.prepare_batch(ctx(), batch), ctx=ctx)
+    batch = method.prepare_batch(ctx(), batch)
+    if CASES[name].earlier:
+        before = replace(ctx(), network=teacher_of(network))
+        method.after_update(before, batch, method.step(before, batch).kept)
+    return SimpleNamespace(method=method, network=network, batch=batch, ctx=ctx)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from fewlabels.losses import layer_errors
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.base import Activations
+from fewlabels.models.conv13 import Conv13
 from fewlabels.models.inference import predict
 from fewlabels.models.inversion_nets import InversionResNet, LargeCNN
 from fewlabels.models.simple_cnn import SimpleCNN
@@ -38,6 +39,7 @@ MODELS = {
     "attention_wide_resnet_10_1": (lambda: AttentionWideResNet(**SHAPE, depth=10, width=1), 64),
     "large_cnn_sigmoid": (lambda: LargeCNN(**SHAPE, nonlinearity="sigmoid"), 192),
     "resnet1-8max": (lambda: InversionResNet(**SHAPE, n=1, k=8, max_pool=True), 32),
+    "conv13_x0.25": (lambda: Conv13(**SHAPE, width=0.25), 32),
 }
 # Volumes z_0 .. z_{L-1}, by the papers' counting where there is one.
 VOLUMES = {
@@ -47,6 +49,7 @@ VOLUMES = {
     "resnet18": 6,
     "large_cnn_sigmoid": 9,
     "resnet1-8max": 4,
+    "conv13_x0.25": 10,
 }
 VOLUMES["attention_wide_resnet_10_1"] = 6
 
