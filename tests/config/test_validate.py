@@ -17,6 +17,7 @@ GOLDEN = {
     "attention_fixmatch": "e69866f1",
     "entropy": "5bb47293",
     "fixmatch": "70f67b5a",
+    "flexmatch": "525e8aca",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
     "pseudo_label": "c4a94f77",

@@ -41,6 +41,7 @@ CASES = {
     ),
     "entropy": Case(("mean_entropy",), {"beta": 0.1}),
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
+    "flexmatch": Case(("flexmatch",)),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
