@@ -42,9 +42,11 @@ CASES = {
     "entropy": Case(("mean_entropy",), {"beta": 0.1}),
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
+    "freematch": Case(("freematch",)),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "softmatch": Case(("softmatch",)),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }

@@ -12,7 +12,7 @@ def learning_effect(counts: Tensor, unused: Tensor | None = None) -> Tensor:
 
     Args:
         counts: ``[C]``, the confident predictions of each class.
-        unused: the images without one, a scalar; while they outnumber the best class, the share is of theirs. None: left out.
+        unused: the images without one, a scalar; while they outnumber the best class, the share is of them. None: left out.
 
     Returns:
         ``[C]`` in [0, 1]; all 0 where nothing is counted.
