@@ -17,9 +17,12 @@ GOLDEN = {
     "attention_fixmatch": "e69866f1",
     "entropy": "5bb47293",
     "fixmatch": "70f67b5a",
+    "flexmatch": "525e8aca",
+    "freematch": "3ac09d1a",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
     "pseudo_label": "c4a94f77",
+    "softmatch": "f1e828a0",
     "supervised": "9e6c73c1",
     "vat": "b2d08bdf",
 }

@@ -56,3 +56,17 @@ def test_indexed_by_mask_reads_rows_0_and_1_alone():
     expected = -sum(log_probability(strong[m], m) for m in mask) / 4
     assert indexed_by_mask(WEAK, STRONG, 0.9).item() == pytest.approx(expected, rel=1e-12)
     assert torch.equal(indexed_by_mask(WEAK, STRONG, 0.9), indexed_by_mask(WEAK, STRONG[:2], 0.9))
+
+
+def test_each_image_may_have_a_threshold_of_its_own():
+    thresholds = [0.99, 0.4, 0.99, 0.95]  # top probabilities 0.96, 0.42, 0.995 and 0.91
+    parts = [fixmatch_by_loop(WEAK[i : i + 1], STRONG[i : i + 1], thresholds[i]) for i in range(4)]
+    assert [part > 0 for part in parts] == [False, True, True, False]
+    found = fixmatch(WEAK, STRONG, torch.tensor(thresholds, dtype=torch.float64))
+    assert found.item() == pytest.approx(sum(parts) / 4, rel=1e-12)
+
+
+def test_the_mean_over_confident_images_alone():
+    expected = fixmatch_by_loop(WEAK, STRONG, 0.9) * 4 / 3  # three of four are
+    assert fixmatch(WEAK, STRONG, 0.9, "confident").item() == pytest.approx(expected, rel=1e-12)
+    assert fixmatch(WEAK, STRONG, 1.0, "confident").item() == 0

@@ -65,6 +65,7 @@ def test_a_class_is_made_of_its_module_and_what_that_imports_of_ours(tmp_path, m
     assert set(made_of(FixMatch, SimpleCNN).hashes) == {
         "fewlabels.methods.fixmatch",
         "fewlabels.methods.base",
+        "fewlabels.methods.passes",
         "fewlabels.losses.consistency",  # the losses that it names, and no others
         "fewlabels.models.base",
         "fewlabels.models.bf16",

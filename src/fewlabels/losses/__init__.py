@@ -1,5 +1,6 @@
 """Every equation of the papers, as pure functions on tensors: natural logarithm, mean over the batch unless said."""
 
+from fewlabels.losses.adaptive import fairness, learning_effect, truncated_gaussian
 from fewlabels.losses.adversarial import virtual_adversarial, virtual_adversarial_direction
 from fewlabels.losses.attention import attention_divergence
 from fewlabels.losses.clustering import kmeans, nearest_centroid
@@ -16,11 +17,13 @@ __all__ = [
     "class_activation_maps",
     "confident",
     "exponential_ramp",
+    "fairness",
     "fixmatch",
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
     "layer_errors",
+    "learning_effect",
     "linear_ramp",
     "locality",
     "map_area",
@@ -33,6 +36,7 @@ __all__ = [
     "reconstructions",
     "sharpen",
     "soft_cross_entropy",
+    "truncated_gaussian",
     "virtual_adversarial",
     "virtual_adversarial_direction",
 ]

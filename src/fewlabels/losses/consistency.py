@@ -6,20 +6,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def confident(logits: Tensor, threshold: float) -> Tensor:
-    """Which predictions have a top probability of at least the threshold: ``[B, C]`` -> ``[B]`` bool, no gradient."""
+def confident(logits: Tensor, threshold: float | Tensor) -> Tensor:
+    """Which predictions have a top probability of at least the threshold: ``[B, C]`` -> ``[B]`` bool, no gradient.
+
+    ``threshold``: one for all, or ``[B]``, one an image.
+    """
     return logits.detach().softmax(dim=1).amax(dim=1) >= threshold
 
 
-def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:
+def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float | Tensor, mean: str = "all") -> Tensor:
     """Cross-entropy of the strong view against the weak view's confident prediction.
 
     Both ``[B, C]`` -> scalar. The mean runs over ALL B images; those whose top probability is below the
-    threshold count as 0. The weak view gives a target and no gradient. Sohn et al. 2020, eq. 4;
-    Srikanth, L_augment.
+    threshold (one for all, or ``[B]``) count as 0. The weak view gives a target and no gradient. Sohn et al. 2020, eq. 4;
+    Srikanth, L_augment. With ``mean="confident"`` it runs over the confident images alone, and is 0 where there is none.
     """
     losses = F.cross_entropy(strong_logits, weak_logits.detach().argmax(dim=1), reduction="none")
-    return (losses * confident(weak_logits, threshold)).mean()
+    sure = confident(weak_logits, threshold)
+    if mean == "confident":
+        return (losses * sure).sum() / sure.sum().clamp_min(1)
+    return (losses * sure).mean()
 
 
 def indexed_by_mask(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:

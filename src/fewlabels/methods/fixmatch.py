@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Annotated, final
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method
-from fewlabels.models.base import Classifier
-from fewlabels.ranges import Share, Weight
+from fewlabels.methods.passes import joint, separate
+from fewlabels.ranges import OneOf, Share, Weight
 from fewlabels.types import Batch, StepOutput
+
+Mean = Annotated[str, OneOf("all", "confident")]
+Passes = Annotated[str, OneOf("joint", "separate")]
 
 
 @final
@@ -22,16 +23,22 @@ class FixMatch(Method):
     Args:
         threshold: least top probability of the weak view for its prediction to become a target.
         weight: of the unlabelled term (lambda_u).
+        mean: what the unlabelled term is divided by: ``all`` unlabelled images, as Sohn et al. write and compute it, or the
+            ``confident`` ones, as the code of Alshami and Arya does.
+        passes: ``joint``: labelled images, weak and strong views go through the network together, as in the code of Sohn
+            et al., and share the batch norm's statistics (without batch norm the passes are split, to the same end).
+            ``separate``: a pass each, as in the code of Alshami and Arya; batch norm sees each view by itself.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
 
-    def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0) -> None:
+    def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0, mean: Mean = "all", passes: Passes = "joint") -> None:
         super().__init__()
-        self.threshold, self.weight = threshold, weight
+        self.threshold, self.weight, self.mean, self.passes = threshold, weight, mean, passes
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = self._logits(
+        logits = joint if self.passes == "joint" else separate
+        labelled, weak, strong = logits(
             ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
         )
         loss = labelled.new_zeros(())
@@ -40,16 +47,7 @@ class FixMatch(Method):
             terms["cross_entropy"] = F.cross_entropy(labelled, batch.labels)
             loss = loss + terms["cross_entropy"]
         if len(weak):
-            terms["fixmatch"] = losses.fixmatch(weak, strong, self.threshold)
+            terms["fixmatch"] = losses.fixmatch(weak, strong, self.threshold, self.mean)
             loss = loss + self.weight * terms["fixmatch"]
             terms["confident"] = losses.confident(weak, self.threshold).float().mean()
         return StepOutput(loss, {name: term.detach() for name, term in terms.items()})
-
-    @staticmethod
-    def _logits(network: Classifier, labelled: Tensor, weak: Tensor, strong: Tensor) -> tuple[Tensor, ...]:
-        if network.depends_on_batch:  # all three share the batch norm's statistics
-            return network(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
-        with torch.no_grad():  # a target alone: the gradient through it is zero
-            targets = network(weak)
-        logits = network(torch.cat([labelled, strong]))
-        return logits[: len(labelled)], targets, logits[len(labelled) :]

@@ -1,0 +1,103 @@
+"""FixMatch's options against passes and loops written out; its defaults bit for bit."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fewlabels.methods.fixmatch import FixMatch
+from fewlabels.methods.passes import separate
+from fewlabels.models.wide_resnet import WideResNet
+from tests.methods.helpers import context, make_batch, model
+
+
+def wide_resnet():
+    torch.manual_seed(0)
+    return WideResNet(4, (16, 16), 3, depth=10, width=1)
+
+
+def half(network, batch):
+    """A threshold that half of the images pass."""
+    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()
+
+
+def result(method, network, batch):
+    """The loss, the gradients and the running statistics of one step."""
+    output = method.step(context(network), batch)
+    output.loss.backward()
+    gradients = [torch.zeros(()) if p.grad is None else p.grad for p in network.parameters()]
+    return [output.loss.detach(), *gradients, *network.buffers()]
+
+
+def first_version(network, batch, threshold):
+    """The step as it was before it had options."""
+    labelled, weak, strong = batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
+    if network.depends_on_batch:
+        x, w, s = network(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
+    else:
+        with torch.no_grad():
+            w = network(weak)
+        logits = network(torch.cat([labelled, strong]))
+        x, s = logits[: len(labelled)], logits[len(labelled) :]
+    sure = w.detach().softmax(dim=1).amax(dim=1) >= threshold
+    unlabelled = (F.cross_entropy(s, w.detach().argmax(dim=1), reduction="none") * sure).mean()
+    loss = w.new_zeros(()) + F.cross_entropy(x, batch.labels) + 1.0 * unlabelled
+    loss.backward()
+    return [loss.detach(), *[p.grad for p in network.parameters()], *network.buffers()]
+
+
+@pytest.mark.parametrize("make", [model, wide_resnet], ids=["no batch norm", "batch norm"])
+def test_the_defaults_have_the_bits_that_they_always_had(make):
+    network, batch = make(), make_batch()
+    threshold = half(network, batch)
+    before = first_version(copy.deepcopy(network), batch, threshold)
+    for method in (FixMatch(threshold), FixMatch(threshold, mean="all", passes="joint")):
+        for ours, theirs in zip(result(method, copy.deepcopy(network), batch), before, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_separate_passes_have_statistics_of_their_own():
+    network, batch = wide_resnet(), make_batch()
+    threshold, other = half(network, batch), copy.deepcopy(network)
+    found = result(FixMatch(threshold, passes="separate"), network, batch)
+    views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
+    labelled, weak, strong = (other(view) for view in views)
+    loss = F.cross_entropy(labelled, batch.labels)
+    for w, s in zip(weak.detach(), strong, strict=True):
+        if w.softmax(0).max() >= threshold:
+            loss = loss - s.log_softmax(0)[w.argmax()] / len(weak)
+    loss.backward()
+    for ours, expected in zip(found, [loss.detach(), *[p.grad for p in other.parameters()], *other.buffers()], strict=True):
+        torch.testing.assert_close(ours, expected)
+    joint = FixMatch(threshold).step(context(wide_resnet()), batch).loss
+    assert not torch.isclose(joint, loss, rtol=1e-3)
+
+
+def test_separate_and_joint_are_the_same_without_batch_norm():
+    batch = make_batch()
+    found = [result(FixMatch(half(model(), batch), passes=passes), model(), batch) for passes in ("joint", "separate")]
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(0, 24), (8, 0)])
+def test_a_view_without_images_leaves_the_statistics_alone(labelled, unlabelled):
+    network, batch = wide_resnet(), make_batch(labelled, unlabelled)
+    views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
+    sizes = [len(logits) for logits in separate(network, *views)]
+    assert sizes == [labelled, unlabelled, unlabelled]
+    assert network.blocks[0].bn1.num_batches_tracked == (2 if unlabelled else 1)
+    assert FixMatch(passes="separate", mean="confident").step(context(network), batch).loss.isfinite()
+
+
+def test_the_mean_over_the_confident_divides_by_them():
+    network, batch = model(), make_batch()
+    threshold = half(network, batch)
+    every, sure = (FixMatch(threshold, mean=mean).step(context(network), batch).terms for mean in ("all", "confident"))
+    assert 0 < every["confident"] < 1
+    torch.testing.assert_close(sure["fixmatch"], every["fixmatch"] / every["confident"])
+    nobody = FixMatch(1.0, mean="confident").step(context(network), batch)
+    assert nobody.terms["fixmatch"] == 0
+    nobody.loss.backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
