@@ -7,6 +7,7 @@ from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
+from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
@@ -20,11 +21,13 @@ __all__ = [
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
+    "larger_share",
     "layer_errors",
     "linear_ramp",
     "locality",
     "map_area",
     "mean_entropy",
+    "mixed_with_shuffled",
     "moving_average",
     "multiscale_reconstruction",
     "nearest_centroid",
