@@ -45,6 +45,7 @@ CASES = {
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "mixmatch": Case(("mixmatch",)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "remixmatch": Case(("mixed", "unmixed", "rotation")),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
