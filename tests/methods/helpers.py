@@ -36,6 +36,7 @@ class Case:
 
 
 CASES = {
+    "alphamatch": Case(("alphamatch",)),
     "attention_fixmatch": Case(
         ("fixmatch", "attention"), {"threshold": 0.0}, lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
     ),

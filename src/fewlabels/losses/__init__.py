@@ -4,6 +4,7 @@ from fewlabels.losses.adversarial import virtual_adversarial, virtual_adversaria
 from fewlabels.losses.attention import attention_divergence
 from fewlabels.losses.clustering import kmeans, nearest_centroid
 from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
+from fewlabels.losses.divergence import alpha_divergence, power_mean
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
@@ -13,6 +14,7 @@ from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_
 
 __all__ = [
     "align",
+    "alpha_divergence",
     "attention_divergence",
     "class_activation_maps",
     "confident",
@@ -32,6 +34,7 @@ __all__ = [
     "multiscale_reconstruction",
     "nearest_centroid",
     "negative_batch_entropy",
+    "power_mean",
     "probability_weighted_maps",
     "reconstructions",
     "sharpen",

@@ -31,8 +31,6 @@ class ReMixMatch(Method):
         L = H(labelled, mixed) + ramp(t) (weight * H(unlabelled, mixed) + unmixed_weight * H(q, p(u_1)))
             + rotation_weight * H(r, p_r(r(u_1))).
 
-    With batch norm all mixed images are one pass, and the other passes leave the running statistics alone, as the authors'.
-
     Args:
         weight, unmixed_weight, rotation_weight: lambda_U, lambda_U1 and lambda_r.
         strong_views: K. ``temperature``, ``alpha``, ``ramp``: as of MixMatch.
@@ -66,8 +64,7 @@ class ReMixMatch(Method):
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
         count, network = batch.num_labelled, ctx.network
-        images = [batch.labelled["strong"]]
-        targets = [F.one_hot(batch.labels, self.get_buffer("labelled").numel()).float()]
+        images, targets = [batch.labelled["strong"]], [F.one_hot(batch.labels, len(self.get_buffer("labelled"))).float()]
         terms, kept = {}, {}
         if batch.num_unlabelled:
             views = [batch.unlabelled[name] for name in self.unlabelled_views]
