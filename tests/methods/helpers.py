@@ -39,6 +39,7 @@ class Case:
 
 
 CASES = {
+    "alphamatch": Case(("alphamatch",)),
     "attention_fixmatch": Case(
         ("fixmatch", "attention"), {"threshold": 0.0}, lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
     ),
@@ -52,6 +53,9 @@ CASES = {
     "pi_model": Case(("consistency",), network=lambda: LargeCNN(4, (16, 16), 3, width=0.1)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "softmatch": Case(("softmatch",)),
+    "mixmatch": Case(("mixmatch",)),
+    "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "remixmatch": Case(("mixed", "unmixed", "rotation")),
     "supervised": Case(),
     "temporal_ensembling": Case(("consistency",), earlier=True),
     "uda": Case(("uda",), {"threshold": 0.0}),

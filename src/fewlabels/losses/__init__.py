@@ -5,14 +5,17 @@ from fewlabels.losses.adversarial import virtual_adversarial, virtual_adversaria
 from fewlabels.losses.attention import attention_divergence
 from fewlabels.losses.clustering import kmeans, nearest_centroid
 from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
+from fewlabels.losses.divergence import alpha_divergence, power_mean
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
+from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
     "align",
+    "alpha_divergence",
     "attention_divergence",
     "class_activation_maps",
     "confident",
@@ -22,16 +25,19 @@ __all__ = [
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
+    "larger_share",
     "layer_errors",
     "learning_effect",
     "linear_ramp",
     "locality",
     "map_area",
     "mean_entropy",
+    "mixed_with_shuffled",
     "moving_average",
     "multiscale_reconstruction",
     "nearest_centroid",
     "negative_batch_entropy",
+    "power_mean",
     "probability_weighted_maps",
     "reconstructions",
     "sharpen",
