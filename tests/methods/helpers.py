@@ -43,6 +43,7 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
+    "mean_teacher": Case(("consistency",)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
