@@ -39,6 +39,7 @@ CASES = {
     "attention_fixmatch": Case(
         ("fixmatch", "attention"), {"threshold": 0.0}, lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
     ),
+    "comatch": Case(("comatch", "contrast"), {"threshold": 0.0}),
     "entropy": Case(("mean_entropy",), {"beta": 0.1}),
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "inversion": Case(("mean_entropy", "reconstruction")),

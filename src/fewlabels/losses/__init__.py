@@ -8,18 +8,22 @@ from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
+from fewlabels.losses.similarity import attention_to, graph_contrast, label_graph, pushed
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
     "align",
     "attention_divergence",
+    "attention_to",
     "class_activation_maps",
     "confident",
     "exponential_ramp",
     "fixmatch",
+    "graph_contrast",
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
+    "label_graph",
     "layer_errors",
     "linear_ramp",
     "locality",
@@ -30,6 +34,7 @@ __all__ = [
     "nearest_centroid",
     "negative_batch_entropy",
     "probability_weighted_maps",
+    "pushed",
     "reconstructions",
     "sharpen",
     "soft_cross_entropy",
