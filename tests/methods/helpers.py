@@ -46,6 +46,7 @@ CASES = {
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "mean_teacher": Case(("consistency",)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "simmatch": Case(("simmatch", "instances"), {"threshold": 0.0}),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
