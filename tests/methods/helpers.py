@@ -43,6 +43,7 @@ CASES = {
     "attention_fixmatch": Case(
         ("fixmatch", "attention"), {"threshold": 0.0}, lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1)
     ),
+    "comatch": Case(("comatch", "contrast"), {"threshold": 0.0}),
     "entropy": Case(("mean_entropy",), {"beta": 0.1}),
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
@@ -56,6 +57,9 @@ CASES = {
     "mixmatch": Case(("mixmatch",)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "remixmatch": Case(("mixed", "unmixed", "rotation")),
+    "mean_teacher": Case(("consistency",)),
+    "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
+    "simmatch": Case(("simmatch", "instances"), {"threshold": 0.0}),
     "supervised": Case(),
     "temporal_ensembling": Case(("consistency",), earlier=True),
     "uda": Case(("uda",), {"threshold": 0.0}),

@@ -11,21 +11,25 @@ from fewlabels.losses.inversion import input_reconstruction, layer_errors, multi
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
+from fewlabels.losses.similarity import attention_to, graph_contrast, label_graph, pushed
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
     "align",
     "alpha_divergence",
     "attention_divergence",
+    "attention_to",
     "class_activation_maps",
     "confident",
     "exponential_ramp",
     "fairness",
     "fixmatch",
+    "graph_contrast",
     "indexed_by_mask",
     "input_reconstruction",
     "kmeans",
     "larger_share",
+    "label_graph",
     "layer_errors",
     "learning_effect",
     "linear_ramp",
@@ -39,6 +43,7 @@ __all__ = [
     "negative_batch_entropy",
     "power_mean",
     "probability_weighted_maps",
+    "pushed",
     "reconstructions",
     "sharpen",
     "soft_cross_entropy",
