@@ -65,9 +65,11 @@ def identity(cls: type) -> str:
 
 
 def method_name(cfg: Config) -> str:
-    """The method's part of a folder's name: ``kmeans_fixmatch``."""
-    *path, name = identity(find_class("method", resolved(cfg)["method"])).split(".")
-    return path[-1] if path else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    """The method's part of a folder's name: ``kmeans_fixmatch``, the file's name; of a class of one's own, its name."""
+    cls = find_class("method", resolved(cfg)["method"])
+    if cls.__module__.startswith("fewlabels.methods."):
+        return cls.__module__.rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
