@@ -47,6 +47,7 @@ CASES = {
     "mixmatch": Case(("mixmatch",)),
     "pseudo_label": Case(("pseudo_label",), {"threshold": 0.0, "warmup_epochs": 0}),
     "remixmatch": Case(("mixed", "unmixed", "rotation")),
+    "simple_ssl": Case(("confident_error", "pair"), {"threshold": 0.0, "similarity": 0.0}),
     "supervised": Case(),
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
