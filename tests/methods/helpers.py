@@ -58,6 +58,7 @@ CASES = {
     "remixmatch": Case(("mixed", "unmixed", "rotation")),
     "simmatch": Case(("simmatch", "instances"), {"threshold": 0.0}),
     "softmatch": Case(("softmatch",)),
+    "simple_ssl": Case(("confident_error", "pair"), {"threshold": 0.0, "similarity": 0.0}),
     "supervised": Case(),
     "temporal_ensembling": Case(("consistency",), earlier=True),
     "uda": Case(("uda",), {"threshold": 0.0}),

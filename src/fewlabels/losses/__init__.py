@@ -10,6 +10,7 @@ from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
+from fewlabels.losses.pairs import bhattacharyya, pair_loss
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
 from fewlabels.losses.similarity import attention_to, graph_contrast, label_graph, pushed
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
@@ -19,6 +20,7 @@ __all__ = [
     "alpha_divergence",
     "attention_divergence",
     "attention_to",
+    "bhattacharyya",
     "class_activation_maps",
     "confident",
     "exponential_ramp",
@@ -41,6 +43,7 @@ __all__ = [
     "multiscale_reconstruction",
     "nearest_centroid",
     "negative_batch_entropy",
+    "pair_loss",
     "power_mean",
     "probability_weighted_maps",
     "pushed",
