@@ -1,6 +1,7 @@
 """CoMatch against loops over images, and its memory over several steps."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 
 from fewlabels.methods.comatch import CoMatch
 from tests.methods.helpers import built, context, make_batch, model, setting
+
+VIEWS = dict(CoMatch.unlabelled_views)
 
 
 def dot(a, b):
@@ -75,42 +78,60 @@ class ByHand:
 
 
 def small(**options):
-    settings = {"threshold": 0.34, "graph_threshold": 0.27, "weight": 0.7, "contrast_weight": 1.3, "smoothing": 0.6}
-    return built(CoMatch(**settings | {"projection": 5, "memory": 40, "alignment": 3} | options))
+    settings = {
+        "threshold": 0.34,
+        "graph_threshold": 0.27,
+        "weight": 0.7,
+        "contrast_weight": 1.3,
+        "smoothing": 0.6,
+        "temperature": 0.01,
+    }
+    return built(CoMatch(**settings | {"projection": 5, "memory": 64, "alignment": 3} | options)).double()
 
 
 def opinionated():
     """A fresh network's predictions are all but uniform: none would pass a threshold and none fail it."""
-    network = model("comatch")
+    network = model("comatch").double()
     network.last_layer().weight.data.mul_(100)
     return network
 
 
+def doubled(batch):
+    """Embeddings of a fresh network lie close together: what tells them apart is lost in single precision."""
+    views = [{name: view.double() for name, view in each.items()} for each in (batch.labelled, batch.unlabelled)]
+    return replace(batch, labelled=views[0], unlabelled=views[1])
+
+
+def after(method, network, batch, kept):
+    method.after_update(context(network), batch, {name: value.detach() for name, value in kept.items()})
+
+
 def test_five_steps_are_the_loops():
     method, network = small(), opinionated()
-    hand, shares = ByHand(method, images=40, alignment=3), []
+    hand, shares = ByHand(method, images=64, alignment=3), []
     for number in range(5):  # the memory is full from the third step on, the mean forgets from the fourth on
-        batch = make_batch(labelled=8 if number != 2 else 0, views=dict(CoMatch.unlabelled_views))
+        batch = doubled(make_batch(labelled=8 if number != 2 else 0, views=VIEWS))
         batch.unlabelled = {name: view + 0.1 * number for name, view in batch.unlabelled.items()}
         output = method.step(context(network), batch)
         loss, terms = hand.step(network, batch)
-        assert output.loss.item() == pytest.approx(loss, rel=1e-4)
+        assert output.loss.item() == pytest.approx(loss, rel=1e-9)
         for name, value in terms.items():
-            assert output.terms[name].item() == pytest.approx(value, rel=1e-4)
+            assert output.terms[name].item() == pytest.approx(value, rel=1e-9)
         shares.append([output.terms["confident"].item(), output.terms["neighbours"].item()])
-        method.after_update(context(network), batch, {name: value.detach() for name, value in output.kept.items()})
+        after(method, network, batch, output.kept)
         for parameter in network.parameters():
             parameter.data.mul_(1.03)
     assert any(0 < confident < 1 and 1 < neighbours < 24 for confident, neighbours in shares), shares
-    assert (len(hand.memory), int(method.filled)) == (40, 4 * 32 + 24)
-    torch.testing.assert_close(method.past_embeddings, torch.tensor([z for z, _ in hand.memory]), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(method.past_probabilities, torch.tensor([p for _, p in hand.memory]), rtol=1e-3, atol=1e-5)
-    torch.testing.assert_close(method.past_means, torch.tensor(hand.means[-2:]), rtol=1e-3, atol=1e-5)
+    assert (len(hand.memory), int(method.filled)) == (64, 4 * 32 + 24)
+    torch.testing.assert_close(method.past_embeddings, torch.tensor([z for z, _ in hand.memory], dtype=torch.double))
+    torch.testing.assert_close(method.past_probabilities, torch.tensor([p for _, p in hand.memory], dtype=torch.double))
+    torch.testing.assert_close(method.past_means, torch.tensor(hand.means[-2:], dtype=torch.double))
 
 
 def test_the_weak_view_is_a_target_alone():
-    method, network = small(), model("comatch")
-    batch = make_batch(labelled=0, views=dict(CoMatch.unlabelled_views))
+    method, network = small(memory=24, graph_threshold=0.0), opinionated()
+    batch = doubled(make_batch(labelled=0, views=VIEWS))
+    after(method, network, batch, method.step(context(network), batch).kept)  # which fills the memory
     for view in batch.unlabelled.values():
         view.requires_grad_()
     method.step(context(network), batch).loss.backward()
@@ -121,7 +142,7 @@ def test_the_weak_view_is_a_target_alone():
 
 def test_the_classes_learn_from_the_first_strong_view_and_the_head_from_both():
     method, network = small(contrast_weight=0.0), opinionated()
-    batch = make_batch(labelled=0, views=dict(CoMatch.unlabelled_views))
+    batch = doubled(make_batch(labelled=0, views=VIEWS))
     for view in batch.unlabelled.values():
         view.requires_grad_()
     method.step(context(network), batch).loss.backward()
@@ -131,7 +152,7 @@ def test_the_classes_learn_from_the_first_strong_view_and_the_head_from_both():
 
 def test_a_batch_without_unlabelled_images_is_supervised(configure):
     it = setting("comatch", configure)
-    batch = make_batch(unlabelled=0, views=dict(it.method.unlabelled_views))
+    batch = make_batch(unlabelled=0, views=VIEWS)
     output = it.method.step(it.ctx(), batch)
     expected = F.cross_entropy(it.network(batch.labelled["weak"]), batch.labels)
     torch.testing.assert_close(output.loss, expected)
@@ -142,9 +163,9 @@ def test_a_batch_without_unlabelled_images_is_supervised(configure):
 
 def test_micro_batches_fill_the_memory_as_the_whole_batch_does(configure):
     whole, cut = small(), small()
-    network, batch = model("comatch"), make_batch(views=dict(CoMatch.unlabelled_views))
-    whole.after_update(context(network), batch, whole.step(context(network), batch).kept)
+    network, batch = opinionated(), doubled(make_batch(views=VIEWS))
+    after(whole, network, batch, whole.step(context(network), batch).kept)
     kept = [cut.step(context(network), part).kept for part in batch.split(2)]
-    cut.after_update(context(network), batch, {name: torch.cat([each[name] for each in kept]) for name in kept[0]})
+    after(cut, network, batch, {name: torch.cat([each[name] for each in kept]) for name in kept[0]})
     torch.testing.assert_close(cut.past_means, whole.past_means)
     torch.testing.assert_close(cut.past_embeddings, whole.past_embeddings)

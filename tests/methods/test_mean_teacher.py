@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.methods.helpers import setting
+from tests.methods.helpers import make_batch, setting
 
 
 def softmax(row):
@@ -14,7 +14,7 @@ def softmax(row):
 
 
 def by_hand(s, progress, weight, ramp):
-    """Loops over logits; batch normalisation of the student is in the mode it trains in."""
+    """Loops over logits."""
     batch, network = s.batch, s.network
     teacher = s.ctx().teacher
     with torch.no_grad():
@@ -54,3 +54,10 @@ def test_each_sees_a_view_of_its_own(configure):
     before = s.method.step(s.ctx(), s.batch).terms["consistency"]
     s.batch.unlabelled["teacher"] = s.batch.unlabelled["teacher"].flip(-1) * 0.5
     assert s.method.step(s.ctx(), s.batch).terms["consistency"] != before
+
+
+def test_a_batch_without_unlabelled_images_is_supervised(configure):
+    s = setting("mean_teacher", configure)
+    batch = make_batch(unlabelled=0, views=dict(s.method.unlabelled_views))
+    expected = torch.nn.functional.cross_entropy(s.network(batch.labelled["weak"]), batch.labels)
+    torch.testing.assert_close(s.method.step(s.ctx(), batch).loss, expected)
