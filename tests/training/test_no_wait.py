@@ -36,6 +36,7 @@ def meta_loader():
 
 VIEWS = {
     "randaugment": {},
+    "fixmatch": {"strong": "fixmatch"},
     "jitter": {"strong": "jitter"},
     "notebook": {"strong": "jitter", "reflect": False, "notebook": True},
     "cropped": {"crop": 12, "reflect": False},

@@ -65,7 +65,7 @@ class ViewsConfig:
     crop: Pixels | None = None
     size: Pixels | None = None
     reflect: bool = True
-    strong: Annotated[str, OneOf("randaugment", "jitter")] = "randaugment"
+    strong: Annotated[str, OneOf("randaugment", "fixmatch", "jitter")] = "randaugment"
     num_ops: Annotated[int, Range(0, 100)] = 2
     magnitude: Annotated[int, Range(0, 30)] = 10
     cutout: Share = 0.5

@@ -184,7 +184,7 @@ def test_digits_are_never_mirrored(images, generator):
     assert torch.equal(views(flip=False).make("flip", images, generator), views().make("plain", images, generator))
 
 
-@pytest.mark.parametrize("strong", ["randaugment", "jitter"])
+@pytest.mark.parametrize("strong", ["randaugment", "fixmatch", "jitter"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strong_views_differ_from_image_to_image(images, generator, strong, channels):
     same = images[:1, ..., :channels].expand(20, -1, -1, -1)

@@ -65,14 +65,14 @@ def _byte_mask(mask: Tensor) -> Tensor:
     return mask.view(torch.uint8) * 255
 
 
-def posterize(images: Tensor, bits: int) -> Tensor:
-    """Keep the highest ``bits`` bits of each value."""
-    return images & (256 - (1 << (8 - bits)))
+def posterize(images: Tensor, kept: int | Tensor) -> Tensor:
+    """Keep these bits of each value: one mask for all images, or one each, ``[B, 1, 1, 1]`` uint8."""
+    return images & kept
 
 
-def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Invert the values at or above the threshold."""
-    return images ^ _byte_mask(images >= math.ceil(threshold))
+def solarize(images: Tensor, threshold: int | Tensor) -> Tensor:
+    """Invert the values at or above the threshold: one for all images, or one each, ``[B, 1, 1, 1]`` uint8."""
+    return images ^ _byte_mask(images >= threshold)
 
 
 def autocontrast(images: Tensor) -> Tensor:
@@ -100,6 +100,40 @@ def equalize(images: Tensor) -> Tensor:
     return mapped.to(torch.uint8).view(batch, channels, height, width).permute(0, 2, 3, 1).contiguous()
 
 
+def matrices(amounts: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """One affine map an image, ``[B, 2, 3]``, for these amounts; all of it on the host.
+
+    Shears are about the top left corner, as Pillow's and torchvision's, turns counter-clockwise about the centre.
+
+    Args:
+        amounts: of the images to shear in x, to shear in y, to move right, to move down (in pixels) and to turn (in
+            radians): one an image, in this order. Some of the five may be empty.
+        height, width: of the images.
+    """
+    counts = [len(each) for each in amounts]
+    matrix = torch.eye(2, 3).repeat(sum(counts), 1, 1)
+    shear_x, shear_y, translate_x, translate_y, rotate = (m.permute(1, 2, 0) for m in matrix.split(counts))
+    in_x, in_y, right, down, angle = amounts
+    shear_x[0, 1] = in_x
+    shear_x[0, 2] = in_x * ((height - 1) / 2 + 0.5)
+    shear_y[1, 0] = in_y
+    shear_y[1, 2] = in_y * ((width - 1) / 2 + 0.5)
+    translate_x[0, 2] = -right
+    translate_y[1, 2] = -down
+    rotate[0, 0] = rotate[1, 1] = angle.cos()
+    rotate[1, 0] = angle.sin()
+    rotate[0, 1] = -rotate[1, 0]
+    return matrix
+
+
+def blend_weights(factors: Tensor) -> Tensor:
+    """Of the image, ``factors`` ``[B]`` (float64), and of what it is blended with: ``[B, 2, 1, 1, 1]`` on the host.
+
+    Truncation makes a grey level of the smallest error, so the two are rounded as torchvision rounds them.
+    """
+    return torch.stack([factors, 1 - factors], dim=1).float().view(-1, 2, 1, 1, 1)
+
+
 @cache
 def _level(magnitude: int, high: float, low: float) -> float:
     """torchvision's, in its single precision."""
@@ -118,36 +152,50 @@ class Levels:
         return _level(self.magnitude, high, low)
 
     def matrices(self, counts: Sequence[int], signs: Tensor) -> Tensor:
-        """Shear x, shear y, translate x, translate y and rotate, so many images of each: ``[B, 2, 3]`` on the host.
-
-        Shears are about the top left corner, as Pillow's and torchvision's, turns counter-clockwise about the centre.
-        """
-        matrix = torch.eye(2, 3).repeat(len(signs), 1, 1)
-        shear_x, shear_y, translate_x, translate_y, rotate = (m.permute(1, 2, 0) for m in matrix.split(list(counts)))
+        """Shear x, shear y, translate x, translate y and rotate, so many images of each: ``[B, 2, 3]`` on the host."""
         sign_x, sign_y, sign_right, sign_down, sign_turn = signs.split(list(counts))
-        shear, angle = self.of(0.3), torch.deg2rad(sign_turn * self.of(30.0))
-        shear_x[0, 1] = sign_x * shear
-        shear_x[0, 2] = shear_x[0, 1] * ((self.height - 1) / 2 + 0.5)
-        shear_y[1, 0] = sign_y * shear
-        shear_y[1, 2] = shear_y[1, 0] * ((self.width - 1) / 2 + 0.5)
-        translate_x[0, 2] = -sign_right * int(self.of(150 / 331 * self.width))
-        translate_y[1, 2] = -sign_down * int(self.of(150 / 331 * self.height))
-        rotate[0, 0] = rotate[1, 1] = angle.cos()
-        rotate[1, 0] = angle.sin()
-        rotate[0, 1] = -rotate[1, 0]
-        return matrix
+        shear = self.of(0.3)
+        amounts = [sign_x * shear, sign_y * shear]
+        amounts.append(sign_right * int(self.of(150 / 331 * self.width)))
+        amounts.append(sign_down * int(self.of(150 / 331 * self.height)))
+        amounts.append(torch.deg2rad(sign_turn * self.of(30.0)))
+        return matrices(amounts, self.height, self.width)
 
     def weights(self, signs: Tensor) -> Tensor:
-        """Of the image and of what it is blended with: 1 + s and -s, ``[B, 2, 1, 1, 1]`` on the host.
-
-        Truncation makes a grey level of the smallest error, so the two are rounded as torchvision rounds them.
-        """
-        ratio = 1 + signs.double() * self.of(0.9)
-        return torch.stack([ratio, 1 - ratio], dim=1).float().view(-1, 2, 1, 1, 1)
+        """1 + s of the image and -s of what it is blended with, ``[B, 2, 1, 1, 1]`` on the host."""
+        return blend_weights(1 + signs.double() * self.of(0.9))
 
     @property
-    def bits(self) -> int:
-        return 8 - round(self.magnitude / ((BINS - 1) / 4))
+    def kept(self) -> int:
+        """Posterize's mask of the bits that stay."""
+        dropped = round(self.magnitude / ((BINS - 1) / 4))
+        return 256 - (1 << dropped)
+
+    @property
+    def threshold(self) -> int:
+        """Solarize's."""
+        return math.ceil(self.of(0.0, low=255.0))
+
+
+def blended(groups: Sequence[Tensor], weights: Tensor) -> list[Tensor]:
+    """Brightness, color, contrast and sharpness, each of its group of images; without the groups that are empty.
+
+    ``weights`` are of all the groups one after the other, as :func:`blend_weights` gives them, on the device.
+    """
+    pairs = weights.split([len(x) for x in groups])
+    blends = (brightness, color, contrast, sharpness)
+    return [blend(x, pair) for blend, x, pair in zip(blends, groups, pairs, strict=True) if len(x)]
+
+
+def remapped(groups: Sequence[Tensor], kept: int | Tensor, threshold: int | Tensor) -> list[Tensor]:
+    """Posterize, solarize, autocontrast and equalize, each of its group of images; without the groups that are empty."""
+    operations: tuple[Callable[[Tensor], Tensor], ...] = (
+        lambda x: posterize(x, kept),
+        lambda x: solarize(x, threshold),
+        autocontrast,
+        equalize,
+    )
+    return [operation(x) for operation, x in zip(operations, groups, strict=True) if len(x)]
 
 
 def apply_operations(images: Tensor, counts: Sequence[int], signs: Tensor, magnitude: int) -> Tensor:
@@ -163,16 +211,8 @@ def apply_operations(images: Tensor, counts: Sequence[int], signs: Tensor, magni
     done = [same]
     if len(moved):
         done.append(affine(moved, levels.matrices(counts[1:6], move_signs)))
-    weights = to_device(levels.weights(blend_signs), images.device).split(list(counts[6:10]))
-    blends = (brightness, color, contrast, sharpness)
-    done += [blend(x, pair) for blend, x, pair in zip(blends, others[:4], weights, strict=True) if len(x)]
-    on_values: tuple[Callable[[Tensor], Tensor], ...] = (
-        lambda x: posterize(x, levels.bits),
-        lambda x: solarize(x, levels.of(0.0, low=255.0)),
-        autocontrast,
-        equalize,
-    )
-    done += [operation(x) for operation, x in zip(on_values, others[4:], strict=True) if len(x)]
+    done += blended(others[:4], to_device(levels.weights(blend_signs), images.device))
+    done += remapped(others[4:], levels.kept, levels.threshold)
     return torch.cat(done)
 
 

@@ -3,7 +3,7 @@
 ``plain``   the image as it is
 ``flip``    mirrored left to right half of the time (where the data set allows it)
 ``weak``    flip, then a crop of the padded image
-``strong``  the weak view, then RandAugment and Cutout, or Srikanth's colour jitter, greyscale and blur
+``strong``  the weak view, then RandAugment or FixMatch's own and Cutout, or Srikanth's colour jitter, greyscale and blur
 ``rotate``  the weak view, turned left by ``turns`` quarters
 """
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.data.augment import color_jitter as colour
+from fewlabels.data.augment.fixmatch import STEPS, fixmatch_augment
 from fewlabels.data.augment.geometry import crop_and_flip, turned
 from fewlabels.data.augment.randaugment import cutout, rand_augment
 from fewlabels.system.device import constant, to_device
@@ -60,8 +61,9 @@ class Views:
         padding: pixels that a crop may reach over each border.
         crop: side of the crop; None: the image's own. Plain and flip views take the centre.
         reflect: mirror the image into the padding; else black.
-        strong: ``randaugment`` or ``jitter``.
-        num_ops, magnitude, cutout: of RandAugment, and Cutout's side as a share of the image's.
+        strong: ``randaugment``, torchvision's; ``fixmatch``, FixMatch's own; or ``jitter``.
+        num_ops, magnitude, cutout: of the first two, and Cutout's side as a share of the image's. RandAugment's magnitude
+            is one for all, of 30; FixMatch draws strengths from 1 to one less than its, of ten.
         hue: range of the jitter's hue shift, in turns; brightness, contrast and saturation vary by 0.4.
         notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
             the weak and the strong view of a whole batch draw ONE set of parameters, on normalised values (padding is then
@@ -91,6 +93,11 @@ class Views:
             raise UserError(
                 "views.notebook=true has the jitter as its strong view and pads without mirroring: "
                 "set views.strong=jitter and views.reflect=false"
+            )
+        if self.strong == "fixmatch" and not 2 <= self.magnitude <= STEPS:
+            raise UserError(
+                f"views.strong=fixmatch draws strengths from 1 to views.magnitude - 1, of {STEPS}: "
+                f"views.magnitude={self.magnitude} must be from 2 to {STEPS}"
             )
 
     def check(self, wanted: Mapping[str, Any], height: int, width: int) -> None:
@@ -163,8 +170,9 @@ class Views:
         images = self._random_window(images, own, self.reflect)
         if name == "weak":
             return self._normalise(images)
-        if self.strong == "randaugment":
-            images = rand_augment(images, self.num_ops, self.magnitude, generator)
+        if self.strong != "jitter":
+            augment = fixmatch_augment if self.strong == "fixmatch" else rand_augment
+            images = augment(images, self.num_ops, self.magnitude, generator)
             return self._normalise(cutout(images, self.cutout, generator))
         return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
 
