@@ -14,16 +14,27 @@ GROUPS = {
     for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "search", "debug")
 }
 GOLDEN = {
+    "alphamatch": "41585ac1",
     "attention_fixmatch": "e69866f1",
+    "comatch": "2a61e0f8",
     "entropy": "5bb47293",
     "fixmatch": "70f67b5a",
     "flexmatch": "525e8aca",
     "freematch": "3ac09d1a",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
+    "lee_pseudo_label": "b8d87353",
+    "mean_teacher": "69981a95",
+    "mixmatch": "bc03ee39",
+    "pi_model": "8f9caf81",
     "pseudo_label": "c4a94f77",
+    "remixmatch": "02869f5d",
+    "simmatch": "7b73c0fa",
+    "simple_ssl": "b4f31374",
     "softmatch": "f1e828a0",
     "supervised": "9e6c73c1",
+    "temporal_ensembling": "f7e4c77c",
+    "uda": "e89b1054",
     "vat": "b2d08bdf",
 }
 MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}

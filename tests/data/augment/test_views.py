@@ -240,6 +240,7 @@ def test_unknown_views_are_refused(images, generator):
             views().make(wanted, images, generator)
     for view, message in (
         ({"kind": "strong", "magnitud": 3}, "no option 'magnitud': padding"),
+        ({"kind": "strong", "strong": "jiter"}, "views.strong=jiter is none of randaugment, fixmatch, jitter"),
         ({"kind": "weak", "turns": 1}, "turns=1 is a whole number, of the kind rotate alone"),
         ({"kind": "rotate", "turns": 0.5}, "turns=0.5 is a whole number"),
     ):

@@ -25,6 +25,7 @@ from fewlabels.system.device import constant, to_device
 from fewlabels.types import UserError
 
 KINDS = ("plain", "flip", "weak", "strong", "rotate")
+STRONG = ("randaugment", "fixmatch", "jitter")
 # What a method may set for one of its views; ``turns`` is of ``rotate`` alone.
 OPTIONS = ("padding", "strong", "num_ops", "magnitude", "cutout", "hue")
 
@@ -89,6 +90,8 @@ class Views:
     size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.strong not in STRONG:
+            raise UserError(f"views.strong={self.strong} is none of {', '.join(STRONG)}")
         if self.notebook and (self.strong != "jitter" or self.reflect):
             raise UserError(
                 "views.notebook=true has the jitter as its strong view and pads without mirroring: "
