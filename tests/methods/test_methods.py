@@ -60,6 +60,23 @@ def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
         it.method.zero_grad()
 
 
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(8, 0), (8, 24)], ids=["no unlabelled image", "both"])
+def test_a_part_of_a_batch_has_a_finite_loss(name, labelled, unlabelled, configure):
+    """Micro-batches and batches in turn may lack one kind of image."""
+    it = setting(name, configure, labelled=labelled)
+    whole = it.batch
+    if not unlabelled:
+        views = {view: images[:0] for view, images in whole.unlabelled.items()}
+        whole = replace(whole, unlabelled=views, unlabelled_index=whole.unlabelled_index[:0])
+    for part in whole.split(2):
+        output = it.method.step(it.ctx(), part)
+        assert output.loss.isfinite()
+        output.loss.backward()
+        assert all(term.isfinite().all() for term in output.terms.values())
+    assert all(p.grad.isfinite().all() for p in it.network.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("name", WITH_UNLABELLED)
 def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
     it = setting(name, configure, labelled=0)
