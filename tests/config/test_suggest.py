@@ -102,7 +102,10 @@ def refused(cfg):
 
 
 def test_a_key_of_another_method_is_told_with_the_methods_that_have_it(configure):
-    assert unknown_key("method.alpha", configure()) == "method.alpha: the chosen method has no such key; method=entropy has"
+    assert (
+        unknown_key("method.alpha", configure())
+        == "method.alpha: the chosen method has no such key; method=alphamatch, entropy, mixmatch, remixmatch has"
+    )
     assert unknown_key("model.options", configure()).endswith("; model=densenet121, densenet_bansal, timm has")
 
 

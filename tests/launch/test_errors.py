@@ -46,7 +46,7 @@ MISTAKES = {
     "output_root='~no_such_user/r' -m": "~no_such_user/r: no home folder is known for ~no_such_user",
     "hydra.jop.name=x": "hydra.jop.name: there is no such key; did you mean hydra.job.name?",
     "hydra/launcher=basik": "hydra/launcher=basik: there is no such hydra/launcher; did you mean basic?",
-    "method=fixmatch +method.thresold=1": "method.thresold: FixMatch takes threshold, weight; did you mean method.thr",
+    "method=fixmatch +method.thresold=1": "method.thresold: FixMatch takes threshold, weight, mean, passes; did you mean m",
 }
 
 

@@ -38,6 +38,12 @@ METHODS = {
         "method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1", "dataset.num_labels=0",
         "dataset.num_unlabelled=400", "batch.unlabelled_size=64",
     ],
+    **{name: ["batch.size=32"] for name in ("alphamatch", "flexmatch", "freematch", "softmatch", "lee_pseudo_label")},
+    **{name: ["batch.size=32"] for name in ("mean_teacher", "mixmatch", "remixmatch")},
+    **{name: ["batch.size=32", "method.threshold=0.1"] for name in ("comatch", "simmatch", "uda")},
+    "pi_model": ["batch.size=64"],
+    "simple_ssl": ["batch.size=32", "method.threshold=0.1"],
+    "temporal_ensembling": ["batch.size=64"],
     "fixmatch_compiled": [
         "method=fixmatch", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32",
         "method.threshold=0.1", "hardware.compile=true",

@@ -47,6 +47,20 @@ _FIRST_RECORDED = {
         "methods.pseudo_label.PseudoLabel",
         "methods.supervised.Supervised",
         "methods.vat.VAT",
+        "methods.alphamatch.AlphaMatch",
+        "methods.comatch.CoMatch",
+        "methods.flexmatch.FlexMatch",
+        "methods.freematch.FreeMatch",
+        "methods.lee_pseudo_label.LeePseudoLabel",
+        "methods.mean_teacher.MeanTeacher",
+        "methods.mixmatch.MixMatch",
+        "methods.pi_model.PiModel",
+        "methods.remixmatch.ReMixMatch",
+        "methods.simmatch.SimMatch",
+        "methods.simple_ssl.SimPLE",
+        "methods.softmatch.SoftMatch",
+        "methods.temporal_ensembling.TemporalEnsembling",
+        "methods.uda.UDA",
         "models.attention.AttentionWideResNet",
         "models.inversion_nets.InversionResNet",
         "models.inversion_nets.LargeCNN",
@@ -66,10 +80,8 @@ def identity(cls: type) -> str:
 
 def method_name(cfg: Config) -> str:
     """The method's part of a folder's name: ``kmeans_fixmatch``, the file's name; of a class of one's own, its name."""
-    cls = find_class("method", resolved(cfg)["method"])
-    if cls.__module__.startswith("fewlabels.methods."):
-        return cls.__module__.rpartition(".")[2]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
+    *path, name = identity(find_class("method", resolved(cfg)["method"])).split(".")
+    return path[-1] if path else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
