@@ -152,6 +152,27 @@ def test_signals_that_come_together_are_one_and_a_later_one_ends_at_once(monkeyp
     assert left == [143]  # the first gives the code
 
 
+def test_a_worker_does_not_take_its_sweep_s_sigterm_for_a_second_ctrl_c(monkeypatch):
+    """A terminal's Ctrl-C reaches it at once; its sweep, which may be busy, passes the same on later, as SIGTERM."""
+    now, left = [100.0], []
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(stopping.os, "_exit", left.append)
+    worker = Stopper()
+    worker._parent = os.getppid()
+    worker._received(signal.SIGINT, None)
+    now[0] += 5 * TOGETHER
+    worker._received(signal.SIGTERM, None)
+    assert not left
+    worker._received(signal.SIGINT, None)
+    assert left == [130]
+    orphan = Stopper()
+    orphan._parent = 1 if os.getppid() != 1 else 2  # its sweep is gone
+    orphan._received(signal.SIGINT, None)
+    now[0] += 5 * TOGETHER
+    orphan._received(signal.SIGTERM, None)
+    assert left == [130, 130]
+
+
 def test_a_worker_hears_of_a_signal_that_came_before_it_listened(tmp_path):
     """Blocked when the worker was started, it waits: the default would have killed the worker, and its sweep with it."""
     code = (

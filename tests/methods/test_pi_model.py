@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fewlabels.methods.pi_model import PiModel
+from fewlabels.models.inversion_nets import LargeCNN
 from tests.methods.helpers import built, context, make_batch, model
 
 VIEWS = {"first": "weak", "second": "strong"}  # two that differ
@@ -51,7 +52,7 @@ def test_the_loss_and_its_gradient_are_the_papers(progress, ramp):
 
 
 def test_each_pass_has_batch_norm_s_statistics_of_its_own():
-    network, batch = model("pi_model"), make_batch(labelled=3, unlabelled=5, views=VIEWS)
+    network, batch = LargeCNN(4, (16, 16), 3, width=0.1), make_batch(labelled=3, unlabelled=5, views=VIEWS)
     built(PiModel()).step(context(network), batch)
     norm = next(m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
     assert norm.num_batches_tracked == 2

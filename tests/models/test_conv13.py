@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.models.batch_norm import frozen_statistics
 from fewlabels.models.conv13 import Conv13, MeanOnlyBatchNorm
 from fewlabels.types import UserError
@@ -101,3 +102,23 @@ def test_a_copy_and_a_state_are_the_same_network():
 def test_small_images_are_refused():
     with pytest.raises(UserError, match="at least 12 pixels"):
         Conv13(10, (8, 8), 3)
+
+
+def test_its_statistics_are_those_of_the_data_for_a_linear_probe(configure, tmp_path):
+    cfg = configure("dataset=digits", "model=conv13", "model.width=0.05", "views.size=16", "trainable=head", "epochs=1")
+    trainer = synthetic_trainer(cfg, synthetic_data(cfg, 8, 60, 20, 10), tmp_path)
+    images = torch.cat(list(trainer.loader.images.sweep(trainer.loader.labelled.indices, "plain", "statistics")))
+    convolution, norm = trainer.model.blocks[0][:2]
+    expected = convolution(images).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, expected, rtol=0.05, atol=0.02)  # of images with the network's noise
+    assert norm.running_mean.abs().max() > 0.1
+
+
+def test_without_a_momentum_the_running_mean_is_that_of_all_batches():
+    norm = MeanOnlyBatchNorm(1, momentum=0.5)
+    norm.momentum = None
+    for value in (1.0, 2.0, 6.0):
+        norm(torch.full((2, 1, 1, 1), value))
+    assert norm.running_mean.item() == 3
+    norm.reset_running_stats()
+    assert (norm.running_mean.item(), norm.num_batches_tracked.item()) == (0, 0)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fewlabels import train
 from fewlabels.runs import record
 from fewlabels.system.files import FileError, describe_error, reason, write_atomically, write_text
 from fewlabels.train import run
@@ -191,6 +192,24 @@ def test_a_finished_run_needs_no_right_to_write(code, configure, tmp_path, monke
     assert (folder_of(tmp_path) / "record.json").read_bytes() == content
     assert capsys.readouterr().err.count("finished already") == 2
     monkeypatch.undo()
+
+
+def test_decisions_are_added_to_the_record_that_is_there_by_then(configure, tmp_path, monkeypatch):
+    first = run(configure(*TINY))
+    path = folder_of(tmp_path) / "record.json"
+    finished = train.history.finished
+
+    def slow(*arguments):
+        old = finished(*arguments)
+        again = record.read(path)  # another process trains it again in between
+        again.metrics = {"test_accuracy": 1.0}
+        record.write(again, path)
+        return old
+
+    monkeypatch.setattr(train.history, "finished", slow)
+    assert run(configure(*TINY, "+decisions.more=text")).metrics == first.metrics
+    assert record.read(path).metrics == {"test_accuracy": 1.0}
+    assert record.read(path).decisions["more"] == "text"
 
 
 def test_a_folder_that_cannot_be_locked_is_named(configure, tmp_path):

@@ -1,6 +1,5 @@
 """Signals and time budgets: a run ends at its next step, with a checkpoint, and goes on to the same bits."""
 
-import contextlib
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from fewlabels.system import stopping
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped, Stopper
 from fewlabels.train import run
 from fewlabels.training.trainer import Trainer
+from tests.launch.test_signals import ended
 
 RUN = ["epochs=4", "batch.steps=40", "batch.size=16", "scale.max_test_images=50", "checkpoint_seconds=1000"]
 QUICK = ["tracking=quiet", "hardware.precision=fp32", "hardware.threads=1"]
@@ -171,16 +171,6 @@ def test_the_workers_of_a_killed_sweep_save_and_end(tmp_path):
             time.sleep(0.05)
         assert not running(process.pid)
     assert len(list(tmp_path.glob("runs/*/checkpoint.pt"))) == 2, (tmp_path / "said").read_text()
-
-
-@contextlib.contextmanager
-def ended(process):
-    """Whatever the test finds, no process of the sweep's session outlives it."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def running(session):

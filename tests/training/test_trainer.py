@@ -202,3 +202,47 @@ class Forgetful(Method):
 def test_a_method_that_is_no_module_yet_is_told_how_to_become_one(adversaries):
     with pytest.raises(UserError, match=r"Forgetful: its __init__ must begin with super\(\).__init__\(\)"):
         run(adversaries("method._target_=tests.training.test_trainer.Forgetful"))
+
+
+class OwnHead(Method):
+    """A weight of its own, and one update an epoch."""
+
+    def build(self, sizes):
+        self.head = nn.Linear(sizes.embedding, sizes.classes)
+
+    def step(self, ctx, batch):
+        embedding = ctx.network.activations(batch.labelled["weak"]).embedding
+        return StepOutput(nn.functional.cross_entropy(self.head(embedding), batch.labels))
+
+
+def test_the_gradient_of_an_epoch_of_what_a_method_owns_outlives_a_kill(configure, tmp_path, monkeypatch):
+    def settings(place):
+        return configure(
+            *SHORT, "method._target_=tests.training.test_trainer.OwnHead", "optim=sgd", "optim.step_every=epoch",
+            "batch.order=in_turn", "batch.steps=null", f"output_root={tmp_path / place}",
+        )  # fmt: skip
+
+    run(settings("whole"))
+    step, calls = OwnHead.step, []
+
+    def die(self, ctx, batch):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return step(self, ctx, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OwnHead, "step", die)
+        with pytest.raises(KeyboardInterrupt):
+            run(settings("killed"))
+    run(settings("killed"))
+    folders = [next((tmp_path / place / "runs").iterdir()) for place in ("whole", "killed")]
+    states = [checkpoint.read(folder / "checkpoint.pt") for folder in folders]
+    for key in ("model", "method"):
+        assert_same(states[0][key], states[1][key])
+
+
+@pytest.mark.parametrize("method", ["pi_model", "temporal_ensembling"])
+def test_a_weight_by_the_share_of_labels_needs_some(method, configure):
+    with pytest.raises(UserError, match="weighs its loss by the share of labels, and dataset.num_labels=0"):
+        run(configure(*SHORT, f"method={method}", "dataset.num_labels=0", "batch.steps=2"))

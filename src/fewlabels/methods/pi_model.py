@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method, Sizes
 from fewlabels.ranges import Share, Weight
-from fewlabels.types import Batch, StepOutput
+from fewlabels.types import Batch, StepOutput, UserError
 
 
 @final
@@ -42,6 +42,8 @@ class PiModel(Method):
         self.weight, self.ramp = weight, ramp
 
     def build(self, sizes: Sizes) -> None:
+        if not sizes.class_counts.any():
+            raise UserError(f"{type(self).__name__} weighs its loss by the share of labels, and dataset.num_labels=0")
         self.labelled_share = int(sizes.class_counts.sum()) / sizes.training_images
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:

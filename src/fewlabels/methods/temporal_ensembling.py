@@ -11,7 +11,7 @@ from torch import Tensor
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method, Sizes
 from fewlabels.ranges import Range, Share, Weight
-from fewlabels.types import Batch, StepOutput
+from fewlabels.types import Batch, StepOutput, UserError
 
 
 @final
@@ -46,6 +46,8 @@ class TemporalEnsembling(Method):
         self.weight, self.ramp, self.decay = weight, ramp, decay
 
     def build(self, sizes: Sizes) -> None:
+        if not sizes.class_counts.any():
+            raise UserError(f"{type(self).__name__} weighs its loss by the share of labels, and dataset.num_labels=0")
         self.labelled_share = int(sizes.class_counts.sum()) / sizes.training_images
         self.register_buffer("ensemble", torch.zeros(sizes.training_images, sizes.classes))
         self.register_buffer("updates", torch.zeros(sizes.training_images))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.methods.base import Context, Method
-from fewlabels.models.base import Classifier
+from fewlabels.methods.passes import joint
 from fewlabels.ranges import OneOf, Positive, Share, Weight
 from fewlabels.types import Batch, StepOutput
 
@@ -49,7 +49,9 @@ class UDA(Method):
         self.temperature, self.annealing = temperature, annealing
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = self._logits(ctx.network, batch)
+        labelled, weak, strong = joint(
+            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
+        )
         loss = labelled.new_zeros(())
         terms = {}
         if batch.num_labelled:
@@ -73,13 +75,3 @@ class UDA(Method):
         least = 1 / logits.shape[1]
         used = (torch.exp(-each.detach()) <= rises[self.annealing] * (1 - least) + least).float()
         return (each * used).sum() / used.sum().clamp(min=1), used.mean()
-
-    @staticmethod
-    def _logits(network: Classifier, batch: Batch) -> tuple[Tensor, ...]:
-        labelled, weak, strong = batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        if network.depends_on_batch:  # all three share the batch norm's statistics
-            return network(torch.cat([labelled, weak, strong])).split([len(labelled), len(weak), len(strong)])
-        with torch.no_grad():  # a target alone
-            targets = network(weak)
-        logits = network(torch.cat([labelled, strong]))
-        return logits[: len(labelled)], targets, logits[len(labelled) :]

@@ -22,24 +22,34 @@ POOLED = (2, 5)
 class MeanOnlyBatchNorm(nn.modules.batchnorm._BatchNorm):
     """x - mean + bias, the mean of each channel over the batch and the image (Salimans and Kingma 2016, section 3).
 
-    In evaluation mode it is the running mean. ``momentum`` is the share of the new batch in it, as torch has it.
+    In evaluation mode it is the running mean. ``momentum`` is the share of the new batch in it, as torch has it; None: the
+    mean over all batches.
     """
 
     def __init__(self, channels: int, momentum: float) -> None:
         super().__init__(channels, momentum=momentum, affine=False)
         self.register_buffer("running_var", None)
-        self.share = momentum
         self.bias = nn.Parameter(torch.zeros(channels))
 
+    def reset_running_stats(self) -> None:
+        for statistic in (self.running_mean, self.num_batches_tracked):
+            assert statistic is not None
+            statistic.zero_()
+
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.running_mean
+        mean, batches = self.running_mean, self.num_batches_tracked
         assert mean is not None
+        assert batches is not None
         if self.training:
             running = mean
             mean = x.mean(dim=[0, *range(2, x.ndim)], dtype=running.dtype)
             if self.track_running_stats and len(x):
                 with torch.no_grad():
-                    running.lerp_(mean, self.share)
+                    batches.add_(1)
+                    if self.momentum is None:
+                        running.lerp_(mean, (1 / batches).to(running))
+                    else:
+                        running.lerp_(mean, self.momentum)
         shift = (self.bias - mean).to(x.dtype)
         return x + shift.view(1, -1, *[1] * (x.ndim - 2))
 

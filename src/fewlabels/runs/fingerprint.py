@@ -34,8 +34,8 @@ _PLACES = (
 )
 _DATASET_PLACES = ("source", "path", "download")
 
-# Where a class lies is no part of what it computes. These were first recorded under their path, and keep it wherever they
-# are moved; any other class is known by its name.
+# Where a class lies is no part of what it computes. These are known by the path that they had at first, wherever they are
+# moved; any other class is known by its name.
 _FIRST_RECORDED = {
     path.rpartition(".")[2]: f"fewlabels.{path}"
     for path in (

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -254,9 +254,7 @@ class Trainer:
     def _finite_terms(self) -> dict[str, float]:
         """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
         terms = self._meters.read()
-        weights = torch.stack(
-            [p.detach().isfinite().all() for module in (self.model, self.method) for p in module.parameters()]
-        )
+        weights = torch.stack([p.detach().isfinite().all() for _, p in self._all_parameters()])
         if all(math.isfinite(value) for value in terms.values()) and bool(weights.all()):
             return terms
         batch = int(self._meters.finite) // self.cfg.accumulate + 1
@@ -305,7 +303,7 @@ class Trainer:
         self._finite_terms()
         self._saved_at = time.monotonic()
         outlive = self.cfg.step_every == "epoch"  # gradients outlive a batch, so they are part of the state
-        gradients = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None} if outlive else None
+        gradients = {name: p.grad for name, p in self._all_parameters() if p.grad is not None} if outlive else None
         state: dict[str, Any] = {
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
@@ -340,13 +338,17 @@ class Trainer:
             if ema is not None:
                 ema.module.load_state_dict(state["averages"][name])
         self.method.load_state_dict(state["method"])
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self._all_parameters():
             if state["gradients"] and name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter)
         self._meters = Meters(**state["meters"]).to(self.device)
         self._chosen, self.curve, self._peak = state["chosen"], state["curve"], state["peak_memory_mib"]
         self.seconds, self.images_seen = state["seconds"], state["images_seen"]
         set_rng_state(state, self.device)
+
+    def _all_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        yield from self.model.named_parameters()
+        yield from self.method.named_parameters(prefix="(method)")
 
     def _peak_memory(self) -> float:
         return max(self._peak, peak_memory_mib(self.device))

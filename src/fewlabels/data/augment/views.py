@@ -103,9 +103,10 @@ class Views:
                 f"views.magnitude={self.magnitude} must be from 2 to {STEPS}"
             )
 
-    def check(self, wanted: Mapping[str, Any], height: int, width: int) -> None:
-        """Refuse what these views of images of that size would not obey."""
-        for kind, views, turns in self._of(wanted).values():
+    def check(self, wanted: Mapping[str, Any], height: int, width: int) -> dict[str, tuple[str, Views, int]]:
+        """What :meth:`_of` says; what these views of images of that size would not obey is refused."""
+        found = self._of(wanted)
+        for kind, views, turns in found.values():
             side = views.crop or views.size or min(height, width)
             crops = kind not in ("plain", "flip")
             if crops and views.padding >= side and (views.notebook or not views.reflect):
@@ -115,6 +116,7 @@ class Views:
                 )
             if turns % 2 and not views.crop and height != width:
                 raise UserError("a quarter turn needs square images: set views.crop or dataset.image_size")
+        return found
 
     def _of(self, wanted: Mapping[str, Any]) -> dict[str, tuple[str, Views, int]]:
         """The kind of each view, with these settings or its own, and its quarter turns."""
@@ -141,8 +143,7 @@ class Views:
             images: ``[B, H, W, C]`` uint8.
             generator: of the host: the same draws on every device, and no wait for one.
         """
-        self.check(wanted, *images.shape[1:3])
-        views = self._of(wanted)
+        views = self.check(wanted, *images.shape[1:3])
         images = self._scaled(images)
         if self.notebook and self.flip and {kind for kind, _, _ in views.values()} != {"plain"}:
             chosen = Draws(len(images), generator, shared=False).chance(0.5)

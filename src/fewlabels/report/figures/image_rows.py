@@ -109,7 +109,7 @@ def maps(plot: Plot) -> Figure | None:
 
 
 def _draw(panels: list[Panel], side: float, across: bool = False, beside: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """Boards one below the other, or side by side, laid out in inches; ``beside`` is kept free on their right."""
+    """Panels one below the other, or side by side, laid out in inches; ``beside`` is kept free on their right."""
     margin = 0.15 + 0.075 * max(
         (len(line) for panel in panels for name in panel.names for line in name.split("\n")), default=0
     )
