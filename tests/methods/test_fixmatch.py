@@ -19,7 +19,7 @@ def wide_resnet():
 
 def half(network, batch):
     """A threshold that half of the images pass."""
-    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).median().item()
+    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).quantile(0.5).item()
 
 
 def result(method, network, batch):
