@@ -325,7 +325,7 @@ class Trainer:
         checkpoint.save(self.path, state, self.fingerprint)
 
     def _restore(self) -> None:
-        state = checkpoint.load(self.path, self.fingerprint, checkpoint.OF_A_RUN)
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.TRAINING_STATE)
         if state is None:
             return
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
