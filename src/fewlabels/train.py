@@ -45,6 +45,7 @@ from fewlabels.training.build import (
     new_record,
     open_images,
 )
+from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
@@ -127,6 +128,8 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
             tracker.start(info, trainer.curve)
             started.append(tracker)
         trainer.run(started)
+        folder.check()
+        export(cfg, info, parts.data, parts.split, trainer)
         result.status = "finished"
     except Stopped:
         raise  # it is still running, as it were
