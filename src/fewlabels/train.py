@@ -128,7 +128,6 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
             tracker.start(info, trainer.curve)
             started.append(tracker)
         trainer.run(started)
-        folder.check()
         export(cfg, info, parts.data, parts.split, trainer)
         result.status = "finished"
     except Stopped:
