@@ -46,6 +46,7 @@ from fewlabels.training.build import (
     new_record,
     open_images,
 )
+from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
@@ -129,6 +130,7 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
             tracker.start(info, trainer.curve)
             started.append(tracker)
         trainer.run(started)
+        export(cfg, info, parts.data, parts.split, trainer)
         result.status = "finished"
     except Stopped:
         raise  # it is still running, as it were

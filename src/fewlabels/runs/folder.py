@@ -12,8 +12,12 @@ from filelock import FileLock, Timeout
 from fewlabels.system.files import doing
 from fewlabels.types import LeftAlone, UserError
 
+RECORD = "record.json"
+CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
+WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
+DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
 # What a run leaves, in the order in which it is kept aside. The record goes last: until then the run is the old one.
-LEFT = ("checkpoint.pt", "metrics.jsonl", "pictures.npz", "record.json")
+LEFT = (CHECKPOINT, "metrics.jsonl", "pictures.npz", WEIGHTS, DESCRIPTION, RECORD)
 
 
 class RunFolder:
@@ -25,11 +29,11 @@ class RunFolder:
 
     @property
     def record(self) -> Path:
-        return self.path / "record.json"
+        return self.path / RECORD
 
     @property
     def has_checkpoint(self) -> bool:
-        return (self.path / "checkpoint.pt").exists()
+        return (self.path / CHECKPOINT).exists()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -75,12 +79,12 @@ class RunFolder:
         """
         number = 1
         left = [name for name in LEFT if (self.path / name).exists()]
-        while any(self._aside(name, number).exists() for name in ("record.json", *left)):
+        while any(self._aside(name, number).exists() for name in (RECORD, *left)):
             number += 1
         for name in left:
             with doing("rename", self.path / name):
                 os.replace(self.path / name, self._aside(name, number))
-        kept = self._aside("record.json", number)
+        kept = self._aside(RECORD, number)
         return kept if kept.exists() else None
 
     def _aside(self, name: str, number: int) -> Path:

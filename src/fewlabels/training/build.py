@@ -240,12 +240,21 @@ def _build_modules(
     method: Method, cfg: Config, data: ImageData, split: Split, model: Classifier, device: torch.device
 ) -> None:
     """Let the method make its own modules, with weights drawn from the run's seed, and place them."""
+    sizes = method_sizes(cfg, data, split, model, device)
+    with torch.random.fork_rng(devices=[]):  # the draws of training stay as they are
+        torch.default_generator.manual_seed(derive(cfg.seed, "method's modules"))
+        method.build(sizes)
+    method.to(device)
+
+
+def method_sizes(cfg: Config, data: ImageData, split: Split, model: Classifier, device: torch.device) -> Sizes:
+    """What a method builds its modules from; ``model`` lies on ``device``."""
     shape = model.image_shape
     assert shape is not None
     with evaluation(model), torch.no_grad():
         out = model.activations(torch.zeros(1, *shape, device=device))
     labels = torch.from_numpy(data.train.labels[split.labelled])
-    sizes = Sizes(
+    return Sizes(
         classes=len(data.classes),
         image=shape,
         features=tuple(out.features.shape[1:]),
@@ -255,10 +264,6 @@ def _build_modules(
         mean=tuple(cfg.dataset.mean),
         std=tuple(cfg.dataset.std),
     )
-    with torch.random.fork_rng(devices=[]):  # the draws of training stay as they are
-        torch.default_generator.manual_seed(derive(cfg.seed, "method's modules"))
-        method.build(sizes)
-    method.to(device)
 
 
 def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:

@@ -253,7 +253,7 @@ class Trainer:
             line |= self._evaluate()
         self.check_folder()
         if self.snapshots is not None:
-            self.snapshots.keep(self.method, self._predictor, self.epoch)
+            self.snapshots.keep(self.method, self.predictor, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
@@ -278,7 +278,7 @@ class Trainer:
         return float(group["lr"] / group["lr_scale"])
 
     @property
-    def _predictor(self) -> Classifier:
+    def predictor(self) -> Classifier:
         """What is evaluated."""
         return self.method.predictor(self.context)
 
@@ -289,7 +289,7 @@ class Trainer:
         return model
 
     def _evaluate(self) -> dict[str, float]:
-        model = self._predictor
+        model = self.predictor
         result: dict[str, float] = {}
         for held in self.evaluation_sets:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
@@ -334,7 +334,7 @@ class Trainer:
         checkpoint.save(self.path, state, self.fingerprint)
 
     def _restore(self) -> None:
-        state = checkpoint.load(self.path, self.fingerprint, checkpoint.OF_A_RUN)
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.TRAINING_STATE)
         if state is None:
             return
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
