@@ -1,6 +1,7 @@
 """Nothing that is printed ends anything: closed streams, readers that are gone, full disks, terminals without letters."""
 
 import io
+import logging
 import os
 import shlex
 import subprocess
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fewlabels.system import say
-from fewlabels.system.say import NEAREST, encodable
+from fewlabels.system import terminal
+from fewlabels.system.terminal import NEAREST_CHARACTERS, encodable
 from fewlabels.train import run
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,7 @@ def test_the_nearest_characters():
 @pytest.mark.parametrize("text", ["± → é", "\udcff", "数"])
 def test_whatever_prints_gets_the_nearest(text):
     """Hydra's logging and tqdm write to the stream themselves."""
-    stream = io.TextIOWrapper(io.BytesIO(), "ascii", NEAREST)
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", NEAREST_CHARACTERS)
     stream.write(text)
     stream.flush()
     assert stream.buffer.getvalue().decode() == encodable(text, "ascii")
@@ -139,11 +140,11 @@ def test_whatever_prints_gets_the_nearest(text):
 def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
     """The file has the number 2 then, which is where C libraries and Python's own last words go."""
     code = (
-        "import os, sys\n"
-        "from fewlabels.system.say import say, steady\n"
-        "steady()\n"
+        "import logging, os, sys\n"
+        "from fewlabels.system.terminal import configure_logging, protect_streams\n"
+        "protect_streams(); configure_logging()\n"
         "file = open('precious', 'w')\n"
-        "say('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
+        "logging.getLogger('fewlabels.x').info('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
         "file.close()\n"
         "assert all(os.get_inheritable(number) for number in range(3))\n"  # workers, too
     )
@@ -154,11 +155,14 @@ def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["-u"]], ids=["buffered", "python -u"])
 def test_what_is_printed_arrives_whole(flags, tmp_path):
-    code = "from fewlabels.system.say import show, steady; steady(); steady(); print('a' * 100000); show('b')"
+    code = (
+        "from fewlabels.system.terminal import print_result, protect_streams\n"
+        "protect_streams(); protect_streams(); print('a' * 100000); print_result('b')\n"
+    )
     done = shell([*flags, "-c", code], "| cat", tmp_path)
     assert done.stdout.decode() == "a" * 100000 + "\nb\n"
 
 
 def test_without_any_stream_at_all(monkeypatch):
-    monkeypatch.setattr(say.sys, "stderr", None)
-    say.say("nobody hears this")
+    monkeypatch.setattr(terminal.sys, "stderr", None)
+    logging.getLogger("fewlabels.x").warning("nobody hears this")
