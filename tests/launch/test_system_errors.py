@@ -11,7 +11,7 @@ import torch
 from fewlabels import train
 from fewlabels.launch import system_errors as system
 from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain
-from fewlabels.launch.system_errors import explain_out_of_memory, explain_os_error, explain_torch_errors
+from fewlabels.launch.system_errors import explain_os_error, explain_out_of_memory, explain_torch_errors
 from fewlabels.system.files import write_text
 from fewlabels.types import UserError
 

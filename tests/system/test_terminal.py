@@ -144,7 +144,8 @@ def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
         "from fewlabels.system.terminal import configure_logging, protect_streams\n"
         "protect_streams(); configure_logging()\n"
         "file = open('precious', 'w')\n"
-        "logging.getLogger('fewlabels.x').info('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
+        "logging.getLogger('fewlabels.x').info('said'); print('printed', file=sys.stderr)\n"
+        "os.write(2, b'raw'); sys.stdout.write('out')\n"
         "file.close()\n"
         "assert all(os.get_inheritable(number) for number in range(3))\n"  # workers, too
     )

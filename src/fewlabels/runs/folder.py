@@ -15,8 +15,9 @@ from fewlabels.types import LeftAlone, UserError
 RECORD, CHECKPOINT, METRICS = "record.json", "checkpoint.pt", "metrics.jsonl"
 PICTURES, SPLIT, CONFIG, LOG = "pictures.npz", "split.npz", "config.yaml", "train.log"
 LOCK = ".lock"
-# Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one.
-RENAMED_ON_RERUN = (LOG, CHECKPOINT, METRICS, PICTURES, RECORD)
+# Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one. The log
+# goes on: it says when that was.
+RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, RECORD)
 
 
 class RunFolder:

@@ -36,7 +36,7 @@ def log_to(folder: RunFolder) -> Iterator[None]:
 
 
 class RunLogHandler(logging.Handler):
-    """Opens the file for each line: it may be renamed (``rerun=true``), or the folder may be another run's by now.
+    """Opens the file for each line: the folder may have been removed, and be another run's by now.
 
     A disk that is full or read-only costs the run its log, and a line that says so once.
     """
