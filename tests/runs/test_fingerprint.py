@@ -116,14 +116,14 @@ def test_a_class_of_one_s_own_is_known_by_its_name(configure, monkeypatch):
 
 def other_code(monkeypatch: pytest.MonkeyPatch, name: str = "fewlabels.methods.supervised", value: str = "e" * 16) -> None:
     """As if the module had been edited."""
-    made_of = code_hash.made_of
+    hash_sources = code_hash.hash_sources
 
     def edited(*classes):
-        code = made_of(*classes)
+        code = hash_sources(*classes)
         return code_hash.Code(code.hashes | {name: value}, code.imports)
 
-    monkeypatch.setattr("fewlabels.runs.code_hash.made_of", edited)
-    monkeypatch.setattr("fewlabels.search.run.made_of", edited)
+    monkeypatch.setattr("fewlabels.runs.code_hash.hash_sources", edited)
+    monkeypatch.setattr("fewlabels.search.run.hash_sources", edited)
 
 
 def test_a_finished_run_of_other_code_names_the_ways_on(configure, tmp_path, monkeypatch, capsys):
@@ -154,7 +154,7 @@ def test_code_that_is_edited_while_images_are_decoded_is_not_taken_for_what_ran(
         other_code(monkeypatch)  # the module was imported before, and that is what trains
         return opened(cfg)
 
-    before = code_hash.made_of(Supervised).hashes["fewlabels.methods.supervised"]
+    before = code_hash.hash_sources(Supervised).hashes["fewlabels.methods.supervised"]
     monkeypatch.setattr(train, "open_images", slowly)
     assert run(configure(*TINY)).code["fewlabels.methods.supervised"] == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -32,7 +33,6 @@ from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
 from fewlabels.system.files import below
 from fewlabels.system.paths import expanded
-from fewlabels.system.say import say
 from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
@@ -42,6 +42,8 @@ from fewlabels.training.optim import remembered_start, training_length
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.trainer import Schedule, Trainer
 from fewlabels.types import RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 
 def open_images(cfg: Config) -> ImageData:
@@ -184,7 +186,7 @@ def build_trainer(
     method: Method,
     device: torch.device,
     check_folder: Callable[[], None] = lambda: None,
-    remark: Callable[[str], None] = say,
+    remark: Callable[[str], None] = logger.warning,
 ) -> Trainer:
     """The training loop, resumed from the run's checkpoint where there is one.
 
@@ -201,13 +203,13 @@ def build_trainer(
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
     if cfg.trainable == "head" and cfg.init_from is None:  # else batch norm would normalise by nothing at all
-        update_bn(train.sweep(torch.from_numpy(split.labelled), "plain", "statistics"), model)
+        update_bn(train.iterate_view(torch.from_numpy(split.labelled), "plain", "statistics"), model)
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)
     loader = Loader(train, split, batching, method.labelled_views, method.unlabelled_views, cfg.seed)
     _build_modules(method, cfg, data, split, model, device)
     for line in _check_plan(cfg, loader, split, model, method):
-        remark(f"fewlabels: {line}")
+        remark(line)
     epochs = training_length(cfg, loader.plan.steps)
     schedule = Schedule(epochs, cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", cfg.trainable == "head")
     evaluation_sets, snapshots = [], None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,11 +16,12 @@ from fewlabels.models.base import Classifier
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import trained
 from fewlabels.runs.folder import WEIGHTS
-from fewlabels.system.say import say
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.build import method_sizes
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 PREPROCESSING = ("size", "crop", "per_image")  # settings of the views that the plain one obeys
 
@@ -59,7 +61,7 @@ def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: T
             _check_rebuilt(predictor, description, sizes.image, trainer.device)
         trained.save(info.folder, predictor.state_dict(), description)
     except UserError as error:
-        say(f"fewlabels: {info.folder}: no {WEIGHTS} is written: {error}")
+        logger.warning(f"{info.folder}: no {WEIGHTS} is written: {error}")
 
 
 def _whose(predictor: Classifier, trainer: Trainer) -> str:

@@ -15,6 +15,7 @@ for epoch in epochs:
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,6 @@ from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.runs import checkpoint
 from fewlabels.system.device import wait
-from fewlabels.system.say import say
 from fewlabels.system.seeding import derive, generator, rng_state, set_rng_state
 from fewlabels.system.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
@@ -45,6 +45,8 @@ from fewlabels.training.numbers import metrics, step_output
 from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, set_lr
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.types import Batch, Diverged, StepOutput, UserError
+
+logger = logging.getLogger(__name__)
 
 STEPS_TO_ESTIMATE = 20
 
@@ -189,7 +191,7 @@ class Trainer:
         images, stream = self.loader.images, self.loader.all_unlabelled
         return UnlabelledSet(
             index=stream.indices,
-            predict=lambda model: predict(model, images.sweep(stream.indices, "plain", "unaugmented")),
+            predict=lambda model: predict(model, images.iterate_view(stream.indices, "plain", "unaugmented")),
             true_labels=images.labels[stream.indices.to(images.device)],
         )
 
@@ -305,7 +307,7 @@ class Trainer:
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
         if minutes >= 1:
-            say(f"estimate: about {minutes:.0f} min for {left:g} epochs")
+            logger.info(f"estimate: about {minutes:.0f} min for {left:g} epochs")
 
     def _save(self) -> None:
         self.check_folder()
