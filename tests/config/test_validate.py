@@ -23,6 +23,7 @@ GOLDEN = {
     "freematch": "993129ae",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
+    "ladder": "b11843ee",
     "lee_pseudo_label": "af3f2122",
     "mean_teacher": "62c6d79d",
     "mixmatch": "7cac2f14",
