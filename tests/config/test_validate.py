@@ -23,6 +23,7 @@ GOLDEN = {
     "freematch": "e8b695b2",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
+    "ladder": "e67d8dff",
     "lee_pseudo_label": "d9a4d33b",
     "mean_teacher": "9328d045",
     "mixmatch": "f82a30a9",

@@ -10,6 +10,7 @@ from fewlabels.models.base import Activations
 from fewlabels.models.conv13 import Conv13
 from fewlabels.models.inference import predict
 from fewlabels.models.inversion_nets import InversionResNet, LargeCNN
+from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.models.wide_resnet import WideResNet
@@ -40,6 +41,7 @@ MODELS = {
     "large_cnn_sigmoid": (lambda: LargeCNN(**SHAPE, nonlinearity="sigmoid"), 192),
     "resnet1-8max": (lambda: InversionResNet(**SHAPE, n=1, k=8, max_pool=True), 32),
     "conv13_x0.25": (lambda: Conv13(**SHAPE, width=0.25), 32),
+    "ladder_mlp_20_10": (lambda: LadderMLP(**SHAPE, widths=[20, 10]), 10),
 }
 # Volumes z_0 .. z_{L-1}, by the papers' counting where there is one.
 VOLUMES = {
@@ -50,6 +52,7 @@ VOLUMES = {
     "large_cnn_sigmoid": 9,
     "resnet1-8max": 4,
     "conv13_x0.25": 10,
+    "ladder_mlp_20_10": 3,
 }
 VOLUMES["attention_wide_resnet_10_1"] = 6
 
