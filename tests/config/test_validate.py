@@ -21,6 +21,7 @@ GOLDEN = {
     "fixmatch": "70f67b5a",
     "flexmatch": "d8b594a8",
     "freematch": "993129ae",
+    "improved_gan": "9d49ede9",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
     "lee_pseudo_label": "af3f2122",

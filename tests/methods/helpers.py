@@ -47,6 +47,7 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
     "freematch": Case(("freematch",)),
+    "improved_gan": Case(("adversarial",), {"filters": 8}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "lee_pseudo_label": Case(("pseudo_label",)),

@@ -51,6 +51,7 @@ _FIRST_RECORDED = {
         "methods.comatch.CoMatch",
         "methods.flexmatch.FlexMatch",
         "methods.freematch.FreeMatch",
+        "methods.improved_gan.ImprovedGAN",
         "methods.lee_pseudo_label.LeePseudoLabel",
         "methods.mean_teacher.MeanTeacher",
         "methods.mixmatch.MixMatch",
