@@ -21,6 +21,7 @@ GOLDEN = {
     "fixmatch": "62a655eb",
     "flexmatch": "08882e84",
     "freematch": "e8b695b2",
+    "improved_gan": "bc864ac3",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
     "ladder": "e67d8dff",

@@ -50,6 +50,7 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
     "freematch": Case(("freematch",)),
+    "improved_gan": Case(("adversarial",), {"filters": 8}),
     "inversion": Case(("mean_entropy", "reconstruction")),
     "ladder": Case(
         tuple(f"denoising_{layer}" for layer in range(4)),

@@ -52,6 +52,7 @@ _FIRST_RECORDED = {
         "methods.flexmatch.FlexMatch",
         "methods.freematch.FreeMatch",
         "methods.ladder.Ladder",
+        "methods.improved_gan.ImprovedGAN",
         "methods.lee_pseudo_label.LeePseudoLabel",
         "methods.mean_teacher.MeanTeacher",
         "methods.mixmatch.MixMatch",
