@@ -20,12 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fewlabels.config.arguments import understood
+from fewlabels.config.arguments import parse_arguments
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import complain, guarded
-from fewlabels.launch.system_errors import is_out_of_memory, told_plainly
+from fewlabels.launch.system_errors import explain_memory_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
 from fewlabels.search.run import run_search
@@ -49,7 +49,7 @@ from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
-@told_plainly
+@explain_memory_errors
 def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)
@@ -176,7 +176,7 @@ def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
     try:
-        sys.argv[1:] = understood(sys.argv[1:])
+        sys.argv[1:] = parse_arguments(sys.argv[1:])
     except UserError as error:
         sys.exit(complain(error))
     sys.exit(stopper.exit_code(sweep_module.followed(lambda: guarded(_hydra_main), sys.argv[1:])))
