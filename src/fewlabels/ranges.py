@@ -48,9 +48,28 @@ class Range:
             return f"must be below {self.below}"
         return None
 
+    def __str__(self) -> str:
+        """``0 to below 1``; an end that depends on the machine (``because``) is left out."""
+        most = None if self.because else self.most
+        low = None if self.least is None else _number(self.least)
+        low = low if self.above is None else f"above {_number(self.above)}"
+        high = None if most is None else _number(most)
+        high = high if self.below is None else f"below {_number(self.below)}"
+        if low and high:
+            return f"{low} to {high}"
+        return low or high or "any" if self.above is not None or high else f"{low} or more"
+
+
+def _number(value: float) -> str:
+    known = {10**9: "10^9", 2**63 - 1: "2^63 - 1"}
+    return known.get(value, f"{value:,}")  # type: ignore[call-overload, no-any-return]
+
 
 class OneOf:
     """The words that there are."""
+
+    def __str__(self) -> str:
+        return ", ".join(self.words)
 
     def __init__(self, *words: str) -> None:
         self.words = words
@@ -61,6 +80,9 @@ class OneOf:
 
 class Text:
     """One line of text that says something."""
+
+    def __str__(self) -> str:
+        return "text"
 
     def violation(self, value: str) -> str | None:
         if not value.strip():
@@ -73,6 +95,9 @@ class Text:
 class Device:
     """What torch trains on here."""
 
+    def __str__(self) -> str:
+        return "auto, cpu, cuda, cuda:0"
+
     def violation(self, value: str) -> str | None:
         known = re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value)
         return None if known else "is no device to train on: use auto, cpu, cuda or cuda:0"
@@ -80,6 +105,9 @@ class Device:
 
 class FileName(Text):
     """A word that becomes a part of a folder's name: it stays in the folder that it is put into."""
+
+    def __str__(self) -> str:
+        return "file name"
 
     def violation(self, value: str) -> str | None:
         if violation := super().violation(value):

@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from fewlabels.config.arguments import parse_arguments
+from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as sweep_module
@@ -175,6 +176,7 @@ def _hydra_main(cfg: Config) -> None:
 def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     register()
+    register_help()
     try:
         sys.argv[1:] = parse_arguments(sys.argv[1:])
     except UserError as error:
