@@ -80,6 +80,7 @@ def test_help_shows_every_key_in_a_line_of_its_own(group, option, configure):
     cfg = configure(f"{group}={option}", *NEEDED.get(option, []))
     lines = help_text(cfg, GROUPS).splitlines()
     assert max(map(len, lines)) <= WIDTH
+    assert not [line for line in lines if line.endswith("...")], "write a shorter first sentence"
     for key in leaves(OmegaConf.to_container(cfg)):
         if not key.startswith(("decisions.", "model.options.", "search")):
             assert len([line for line in lines if line.startswith(f"  {key}=")]) == 1, key
@@ -93,6 +94,12 @@ def test_the_command_s_help_is_of_its_method_and_its_values(tmp_path):
     assert re.search(r"^  optim\.schedule=\w+ .* \(constant, halving, cosine, fixmatch\)$", result.stdout, re.MULTILINE)
     assert re.search(r"^  scale +paper, proxy, smoke$", result.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_looked_up_is_shown_as_it_is_written(configure):
+    lines = help_text(configure("epochs=${oc.env:NO_SUCH_NAME}", "optim.lr=${oc.env:NO_SUCH_NAME}"), GROUPS).splitlines()
+    shown = [line for line in lines if "NO_SUCH_NAME" in line]
+    assert [line.split()[0] for line in shown] == ["epochs=${oc.env:NO_SUCH_NAME}", "optim.lr=${oc.env:NO_SUCH_NAME}"]
 
 
 def test_what_is_not_given_yet_is_left_open_in_help(tmp_path):

@@ -67,7 +67,7 @@ def argument_texts(cls: type) -> dict[str, str]:
     """The lines of ``Args:`` in a class's Google docstring, by the argument's name; ``a, b: ...`` is a line for each."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n|\n)+)", f"{inspect.getdoc(cls) or ''}\n", re.MULTILINE)
     texts: dict[str, str] = {}
-    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section[1]).strip() if section else ""):
+    for entry in re.split(r"\n(?=\S)", textwrap.dedent(section[1]).strip()) if section else ():
         names, _, text = entry.partition(":")
         texts |= dict.fromkeys(re.split(r",\s*", names), " ".join(text.split()))
     return texts
@@ -98,7 +98,7 @@ def allowed_values(kind: Any) -> str:
 def schema_keys(owner: type = Config, prefix: str = "") -> Iterator[Key]:
     """The keys of the schema, and of the groups in it, in the order of the schema."""
     texts = attribute_texts(owner)
-    for field in fields(owner):  # type: ignore[arg-type]
+    for field in fields(owner):
         name, kind = f"{prefix}{field.name}", parameter_types(owner)[field.name]
         group = next(
             (each for each in (kind, *typing.get_args(kind)) if isinstance(each, type) and is_dataclass(each)), None
@@ -204,7 +204,7 @@ def _aligned(keys: Iterable[Key], cfg: Any) -> list[str]:
     """``key=value  what it does (choices)``, a line each."""
     rows = [(_setting(key, cfg), key) for key in keys]
     width = max((len(setting) for setting, _ in rows), default=0)
-    return [f"  {setting:<{width}}  {key.summary}{_in_brackets(key.choices)}" for setting, key in rows]
+    return [_cut(f"  {setting:<{width}}  {key.summary}{_in_brackets(key.choices)}", WIDTH) for setting, key in rows]
 
 
 def _in_brackets(choices: tuple[str, ...]) -> str:
@@ -212,8 +212,11 @@ def _in_brackets(choices: tuple[str, ...]) -> str:
 
 
 def _setting(key: Key, cfg: Any) -> str:
-    text = f"{key.name}={_value(key, cfg)}"
-    return text if len(text) <= LONGEST_SETTING else f"{text[: LONGEST_SETTING - 3]}..."
+    return _cut(f"{key.name}={_value(key, cfg)}", LONGEST_SETTING)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def _value(key: Key, cfg: Any) -> str:
@@ -227,7 +230,8 @@ def _value(key: Key, cfg: Any) -> str:
     try:
         return _show(node[name])
     except Exception:  # an interpolation of something that is not given, of any kind
-        return _show(OmegaConf.to_container(node, resolve=False)[name])
+        values: Any = OmegaConf.to_container(node)
+        return _show(values[name])
 
 
 def _show(value: Any) -> str:
@@ -257,7 +261,7 @@ def page() -> str:
         parts += [f"## {group or 'Keys without a group'}"]
         if group:
             parts += [attribute_texts(Config)[group]]
-        rows = [[_code(k.name), k.allowed, _code(_default(k)), k.text] for k in keys if k.name.rpartition(".")[0] == group]
+        rows = [[_code(k.name), k.allowed, _default(k), k.text] for k in keys if k.name.rpartition(".")[0] == group]
         parts += [_table(["key", "may be", "default", "what it does"], rows)]
     for group, title in (("method", "Methods"), ("model", "Networks")):
         parts += [f"## {title}"]
@@ -272,13 +276,13 @@ def _class_table(group: str, cls: type, options: dict[str, dict[str, Any]]) -> l
     keys = list(class_keys(group, cls))
     if not keys:
         return [f"{', '.join(heads)}; no keys of its own."]
-    rows = [[_code(k.name), k.allowed, *(_code(_set(k, node)) for node in options.values()), k.text] for k in keys]
+    rows = [[_code(k.name), k.allowed, *(_set(k, node) for node in options.values()), k.text] for k in keys]
     return [_table(["key", "may be", *heads, "what it does"], rows)]
 
 
 def _set(key: Key, node: dict[str, Any]) -> str:
     value = node.get(key.name.rpartition(".")[2], key.default)
-    return "by scale" if "${scale." in str(value) else _show(value)
+    return "by scale" if "${scale." in str(value) else _value_code(value)
 
 
 def _group_names() -> list[str]:
@@ -296,11 +300,15 @@ def _default(key: Key) -> str:
     node: Any = _defaults()
     for part in key.name.split("."):
         node = node.get(part, REQUIRED) if isinstance(node, dict) else REQUIRED
-    return _show(key.default if node == REQUIRED else node)
+    return _value_code(key.default if node == REQUIRED else node)
 
 
 def _code(text: str) -> str:
-    return f"`{text}`" if text else ""
+    return f"`{text}`"
+
+
+def _value_code(value: Any) -> str:
+    return "must be given" if value == REQUIRED else _code(_show(value))
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

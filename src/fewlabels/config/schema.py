@@ -154,7 +154,7 @@ class OptimConfig:
     clip_norm: Positive | None = None
     """Largest norm of the gradient; null: not clipped."""
     ema_decay: Annotated[float, Range(0, below=1)] | None = None
-    """Average the weights with this decay a step, and evaluate the average; null: no average."""
+    """Decay a step of the averaged weights; null: no average. The average is evaluated, and is the teacher."""
     ema_warmup: bool = False
     """Let the decay of the average rise from 0. For runs too short to forget the untrained weights."""
 
@@ -226,7 +226,7 @@ class SearchConfig:
 @dataclass
 class Config:
     seed: Seed = 0
-    """Draws the weights, the batches and the views; and the labelled images, unless ``dataset.split_seed`` is fixed."""
+    """Draws the weights, the batches and the views. The labelled images too, unless ``dataset.split_seed`` is fixed."""
     epochs: Count = MISSING
     """Length of training, in epochs. What an epoch is, ``batch.epoch_of`` says."""
     eval_every: Count = 1
@@ -236,7 +236,7 @@ class Config:
     checkpoint_seconds: Annotated[float, Range(0)] = 60.0
     """Seconds between checkpoints; 0: one each epoch. A run that is killed loses at most this much."""
     budget_minutes: Positive | None = None
-    """Minutes after which a run or sweep ends at a checkpoint; null: no end. The same command goes on."""
+    """Minutes until a run or sweep ends at a checkpoint; null: never. The same command goes on."""
     rerun: bool = False
     """Train a run again that is there already. The old record is kept beside it."""
     keep: bool = False
@@ -268,7 +268,7 @@ class Config:
     init_from: Any = None
     """Folder of a finished run to start from; null: new weights. The last layer is new where the classes differ."""
     trainable: Trainable = Trainable.all
-    """What is trained; ``head``: the last layer alone (linear probe)."""
+    """What is trained. ``head``: the last layer alone (linear probe)."""
     search: SearchConfig | None = None
     """Search for settings by cross-validation on the labelled images; null: none."""
     decisions: dict[str, str] = field(default_factory=dict)
