@@ -49,6 +49,9 @@ def parse_arguments(arguments: list[str]) -> list[str]:
             argument = _allow_new_names(_quote_where_needed(argument, key, value, parser), key)
             _refuse_misunderstood(argument, key.lstrip("+~").split("@")[0], value, groups)
         read.append(argument)
+    given = {argument.partition("=")[0].lstrip("+") for argument in read}
+    if {"epochs", "steps"} <= given:
+        raise UserError("epochs and steps both say how long to train: give one of them")
     return read
 
 

@@ -229,6 +229,8 @@ class Config:
     """Draws the weights, the batches and the views. The labelled images too, unless ``dataset.split_seed`` is fixed."""
     epochs: Count = MISSING
     """Length of training, in epochs. What an epoch is, ``batch.epoch_of`` says."""
+    steps: Count | None = None
+    """Updates in all, in the place of ``epochs``; null: epochs. The last epoch ends with them."""
     eval_every: Count = 1
     """Epochs between evaluations. The last epoch is always evaluated."""
     evaluate_test: bool = True
