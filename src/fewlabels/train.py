@@ -27,7 +27,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import complain, guarded
-from fewlabels.launch.system_errors import explain_memory_errors, is_out_of_memory
+from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
 from fewlabels.search.run import run_search
@@ -51,7 +51,7 @@ from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
 
-@explain_memory_errors
+@explain_torch_errors
 def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or go on with it; a finished run is read back at once."""
     check(cfg)

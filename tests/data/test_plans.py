@@ -11,7 +11,7 @@ from fewlabels.data.augment.geometry import reflected
 from fewlabels.data.augment.views import Views
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.data.splits import make_split
-from fewlabels.launch.system_errors import explain_memory_errors
+from fewlabels.launch.system_errors import explain_torch_errors
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.system.say import say
 from fewlabels.types import UserError
@@ -120,7 +120,7 @@ def test_a_part_of_one_image_is_one_line(loop):
     one.begin_epoch()
     cfg = SimpleNamespace(batch=SimpleNamespace(size=10))
     with pytest.raises(UserError, match=r"batch norm cannot normalise a single image whose map .*batch.size=10, batch.lab"):
-        explain_memory_errors(lambda _: one.train_batch(0, one.loader.plan.steps))(cfg)
+        explain_torch_errors(lambda _: one.train_batch(0, one.loader.plan.steps))(cfg)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

@@ -11,7 +11,7 @@ import torch
 from fewlabels import train
 from fewlabels.launch import system_errors as system
 from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain
-from fewlabels.launch.system_errors import explain_memory_errors, explain_os_error, explain_out_of_memory
+from fewlabels.launch.system_errors import explain_os_error, explain_out_of_memory, explain_torch_errors
 from fewlabels.system.files import write_text
 from fewlabels.types import UserError
 
@@ -79,7 +79,7 @@ NO_MEMORY = {
 
 @pytest.mark.parametrize("kind", NO_MEMORY)
 def test_not_enough_memory_names_the_size_of_a_batch_and_one_that_may_fit(kind):
-    @explain_memory_errors
+    @explain_torch_errors
     def run(cfg):
         NO_MEMORY[kind]()
 
@@ -117,7 +117,7 @@ def test_memory_outside_a_run_is_one_line_too():
 def test_batch_norm_with_one_image_names_the_batch_s_size():
     norm = torch.nn.BatchNorm1d(3)
 
-    @explain_memory_errors
+    @explain_torch_errors
     def run(cfg):
         norm(torch.zeros(1, 3))
 
@@ -130,7 +130,7 @@ def test_batch_norm_with_one_image_names_the_batch_s_size():
 
 
 def test_other_errors_of_a_run_stay_what_they_are():
-    @explain_memory_errors
+    @explain_torch_errors
     def run(cfg):
         raise ValueError("a bug")
 

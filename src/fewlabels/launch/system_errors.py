@@ -1,4 +1,4 @@
-"""What the machine refuses, in words: a file with what was done to it, or memory with the setting that asks for it."""
+"""Messages for what the system or torch refuses: the file and what was done to it, or the setting that asks for memory."""
 
 from __future__ import annotations
 
@@ -88,11 +88,15 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def explain_memory_errors(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[Concatenate[Config, P], RunRecord]:
-    """Around a run: what torch says of memory and of batch norm names the setting that is at fault."""
+def explain_torch_errors(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[Concatenate[Config, P], RunRecord]:
+    """Decorate a run, so that torch's errors on memory and on batch norm name the setting that is at fault.
+
+    Raises:
+        UserError: from the decorated function, in the place of these errors.
+    """
 
     @functools.wraps(run)
-    def runs(cfg: Config, /, *args: P.args, **kwargs: P.kwargs) -> RunRecord:
+    def wrapped(cfg: Config, /, *args: P.args, **kwargs: P.kwargs) -> RunRecord:
         try:
             return run(cfg, *args, **kwargs)
         except Exception as error:
@@ -105,4 +109,4 @@ def explain_memory_errors(run: Callable[Concatenate[Config, P], RunRecord]) -> C
                 ) from error
             raise
 
-    return runs
+    return wrapped
