@@ -13,9 +13,11 @@ from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
 from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch
 from tests.conftest import random_images
 
+METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
 TRAIN = random_images(64, 4, size=16)
 
 
@@ -112,6 +114,11 @@ def built(method, seed=0):
 def model(name="supervised", seed=0):
     torch.manual_seed(seed)
     return CASES[name].network()
+
+
+def median_confidence(network, batch):
+    """A threshold that half of the unlabelled images pass."""
+    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).quantile(0.5).item()
 
 
 def teacher_of(network):
