@@ -32,15 +32,6 @@ BF16 = HardwareConfig(precision="bf16")
 M_PERTURB = -6  # of malloc.h
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small convolutions wait for each other's threads longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @contextlib.contextmanager
 def poisoned():
     """All memory that is asked for within this block comes filled with 3e38."""
