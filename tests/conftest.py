@@ -43,6 +43,23 @@ def skip_without_compiler(overrides: Sequence[str] = ("hardware.compile=true",))
         pytest.skip("torch.compile finds no compiler here")
 
 
+# Minutes of tests, which start first: a long one that starts last would have one worker alone run on.
+LONG = (
+    "test_kills",
+    "test_signals",
+    "test_sweeps",
+    "test_errors",
+    "test_stopping",
+    "test_say",
+    "test_resume",
+    "test_compiled",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.stem.startswith(LONG))
+
+
 @pytest.fixture
 def compiler() -> None:
     skip_without_compiler()
