@@ -46,13 +46,14 @@ def skip_without_compiler(overrides: Sequence[str] = ("hardware.compile=true",))
 # Minutes of tests, which start first: a long one that starts last would have one worker alone run on.
 LONG = (
     "test_kills",
+    "test_compiled",
     "test_signals",
     "test_sweeps",
     "test_errors",
     "test_stopping",
+    "test_terminal",
     "test_say",
     "test_resume",
-    "test_compiled",
 )
 
 
@@ -88,7 +89,7 @@ def configure(tmp_path: Path) -> Composer:
 
 
 def random_images(count: int, classes: int, size: int = 32, channels: int = 3, seed: int = 0) -> ImageSet:
-    """Noise around one random image a class: easy to learn, awkward to confuse."""
+    """Noisy copies of one random image a class, which are easy to learn."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).integers(0, 256, (classes, size, size, channels))
     labels = np.arange(count) % classes

@@ -63,7 +63,7 @@ def convolution(kind, inputs, outputs, *args, layout=torch.channels_last, **opti
 
 
 class Standardised(nn.Conv2d):
-    """Calls the function itself, as timm's layers do."""
+    """Calls ``F.conv2d`` itself, as layers of timm do."""
 
     def forward(self, input):
         return F.conv2d(input, weight=self.weight, bias=self.bias, stride=self.stride, padding=self.padding)

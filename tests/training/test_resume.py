@@ -56,7 +56,7 @@ METHODS = {
 
 
 class Killed(BaseException):
-    """Stands in for SIGKILL inside one process: nothing between it and the caller may tidy up."""
+    """Stands in for SIGKILL inside one process; no ``except Exception`` catches it."""
 
 
 def overrides(name: str) -> list[str]:
