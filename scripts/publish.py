@@ -8,6 +8,7 @@ Places of this machine (the folders of data, runs and cache) are left out; check
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -15,8 +16,10 @@ from pathlib import Path
 from fewlabels.report.sound import sound_records
 from fewlabels.runs import record
 from fewlabels.system.files import below
-from fewlabels.system.say import say, show
+from fewlabels.system.terminal import configure_logging, print_result
 from fewlabels.types import RunRecord, UserError
+
+logger = logging.getLogger("fewlabels.publish")
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
 PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
@@ -66,15 +69,16 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
 
 
 def main() -> None:
+    configure_logging()
     parser = argparse.ArgumentParser(description="Copy finished records to outputs/published/.")
     parser.add_argument("root", type=Path)
     parser.add_argument("tables", nargs="*", help="these alone")
     arguments = parser.parse_args()
     if not arguments.root.is_dir():
-        say(f"fewlabels: there is no folder {arguments.root}")
+        logger.error(f"there is no folder {arguments.root}")
         sys.exit(2)
     for folder in publish(arguments.root, arguments.tables):
-        show(str(folder))
+        print_result(str(folder))
 
 
 if __name__ == "__main__":

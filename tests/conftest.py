@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import register
 from fewlabels.data.images import ImageSet
 from fewlabels.system.paths import conf_dir
+from fewlabels.system.terminal import PACKAGE, configure_logging
 
 Composer = Callable[..., Config]
 
@@ -72,6 +74,17 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def _log_lines_on_stderr() -> Iterator[None]:
+    """As in a command, so that ``capsys`` has them; and they reach ``caplog``, which raises where a line has a mistake."""
+    package = logging.getLogger(PACKAGE)
+    configure_logging()
+    package.propagate = True
+    yield
+    package.handlers.clear()
+    package.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

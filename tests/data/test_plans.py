@@ -1,5 +1,6 @@
 """The plan of an epoch: no stream is empty unless somebody asked for it, and then it is said."""
 
+import logging
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,8 @@ from fewlabels.data.augment.geometry import reflected
 from fewlabels.data.augment.views import Views
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.data.splits import make_split
-from fewlabels.launch.system_errors import told_plainly
+from fewlabels.launch.system_errors import explain_torch_errors
 from fewlabels.models.wide_resnet import WideResNet
-from fewlabels.system.say import say
 from fewlabels.types import UserError
 
 LABELS = np.arange(100) % 10
@@ -24,7 +24,9 @@ FEW = "dataset.num_labels=20"
 def loop(configure, tmp_path):
     def make(*overrides, side=8):
         cfg = configure("dataset=digits", "epochs=1", *overrides)
-        return synthetic_trainer(cfg, synthetic_data(cfg, side, 40, 20, 10), tmp_path / "out", say)
+        return synthetic_trainer(
+            cfg, synthetic_data(cfg, side, 40, 20, 10), tmp_path / "out", logging.getLogger("fewlabels").warning
+        )
 
     return make
 
@@ -120,7 +122,7 @@ def test_a_part_of_one_image_is_one_line(loop):
     one.begin_epoch()
     cfg = SimpleNamespace(batch=SimpleNamespace(size=10))
     with pytest.raises(UserError, match=r"batch norm cannot normalise a single image whose map .*batch.size=10, batch.lab"):
-        told_plainly(lambda _: one.train_batch(0, one.loader.plan.steps))(cfg)
+        explain_torch_errors(lambda _: one.train_batch(0, one.loader.plan.steps))(cfg)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])

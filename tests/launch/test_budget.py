@@ -62,7 +62,7 @@ def test_a_clock_that_is_set_changes_nothing(given, step, clocks, monkeypatch):
 
 
 def test_a_worker_counts_from_the_start_of_its_command(clocks, monkeypatch):
-    monkeypatch.setattr(stopping, "steady", lambda: None)
+    monkeypatch.setattr(stopping, "protect_streams", lambda: None)
     monkeypatch.setattr(Stopper, "_take_over", lambda self: None)
     Stopper().listen()
     clocks["monotonic"] += 50  # imports, other cells

@@ -160,7 +160,7 @@ def test_a_sweep_out_of_time_says_so_though_a_cell_failed_before(tmp_path):
     assert result.returncode == 75, result.stderr
     assert result.stderr.splitlines() == [
         "fewlabels: epochs=0: epochs=0 must be at least 1",
-        "fewlabels: 1 of 2 cells failed:",  # the sweep ends with the cell that was stopped
+        "fewlabels: 1 of 2 cells failed:",  # the sweep ends with the job that was stopped
         "  epochs=0: epochs=0 must be at least 1",
         "fewlabels: the time budget was spent before this run began: give it at least 1 min; "
         "the same command goes on where it was",
@@ -182,7 +182,7 @@ def test_a_full_disk_costs_the_list_of_failures_alone(tmp_path, monkeypatch):
         return 3
 
     monkeypatch.setattr(sweep_module.Path, "mkdir", full)
-    assert sweep_module.followed(command, []) == 3
+    assert sweep_module.run_and_summarise(command, []) == 3
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ def test_the_exit_code_of_a_sweep(ends, code, tmp_path, monkeypatch, capfd):
     def command():
         sweep_module.Sweep().on_multirun_start(sweep(tmp_path))
         for end in ends:
-            with sweep_module.cell():
+            with sweep_module.hydra_job():
                 if end is not None:
                     raise end
         return 0
 
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.setattr(sweep_module.HydraConfig, "get", current)
-    assert sweep_module.followed(command, ["a=b", "seed=0,1,2"]) == code
+    assert sweep_module.run_and_summarise(command, ["a=b", "seed=0,1,2"]) == code
     said = capfd.readouterr().err
     assert ("Traceback" in said) == any(isinstance(end, ValueError) for end in ends)
     for seed, end in enumerate(ends):

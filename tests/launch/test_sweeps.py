@@ -44,7 +44,7 @@ def cells(monkeypatch):
         def command():
             sweep_module.Sweep().on_multirun_start(sweep(root))
             for end in ends:
-                with sweep_module.cell():
+                with sweep_module.hydra_job():
                     if end is not None:
                         raise end
                 between()
@@ -52,7 +52,7 @@ def cells(monkeypatch):
 
         monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.setattr(sweep_module.HydraConfig, "get", current)
-        return sweep_module.followed(command, [])
+        return sweep_module.run_and_summarise(command, [])
 
     return call
 
@@ -63,7 +63,7 @@ def test_the_folder_lies_below_the_runs_and_goes_with_the_sweep(tmp_path, tempor
     assert {path.name for path in seen} >= {"lock", "cells.jsonl"}
     assert not list((tmp_path / "out").iterdir())
     assert not list(temporary.glob("fewlabels-*"))
-    assert sweep_module.CELLS not in os.environ
+    assert sweep_module.RESULTS not in os.environ
 
 
 def test_it_may_vanish_in_the_middle(tmp_path, cells, capsys):
@@ -106,7 +106,7 @@ def test_a_place_that_another_sweep_removes_is_made_again(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Path, "mkdir", removed_in_between)
     sweep_module.Sweep.begin(tmp_path / ".sweeps")
-    assert Path(os.environ[sweep_module.CELLS]).parent.is_dir()
+    assert Path(os.environ[sweep_module.RESULTS]).parent.is_dir()
     sweep_module.Sweep.end()
     assert not (tmp_path / ".sweeps").exists()
 
@@ -114,7 +114,7 @@ def test_a_place_that_another_sweep_removes_is_made_again(tmp_path, monkeypatch)
 def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path):
     file = tmp_path / "cells.jsonl"
     file.write_bytes(b'{"cell": "a"}\n{"cell": "b{"cell": "c"}\n\xff\n3\n{"cell": "d"}\n')
-    assert [line["cell"] for line in sweep_module._cells(file)] == ["a", "d"]
+    assert [line["cell"] for line in sweep_module._read_results(file)] == ["a", "d"]
 
 
 def test_what_earlier_versions_left_in_the_temporary_directory(tmp_path, temporary, cells):

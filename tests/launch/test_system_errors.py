@@ -11,7 +11,7 @@ import torch
 from fewlabels import train
 from fewlabels.launch import system_errors as system
 from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain
-from fewlabels.launch.system_errors import of_memory, of_os, told_plainly
+from fewlabels.launch.system_errors import explain_os_error, explain_out_of_memory, explain_torch_errors
 from fewlabels.system.files import write_text
 from fewlabels.types import UserError
 
@@ -26,21 +26,23 @@ def test_a_file_is_named_with_what_was_done_to_it(tmp_path):
     file = tmp_path / "file"
     file.touch()
     gone = tmp_path / "gone"
-    assert of_os(caught(lambda: (file / "x").mkdir())) == (
+    assert explain_os_error(caught(lambda: (file / "x").mkdir())) == (
         f"cannot make the folder {file / 'x'}: Not a directory; output_root and cache_dir say where files are written"
     )
-    assert of_os(caught(gone.read_text)) == f"cannot read {gone}: No such file or directory"
-    assert of_os(caught(lambda: write_text(gone / "x", "text"))).startswith(f"cannot write {gone / 'x'}: No such file")
-    assert of_os(caught(gone.unlink)).startswith(f"cannot remove {gone}: ")
-    assert of_os(caught(lambda: list(gone.iterdir()))) == f"cannot list {gone}: No such file or directory"
-    assert of_os(caught(lambda: os.stat(gone))) == f"cannot read or write {gone}: No such file or directory"
+    assert explain_os_error(caught(gone.read_text)) == f"cannot read {gone}: No such file or directory"
+    assert explain_os_error(caught(lambda: write_text(gone / "x", "text"))).startswith(
+        f"cannot write {gone / 'x'}: No such file"
+    )
+    assert explain_os_error(caught(gone.unlink)).startswith(f"cannot remove {gone}: ")
+    assert explain_os_error(caught(lambda: list(gone.iterdir()))) == f"cannot list {gone}: No such file or directory"
+    assert explain_os_error(caught(lambda: os.stat(gone))) == f"cannot read or write {gone}: No such file or directory"
 
 
 def test_a_write_without_a_name_is_a_write():
-    assert of_os(OSError(errno.ENOSPC, "No space left on device")).startswith(
+    assert explain_os_error(OSError(errno.ENOSPC, "No space left on device")).startswith(
         "cannot write: No space left on device; output"
     )
-    assert of_os(OSError(errno.EROFS, "Read-only file system", "/x/y")).startswith(
+    assert explain_os_error(OSError(errno.EROFS, "Read-only file system", "/x/y")).startswith(
         "cannot write /x/y: Read-only file system"
     )
 
@@ -56,11 +58,11 @@ def test_a_write_without_a_name_is_a_write():
 )
 def test_space_inodes_and_shared_memory_are_told_apart(files, free, file, said, monkeypatch):
     monkeypatch.setattr(system.os, "statvfs", lambda folder: SimpleNamespace(f_files=files, f_favail=free))
-    assert said in of_os(OSError(errno.ENOSPC, "No space left on device", file))
+    assert said in explain_os_error(OSError(errno.ENOSPC, "No space left on device", file))
 
 
 def test_a_connection_is_no_file():
-    assert of_os(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")) == (
+    assert explain_os_error(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")) == (
         "the network failed: Connection reset by peer"
     )
 
@@ -77,7 +79,7 @@ NO_MEMORY = {
 
 @pytest.mark.parametrize("kind", NO_MEMORY)
 def test_not_enough_memory_names_the_size_of_a_batch_and_one_that_may_fit(kind):
-    @told_plainly
+    @explain_torch_errors
     def run(cfg):
         NO_MEMORY[kind]()
 
@@ -99,7 +101,7 @@ def test_what_is_tried_next_follows_from_what_was_asked_for(monkeypatch):
         error = RuntimeError(
             f"DefaultCPUAllocator: can't allocate memory: you tried to allocate {number} bytes. Error code 12"
         )
-        return int(of_memory(error, 4096).split("try batch.size=")[1].split(";")[0])
+        return int(explain_out_of_memory(error, 4096).split("try batch.size=")[1].split(";")[0])
 
     assert tried(2**30) == 2048  # a tensor that would fit beside others: half
     assert tried(16 * 2**30) == 256  # one as large as all memory: a sixteenth
@@ -115,7 +117,7 @@ def test_memory_outside_a_run_is_one_line_too():
 def test_batch_norm_with_one_image_names_the_batch_s_size():
     norm = torch.nn.BatchNorm1d(3)
 
-    @told_plainly
+    @explain_torch_errors
     def run(cfg):
         norm(torch.zeros(1, 3))
 
@@ -128,7 +130,7 @@ def test_batch_norm_with_one_image_names_the_batch_s_size():
 
 
 def test_other_errors_of_a_run_stay_what_they_are():
-    @told_plainly
+    @explain_torch_errors
     def run(cfg):
         raise ValueError("a bug")
 
@@ -140,6 +142,6 @@ def test_memory_that_runs_out_while_files_are_written_is_told_as_memory(configur
     def refuse(*_):
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr("fewlabels.train.history.finished", refuse)
+    monkeypatch.setattr("fewlabels.train.history.find_finished", refuse)
     with pytest.raises(UserError, match="not enough memory"):
         train.run(configure("debug=tiny"))

@@ -12,6 +12,7 @@ from fewlabels.config.validate import build
 from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
+from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch
@@ -30,13 +31,15 @@ class Case:
     """What a method's conformance is tested with.
 
     ``terms``: those of its unlabelled loss; ``eager``: settings with which that loss acts within a few steps on a fresh
-    network; ``earlier``: whether the method first has a step with another network, to fill what it keeps of each image.
+    network; ``earlier``: whether the method first has a step with another network, to fill what it keeps of each image;
+    ``begun``: whether it first makes a few updates, for weights that get no gradient while others are still at zero.
     """
 
     terms: tuple[str, ...] = ()
     eager: dict[str, Any] = field(default_factory=dict)
     network: Callable[[], Any] = simple_cnn
     earlier: bool = False
+    begun: bool = False
 
 
 CASES = {
@@ -49,7 +52,14 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
     "freematch": Case(("freematch",)),
+    "improved_gan": Case(("adversarial",), {"filters": 8}),
     "inversion": Case(("mean_entropy", "reconstruction")),
+    "ladder": Case(
+        tuple(f"denoising_{layer}" for layer in range(4)),
+        {"widths": [12, 8]},
+        lambda: LadderMLP(4, (16, 16), 3, widths=[12, 8]),
+        begun=True,
+    ),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "lee_pseudo_label": Case(("pseudo_label",)),
     "mean_teacher": Case(("consistency",)),
@@ -130,6 +140,17 @@ def teacher_of(network):
     return teacher
 
 
+def begin(method, network, batch, ctx):
+    """Three updates of all that is trained."""
+    trained = [p for group in method.parameter_groups(network, method.phases[0]) for p in group.parameters]
+    optimiser = torch.optim.Adam(trained, lr=1e-3)
+    for seed in range(3):
+        optimiser.zero_grad()
+        method.step(ctx(100 + seed), batch).loss.backward()
+        optimiser.step()
+    optimiser.zero_grad()
+
+
 def setting(name, configure, labelled=8, **options):
     """A method of ``conf/method`` ready to step: ``method``, ``network``, ``batch``, and ``ctx(seed)`` for a context."""
     network, cfg = model(name), configure(f"method={name}")
@@ -152,4 +173,6 @@ def setting(name, configure, labelled=8, **options):
     if CASES[name].earlier:
         before = replace(ctx(), network=teacher_of(network))
         method.after_update(before, batch, method.step(before, batch).kept)
+    if CASES[name].begun:
+        begin(method, network, batch, ctx)
     return SimpleNamespace(method=method, network=network, batch=batch, ctx=ctx)

@@ -107,7 +107,7 @@ def test_small_images_are_refused():
 def test_its_statistics_are_those_of_the_data_for_a_linear_probe(configure, tmp_path):
     cfg = configure("dataset=digits", "model=conv13", "model.width=0.05", "views.size=16", "trainable=head", "epochs=1")
     trainer = synthetic_trainer(cfg, synthetic_data(cfg, 8, 60, 20, 10), tmp_path)
-    images = torch.cat(list(trainer.loader.images.sweep(trainer.loader.labelled.indices, "plain", "statistics")))
+    images = torch.cat(list(trainer.loader.images.iterate_view(trainer.loader.labelled.indices, "plain", "statistics")))
     convolution, norm = trainer.model.blocks[0][:2]
     expected = convolution(images).mean(dim=(0, 2, 3))
     torch.testing.assert_close(norm.running_mean, expected, rtol=0.05, atol=0.02)  # of images with the network's noise

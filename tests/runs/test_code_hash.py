@@ -13,7 +13,7 @@ from fewlabels.methods.supervised import Supervised
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.runs import code_hash
-from fewlabels.runs.code_hash import Code, made_of
+from fewlabels.runs.code_hash import Code, hash_sources
 
 BASE = '''\
 """A method of somebody's own."""
@@ -55,14 +55,14 @@ def loaded(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = "mine.meth
     with monkeypatch.context() as patch:
         patch.setattr(sys, "dont_write_bytecode", True)
         patch.syspath_prepend(folder)
-        code = made_of(__import__(name, fromlist=["Mine"]).Mine)
+        code = hash_sources(__import__(name, fromlist=["Mine"]).Mine)
     for module in [module for module in sys.modules if module.split(".")[0] in ("mine", "yours")]:
         del sys.modules[module]
     return code
 
 
 def test_a_class_is_made_of_its_module_and_what_that_imports_of_ours(tmp_path, monkeypatch):
-    assert set(made_of(FixMatch, SimpleCNN).hashes) == {
+    assert set(hash_sources(FixMatch, SimpleCNN).hashes) == {
         "fewlabels.methods.fixmatch",
         "fewlabels.methods.base",
         "fewlabels.methods.passes",
@@ -72,10 +72,10 @@ def test_a_class_is_made_of_its_module_and_what_that_imports_of_ours(tmp_path, m
         "fewlabels.models.modes",
         "fewlabels.models.simple_cnn",
     }
-    assert {"fewlabels.methods.kmeans", "fewlabels.losses.clustering"} <= set(made_of(KMeansFixMatch).hashes)
-    assert "fewlabels.models.wide_resnet" in made_of(Supervised, AttentionWideResNet).hashes
+    assert {"fewlabels.methods.kmeans", "fewlabels.losses.clustering"} <= set(hash_sources(KMeansFixMatch).hashes)
+    assert "fewlabels.models.wide_resnet" in hash_sources(Supervised, AttentionWideResNet).hashes
     assert set(loaded(written(tmp_path), monkeypatch).hashes) == {"mine.method", "mine.helpers"}
-    assert all(len(value) == 16 and int(value, 16) >= 0 for value in made_of(FixMatch).hashes.values())
+    assert all(len(value) == 16 and int(value, 16) >= 0 for value in hash_sources(FixMatch).hashes.values())
 
 
 SAME = {
@@ -190,15 +190,15 @@ def test_the_code_is_that_which_was_imported(tmp_path, monkeypatch):
     """A file that is edited while a sweep goes on changes nothing of what runs."""
     monkeypatch.syspath_prepend(written(tmp_path))
     cls = __import__("mine.method", fromlist=["Mine"]).Mine
-    old = made_of(cls)
+    old = hash_sources(cls)
     (tmp_path / "mine" / "method.py").write_text(BASE.replace("0.5", "0.6"))
-    assert made_of(cls) == old
+    assert hash_sources(cls) == old
     for module in [module for module in sys.modules if module.split(".")[0] == "mine"]:
         monkeypatch.delitem(sys.modules, module)
 
 
 def test_records_without_code_are_exempt():
-    assert made_of(FixMatch).edited_since({}) is None
+    assert hash_sources(FixMatch).edited_since({}) is None
 
 
 def test_what_differs_is_named():

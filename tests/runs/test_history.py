@@ -102,7 +102,7 @@ def test_of_a_killed_start_the_checkpoint_knows_the_seconds(configure, tmp_path,
 )
 def test_seconds_are_shared_out(seconds, known, shared):
     starts = [{} if value is None else {"seconds": value} for value in seconds]
-    history.count_seconds(starts, known)
+    history.divide_seconds(starts, known)
     assert [start["seconds"] for start in starts] == shared
 
 
@@ -265,7 +265,7 @@ def test_a_run_whose_folder_was_removed_ends_and_writes_nothing_more(moment, aga
 def test_a_folder_is_ours_while_its_lock_is_the_same_file(tmp_path):
     folder = RunFolder(tmp_path / "run")
     assert not folder.is_ours
-    with folder.held():
+    with folder.locked():
         folder.check()
         (tmp_path / "run" / ".lock").rename(tmp_path / "moved")
         assert not folder.is_ours

@@ -197,7 +197,7 @@ def test_a_finished_run_needs_no_right_to_write(code, configure, tmp_path, monke
 def test_decisions_are_added_to_the_record_that_is_there_by_then(configure, tmp_path, monkeypatch):
     first = run(configure(*TINY))
     path = folder_of(tmp_path) / "record.json"
-    finished = train.history.finished
+    finished = train.history.find_finished
 
     def slow(*arguments):
         old = finished(*arguments)

@@ -118,7 +118,7 @@ def test_a_worker_ends_when_its_sweep_is_gone(monkeypatch):
     command, worker = Stopper(), Stopper()
     monkeypatch.setattr(stopping.signal, "signal", lambda *_: None)
     monkeypatch.setattr(stopping.signal, "pthread_sigmask", lambda *_: None)
-    monkeypatch.setattr(stopping, "steady", lambda: None)
+    monkeypatch.setattr(stopping, "protect_streams", lambda: None)
     monkeypatch.setenv(stopping.SWEEP, "")  # it is put back
     command.begin_sweep(parallel=True)
     command.install()  # one job at a time runs here

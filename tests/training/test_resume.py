@@ -41,6 +41,13 @@ METHODS = {
     **{name: ["batch.size=32"] for name in ("alphamatch", "flexmatch", "freematch", "softmatch", "lee_pseudo_label")},
     **{name: ["batch.size=32"] for name in ("mean_teacher", "mixmatch", "remixmatch")},
     **{name: ["batch.size=32", "method.threshold=0.1"] for name in ("comatch", "simmatch", "uda")},
+    "ladder": ["model.widths=[16,8]", "batch.size=32"],
+    "ladder_accumulate": ["method=ladder", "model.widths=[16,8]", "batch.size=32", "optim.accumulate=2"],
+    "improved_gan": ["batch.size=32", "method.filters=4"],
+    "improved_gan_accumulate": [
+        "method=improved_gan", "model=fixmatch_wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32",
+        "method.filters=4", "optim.accumulate=2",
+    ],
     "pi_model": ["batch.size=64"],
     "simple_ssl": ["batch.size=32", "method.threshold=0.1"],
     "temporal_ensembling": ["batch.size=64"],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import math
 import sys
 import tempfile
@@ -29,17 +30,20 @@ from fewlabels.config.compose import cells
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, resolved
 from fewlabels.data.sampler import plan_epoch
-from fewlabels.launch.errors import MISTAKES, complain
+from fewlabels.launch.errors import MISTAKES, report_error
 from fewlabels.methods.base import Method
 from fewlabels.report.collect import SCALES, Results, read_records
 from fewlabels.report.spec.definitions import load_definitions
 from fewlabels.system.device import wait
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir
-from fewlabels.system.say import say, show
+from fewlabels.system.terminal import configure_logging, print_result
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.training import hardware
+from fewlabels.training.optim import training_length
 from fewlabels.types import RunRecord
+
+logger = logging.getLogger("fewlabels.benchmark.estimate")
 
 # Training images, test images, side.
 SIZES = {
@@ -83,7 +87,7 @@ def seconds_of(cfg: Config, costs: Costs) -> float:
     )
     looked_at = unlabelled if _method(cfg).uses_whole_set else 0
     tested = SIZES[cfg.dataset.name][1] / cfg.eval_every
-    epochs = min(cfg.epochs, scale.max_epochs or cfg.epochs)
+    epochs = training_length(cfg, plan.steps)
     return epochs * (images * step + (looked_at + tested) * prediction)
 
 
@@ -172,6 +176,7 @@ def _trial(cfg: Config, size: int) -> _Clock:
             "dataset": changes,
             "method": warmup,
             "epochs": EPOCHS,
+            "steps": None,
             "init_from": None,
             "scale": {"name": "smoke", "max_epochs": EPOCHS, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
             "checkpoint_seconds": 0,
@@ -241,7 +246,7 @@ def _measured_before(path: Path) -> Costs:
     try:
         return {key: (float(step), float(prediction)) for key, (step, prediction) in json.loads(path.read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        say(f"fewlabels: {path} is damaged ({error}): its costs are measured again")
+        logger.warning(f"{path} is damaged ({error}): its costs are measured again")
         return {}
 
 
@@ -255,6 +260,7 @@ def human(seconds: float) -> str:
 
 
 def main() -> None:
+    configure_logging()
     parser = argparse.ArgumentParser(
         prog="fewlabels-tables", description="Tables, their cells, and what the rest would cost."
     )
@@ -264,9 +270,9 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         for table in listing(arguments.root, arguments.scale or ["paper", "proxy"], arguments.table):
-            show(table)  # at once: the next may take minutes
+            print_result(table)  # at once: the next may take minutes
     except MISTAKES as error:
-        sys.exit(complain(error))
+        sys.exit(report_error(error))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,10 @@ from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.benchmark.torchvision_loader import PerImageLoader
 from fewlabels.config.compose import composed
 from fewlabels.config.schema import Config
-from fewlabels.launch.errors import complain
+from fewlabels.launch.errors import report_error
 from fewlabels.system.device import wait
 from fewlabels.system.files import write_text
+from fewlabels.system.terminal import configure_logging
 from fewlabels.training import hardware
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
@@ -243,6 +244,7 @@ def describe(entry: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    configure_logging()
     parser = argparse.ArgumentParser(
         prog="fewlabels-bench", description="Training speed, beside its limit and the usual way."
     )
@@ -257,7 +259,7 @@ def main() -> None:
             write_text(arguments.to / name, json.dumps(result, indent=1) + "\n")
             print(f"written to {arguments.to / name}")
     except (UserError, OSError) as error:
-        sys.exit(complain(error))
+        sys.exit(report_error(error))
 
 
 if __name__ == "__main__":

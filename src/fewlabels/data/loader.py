@@ -54,8 +54,14 @@ class Images:
         """uint8 ``[B, H, W, C]`` on the device."""
         return to_device(self.pixels.index_select(0, to_device(index, self.pixels.device)), self.device)
 
-    def sweep(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
-        """One view of each of these images, in order, in large batches."""
+    def iterate_view(self, index: Tensor, view: str, *seed: int | str) -> Iterator[Tensor]:
+        """One view of each of these images, in order, in large batches.
+
+        Args:
+            index: the images.
+            view: the view's kind, as in :class:`Views`.
+            seed: what the draws of a random view depend on.
+        """
         random = generator(*seed)
         pixels = self.pixels.shape[1] * self.pixels.shape[2]
         for part in index.split(min(PREDICT_BATCH, max(1, PREDICT_PIXELS // pixels))):
@@ -63,7 +69,19 @@ class Images:
 
 
 class Loader:
-    """Training batches: two streams, a fixed labelled share, and the views that the method asks for."""
+    """Training batches: two streams, a fixed labelled share, and the views that the method asks for.
+
+    Args:
+        images: the training set.
+        split: which of them are labelled, and which unlabelled.
+        batching: how an epoch is cut into batches.
+        labelled_views: the views of labelled images, by name.
+        unlabelled_views: those of unlabelled images; without any, no unlabelled image is used.
+        seed: the order of the images, and the draws of their views, depend on it.
+
+    Raises:
+        UserError: the images cannot give these views, or the batches cannot be laid out.
+    """
 
     def __init__(
         self,
@@ -82,7 +100,7 @@ class Loader:
         everything = torch.from_numpy(split.unlabelled) if unlabelled_views else torch.empty(0, dtype=torch.int64)
         self.all_unlabelled = Stream(everything, seed, "unlabelled")
         self.unlabelled = self.all_unlabelled
-        self._no_views: dict[bool, dict[str, Tensor]] = {}  # by whether they are labelled
+        self._empty_views: dict[bool, dict[str, Tensor]] = {}  # by whether they are labelled
         self.plan = self.plan_epoch()
 
     def plan_epoch(self, unlabelled: Tensor | None = None) -> EpochPlan:
@@ -93,14 +111,14 @@ class Loader:
         self.plan = plan_epoch(
             len(self.labelled),
             len(self.unlabelled),
-            size=_at_most(batching.size, batching.max_batch),
+            size=_limited(batching.size, batching.max_batch),
             labelled_share=batching.labelled_share,
             epoch_of=batching.epoch_of,
             order=batching.order,
             fixed_steps=batching.steps,
             max_steps=batching.max_steps,
             parts=batching.parts,
-            unlabelled_size=batching.unlabelled_size and _at_most(batching.unlabelled_size, batching.max_batch),
+            unlabelled_size=batching.unlabelled_size and _limited(batching.unlabelled_size, batching.max_batch),
         )
         return self.plan
 
@@ -140,11 +158,11 @@ class Loader:
         wanted = self.labelled_views if labelled else self.unlabelled_views
         if len(index):
             return self.images.views.make_all(wanted, self.images.gather(index), random)
-        if labelled not in self._no_views:  # views of no image have their shapes all the same: an empty batch
+        if labelled not in self._empty_views:  # an empty batch, whose views have their shapes all the same
             one = self.images.gather(torch.zeros(1, dtype=torch.int64))
             views = self.images.views.make_all(wanted, one, generator("no image"))
-            self._no_views[labelled] = {name: view[:0] for name, view in views.items()}
-        return self._no_views[labelled]
+            self._empty_views[labelled] = {name: view[:0] for name, view in views.items()}
+        return self._empty_views[labelled]
 
     def _indices(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         plan = self.plan
@@ -167,5 +185,5 @@ class Loader:
         return (taken, nothing) if first else (nothing, taken)
 
 
-def _at_most(size: int, limit: int | None) -> int:
+def _limited(size: int, limit: int | None) -> int:
     return size if limit is None else min(size, limit)

@@ -25,18 +25,18 @@ class Stream:
 
     def __init__(self, indices: Tensor, seed: int, name: str) -> None:
         self.indices = indices
-        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self._order = lru_cache(maxsize=2)(self._shuffled)
         self._seed = (seed, name)
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def _shuffle(self, epoch: int, number: int) -> Tensor:
+    def _shuffled(self, epoch: int, number: int) -> Tensor:
         order = torch.randperm(len(self.indices), generator=generator(*self._seed, epoch, number))
         return self.indices[order]
 
     def take(self, epoch: int, start: int, count: int) -> Tensor:
-        """Positions start .. start + count of the epoch's stream; it wraps into the next pass as needed."""
+        """``count`` images of the epoch's stream from position ``start`` on; it goes on into the next pass as needed."""
         if count == 0:
             return self.indices[:0]
         pieces = []
@@ -91,6 +91,9 @@ def plan_epoch(
         max_steps: cut the epoch short (smoke runs).
         parts: micro-batches that a batch will be cut into; the share is rounded so that each holds the same number.
         unlabelled_size: images of a batch of unlabelled ones in turn; None: as many as of a labelled one.
+
+    Raises:
+        UserError: there is no image, or these settings contradict each other.
     """
     if num_labelled + num_unlabelled == 0:
         raise UserError("there is nothing to train on: no labelled and no unlabelled images")

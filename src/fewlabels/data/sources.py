@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 from http.client import HTTPException
 from pathlib import Path
@@ -20,9 +21,10 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import check_obeyed, unlike_official
 from fewlabels.data.files.listing import readable
 from fewlabels.data.images import ImageData, ImageSet, check_labels, digest_of
-from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 DIGITS = tuple(map(str, range(10)))
 
@@ -59,7 +61,7 @@ def open_data(
     """
     data = _opened(name, source, path, cache_dir, download, decoding)
     if unlike := unlike_official(name, data, decoding):
-        say(f"fewlabels: {unlike}")
+        logger.warning(unlike)
         data = replace(data, notes=data.notes | {"data.official": unlike})
     return data
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +15,11 @@ from yaml import YAMLError
 
 from fewlabels.config.arguments import TEXTS
 from fewlabels.config.suggest import unknown_key, unknown_option
-from fewlabels.launch.system_errors import is_out_of_memory, of_memory, of_os
-from fewlabels.system.say import say
+from fewlabels.launch.system_errors import explain_os_error, explain_out_of_memory, is_out_of_memory
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 USER_MISTAKE, BUG = 2, 1
 MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSError)
@@ -27,7 +28,9 @@ MISTAKES = (UserError, HydraException, OmegaConfBaseException, YAMLError, OSErro
 def guarded(function: Callable[[], Any]) -> int:
     """Call a Hydra entry point; return its exit code. HYDRA_FULL_ERROR=1 shows tracebacks as ever."""
     if sys.flags.optimize:
-        return complain(UserError("python -O leaves out asserts, and Hydra's do work: run without -O and PYTHONOPTIMIZE"))
+        return report_error(
+            UserError("python -O leaves out asserts, and Hydra's do work: run without -O and PYTHONOPTIMIZE")
+        )
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         function()
         return 0
@@ -35,35 +38,32 @@ def guarded(function: Callable[[], Any]) -> int:
     try:
         function()
     except KeyboardInterrupt:
-        say("fewlabels: interrupted; the same command goes on from the last checkpoint")
+        logger.error("interrupted; the same command goes on from the last checkpoint")
         return 130
     except AssertionError as error:
         if "Unexpected type for root" in str(error):  # OmegaConf's words for a key below search, which is null
-            return complain(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
-        return complain(error)
+            return report_error(UserError("a key of search was given, and no search: add search=tpe, random or grid"))
+        return report_error(error)
     except Exception as error:
         if (stopped := stopper.signalled) is not None:  # a worker that was killed, as like as not
-            return complain(stopped)
+            return report_error(stopped)
         if "Config group override must be a string" in str(error):
             groups = " or ".join(argument for argument in sys.argv[1:] if argument.endswith("=null"))
-            return complain(UserError(f"{groups}: a group is named or left out, it is never null"))
+            return report_error(UserError(f"{groups}: a group is named or left out, it is never null"))
         if isinstance(error, OverflowError) and "full_key" in str(error):  # OmegaConf's, of a number with 400 digits
-            return complain(UserError(_translated(str(error))))
+            return report_error(UserError(_translated(str(error))))
         if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which need not be installed
-            return complain(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))
-        return complain(error)
+            return report_error(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))
+        return report_error(error)
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
 
 
-def complain(error: BaseException, where: str = "") -> int:
-    """Say what is wrong: in one line, where it is no bug; returns the exit code. ``where`` names the cell of a sweep."""
+def report_error(error: BaseException, where: str = "") -> int:
+    """Log what is wrong, in one line below the traceback of a bug; returns the exit code. ``where``: the job of a sweep."""
     code = exit_code(error)
-    trace = "".join(traceback.format_exception(error)) if code == BUG else ""
-    if not trace or where:
-        trace += f"fewlabels: {where}{explain(error)}\n"
-    say(trace, end="")
+    logger.error(f"{where}{explain(error)}", exc_info=error if code == BUG else None)
     return code
 
 
@@ -84,9 +84,9 @@ def explain(error: BaseException) -> str:
             return " ".join((_place(causes, str(cause)) + str(cause)).split())
         cause = cause.__cause__ or cause.__context__
     if is_out_of_memory(error):
-        return of_memory(error)
+        return explain_out_of_memory(error)
     if isinstance(error, OSError) and not isinstance(error, HydraException):  # Hydra's for a file that is not there is both
-        return of_os(error)
+        return explain_os_error(error)
     if exit_code(error) == BUG:
         return " ".join(f"{type(error).__name__}: {error}".split())
     text = "\n".join(map(str, causes))

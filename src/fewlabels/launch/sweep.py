@@ -1,14 +1,15 @@
-"""What became of the cells of a sweep: a failure is told as it happens, once, and all cells that failed at the end.
+"""The jobs of a sweep, one for each cell of a table: a failure is logged at once, and all failures again at the end.
 
-Hydra shows the first failure alone, and cells may run in other processes. So each cell adds a line to a file whose name its
-process inherits, and the command reads that file when its cells have ended. It lies below the runs, where no one tidies up
-but the next sweep: a folder whose lock nobody holds is one that a kill has left.
+Hydra shows the first failure alone, and jobs may run in other processes. So each job adds its result to a file whose name
+its process inherits, and the command reads that file when its jobs have ended. The file lies below the runs, in a folder
+that the command locks: a folder that nobody locks was left by a command that was killed, and the next sweep removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,22 +27,23 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from fewlabels.launch.errors import USER_MISTAKE, complain, exit_code, explain
+from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain, report_error
 from fewlabels.system.paths import expanded
-from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import LeftAlone, UserError
 
-ARGUMENTS = "FEWLABELS_ARGUMENTS"  # of the command that is followed; its failures are lines, not tracebacks
-CELLS = "FEWLABELS_CELLS"  # the file of its sweep: a line a cell
+logger = logging.getLogger(__name__)
+
+ARGUMENTS = "FEWLABELS_ARGUMENTS"  # of the command; set where its failures are lines, not tracebacks
+RESULTS = "FEWLABELS_CELLS"  # the path of its sweep's file: a line a job
 SWEEPS = ".sweeps"
-OURS = re.compile(r"[0-9a-f]{12}")  # the name of a sweep's folder there, which holds these two files alone
-LOCK, LINES = "lock", "cells.jsonl"
+SWEEP_NAME = re.compile(r"[0-9a-f]{12}")  # of a sweep's folder there, which holds these two files alone
+LOCK, RESULTS_FILE = "lock", "cells.jsonl"
 DAY = 86400.0
 
 
-def followed(command: Callable[[], int], arguments: list[str]) -> int:
-    """The exit code of a command line, after saying which cells of its sweep failed.
+def run_and_summarise(command: Callable[[], int], arguments: list[str]) -> int:
+    """Run a command, log which jobs of its sweep failed, and return its exit code.
 
     A sweep that was stopped keeps the code that says so, whatever failed before: there is more to do.
     """
@@ -49,15 +51,15 @@ def followed(command: Callable[[], int], arguments: list[str]) -> int:
         return command()  # its failures are tracebacks
     os.environ[ARGUMENTS] = json.dumps(arguments)
     try:
-        code = _stopped_or(command)
-        return _summed_up(Path(os.environ[CELLS]), code) if CELLS in os.environ else code
+        code = _until_stopped(command)
+        return _summarise(Path(os.environ[RESULTS]), code) if RESULTS in os.environ else code
     finally:
         Sweep.end()
         del os.environ[ARGUMENTS]
 
 
-def _stopped_or(command: Callable[[], int]) -> int:
-    """A sweep in one process ends with the cell that was stopped: the cells after it would only say the same."""
+def _until_stopped(command: Callable[[], int]) -> int:
+    """The command's exit code. A sweep in one process ends with the job that was stopped: the others would stop as well."""
     try:
         return command()
     except _SweepStopped as end:
@@ -65,7 +67,7 @@ def _stopped_or(command: Callable[[], int]) -> int:
 
 
 class _SweepStopped(BaseException):
-    """Passes through Hydra, which takes any other error for a cell's own."""
+    """Passes through Hydra, which takes an Exception for the failure of one job."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -73,7 +75,7 @@ class _SweepStopped(BaseException):
 
 
 class Sweep(Callback):
-    """What Hydra calls when it has composed a sweep, and before the first cell; ``conf/config.yaml`` names it."""
+    """Hydra calls it when it has composed a sweep, before the first job; ``conf/config.yaml`` names it."""
 
     _lock: FileLock | None = None
 
@@ -86,7 +88,8 @@ class Sweep(Callback):
 
     @classmethod
     def begin(cls, place: Path) -> None:
-        _clean_up(place)
+        """Make and lock a folder for this sweep below ``place``."""
+        _remove_leftovers(place)
         folder = place / uuid4().hex[:12]
         try:
             folder.mkdir(parents=True)
@@ -94,11 +97,12 @@ class Sweep(Callback):
             folder.mkdir(parents=True)
         cls._lock = FileLock(folder / LOCK, timeout=0)
         cls._lock.acquire()
-        os.environ[CELLS] = str(folder / LINES)
+        os.environ[RESULTS] = str(folder / RESULTS_FILE)
 
     @classmethod
     def end(cls) -> None:
-        if (file := os.environ.pop(CELLS, None)) is None or cls._lock is None:
+        """Remove the folder."""
+        if (file := os.environ.pop(RESULTS, None)) is None or cls._lock is None:
             return
         shutil.rmtree(Path(file).parent, ignore_errors=True)
         cls._lock.release()
@@ -107,50 +111,56 @@ class Sweep(Callback):
             Path(file).parents[1].rmdir()
 
 
-def _clean_up(place: Path) -> None:
-    """What sweeps that were killed have left, here and in the temporary directory."""
+def _remove_leftovers(place: Path) -> None:
+    """Remove the folders of sweeps that were killed, here and in the temporary directory."""
     for folder in place.glob("*/"):
         with contextlib.suppress(OSError, Timeout, NotImplementedError):
-            if not OURS.fullmatch(folder.name) or not {each.name for each in folder.iterdir()} <= {LOCK, LINES}:
+            if not SWEEP_NAME.fullmatch(folder.name) or not {each.name for each in folder.iterdir()} <= {LOCK, RESULTS_FILE}:
                 continue
             with FileLock(folder / LOCK, timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
     for folder in Path(tempfile.gettempdir()).glob("fewlabels-*/"):  # where version 0.1 kept them
         with contextlib.suppress(OSError):
-            old = time.time() - (folder / LINES).stat().st_mtime > DAY
-            if old and [each.name for each in folder.iterdir()] == [LINES]:
+            old = time.time() - (folder / RESULTS_FILE).stat().st_mtime > DAY
+            if old and [each.name for each in folder.iterdir()] == [RESULTS_FILE]:
                 shutil.rmtree(folder)
 
 
 @contextmanager
-def cell() -> Iterator[None]:
-    """Around one run of a command: a mistake is told in a line. In a sweep, the cells after it run all the same."""
-    hydra, file = HydraConfig.get(), os.environ.get(CELLS)
+def hydra_job() -> Iterator[None]:
+    """Around one job of a command: a user's mistake becomes a line. In a sweep, the jobs after it run all the same."""
+    hydra, file = HydraConfig.get(), os.environ.get(RESULTS)
     in_sweep = hydra.mode == RunMode.MULTIRUN
     try:
         yield
         if file and in_sweep:
-            _note(Path(file), hydra.overrides.task, None)
+            _add_result(Path(file), hydra.overrides.task, None)
     except Exception as error:
         if stopper.orphaned:
-            os._exit(complain(error))
+            os._exit(report_error(error))
         if file and in_sweep:
-            _note(Path(file), hydra.overrides.task, error)
+            _add_result(Path(file), hydra.overrides.task, error)
             if isinstance(error, Stopped) and not stopper.is_worker:
                 raise _SweepStopped(error.code) from None
         elif not in_sweep and (isinstance(error, Stopped) or (ARGUMENTS in os.environ and exit_code(error) == USER_MISTAKE)):
-            raise SystemExit(complain(error)) from None
+            raise SystemExit(report_error(error)) from None
         else:
             raise
 
 
-def _note(file: Path, overrides: list[str], error: Exception | None) -> None:
-    """Add a cell's line; say it as well, but for a stop or a failure that other cells before it had in common."""
-    given, before = json.loads(os.environ[ARGUMENTS]), _cells(file)
+def _add_result(file: Path, overrides: list[str], error: Exception | None) -> None:
+    """Add a job's line to the file, and log its failure, unless that is a stop or the failure of a job before it.
+
+    Args:
+        file: the sweep's.
+        overrides: of the job; it is called by those that the command line does not give to all.
+        error: why the job failed; None: it has not.
+    """
+    given, before = json.loads(os.environ[ARGUMENTS]), _read_results(file)
     name = " ".join([each for each in overrides if each not in given] or overrides)
-    told = error is not None and explain(error) in [each["said"] for each in before]
-    if error is not None and not isinstance(error, Stopped) and not told:
-        complain(error, f"{name}: ")
+    logged = error is not None and explain(error) in [each["said"] for each in before]
+    if error is not None and not isinstance(error, Stopped) and not logged:
+        report_error(error, f"{name}: ")
     line = {"cell": name, "stopped": isinstance(error, Stopped), "left": isinstance(error, LeftAlone), "code": 0, "said": ""}
     if error is not None:
         line |= {"code": exit_code(error), "said": explain(error)}
@@ -158,39 +168,40 @@ def _note(file: Path, overrides: list[str], error: Exception | None) -> None:
 
 
 def _append(file: Path, line: str) -> None:
-    """In one write: other cells write there too. A line that is lost, on a full disk, is missing from the summary alone."""
+    """In one write: other jobs write there too. A line that is lost, on a full disk, is missing from the summary alone."""
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)  # somebody may have tidied up
         with file.open("ab", buffering=0) as lines:
             lines.write((line + "\n").encode())
 
 
-def _cells(file: Path) -> list[dict[str, Any]]:
-    """The lines so far. One that was cut off, on a full disk, is left out, with the next one that is stuck to it."""
+def _read_results(file: Path) -> list[dict[str, Any]]:
+    """The results so far. A line that was cut off, on a full disk, is left out, with the next one that is stuck to it."""
     found = []
-    with contextlib.suppress(OSError):  # nobody has noted anything, or it is gone
+    with contextlib.suppress(OSError):  # there is no result yet, or the file is gone
         for line in file.read_text("utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
     return [line for line in found if isinstance(line, dict)]
 
 
-def _summed_up(file: Path, code: int) -> int:
-    cells = _cells(file)
+def _summarise(file: Path, code: int) -> int:
+    """Log which jobs were left alone, failed or stopped; returns the exit code, where ``code`` is Hydra's."""
+    cells = _read_results(file)
     if left := [each for each in cells if each["left"]]:
-        say(f"fewlabels: {_counted(len(left))} left to another process")
+        logger.warning(f"{_are_cells(len(left))} left to another process")
     if failed := [each for each in cells if each["code"] and not each["stopped"] and not each["left"]]:
-        lines = [f"fewlabels: {len(failed)} of {len(cells)} cells failed:"]
+        lines = [f"{len(failed)} of {len(cells)} cells failed:"]
         alike: dict[str, list[str]] = {}
         for each in failed:
             alike.setdefault(each["said"], []).append(each["cell"])
         lines += [f"  {'; '.join(names)}: {said}" for said, names in alike.items()]
-        say("\n".join(lines))
+        logger.error("\n".join(lines))
     for stop in [each for each in cells if each["stopped"]][:1]:
-        say(f"fewlabels: {stop['said']}")
+        logger.warning(stop["said"])
         return int(stop["code"])
     return code or min((each["code"] for each in failed), default=0)
 
 
-def _counted(cells: int) -> str:
+def _are_cells(cells: int) -> str:
     return "1 cell is" if cells == 1 else f"{cells} cells are"

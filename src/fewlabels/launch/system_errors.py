@@ -1,4 +1,4 @@
-"""What the machine refuses, in words: a file with what was done to it, or memory with the setting that asks for it."""
+"""Messages for what the system or torch refuses: the file and what was done to it, or the setting that asks for memory."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ P = ParamSpec("P")
 ONE_VALUE = "Expected more than 1 value per channel"  # torch's words
 
 
-def of_os(error: OSError) -> str:
+def explain_os_error(error: OSError) -> str:
     """One line on a file, or a connection, that the system refuses."""
     if isinstance(error, ConnectionError | socket.gaierror | urllib.error.URLError) and not error.filename:
         return f"the network failed: {error.strerror or error}"
@@ -64,7 +64,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return kind or (isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None)
 
 
-def of_memory(error: BaseException, size: int | None = None) -> str:
+def explain_out_of_memory(error: BaseException, size: int | None = None) -> str:
     """One line on memory that ran out. ``size`` is ``batch.size``, where it is known."""
     text = str(error)
     gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in text
@@ -88,16 +88,20 @@ def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def told_plainly(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[Concatenate[Config, P], RunRecord]:
-    """Around a run: what torch says of memory and of batch norm names the setting that is at fault."""
+def explain_torch_errors(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[Concatenate[Config, P], RunRecord]:
+    """Decorate a run, so that torch's errors on memory and on batch norm name the setting that is at fault.
+
+    Raises:
+        UserError: from the decorated function, in the place of these errors.
+    """
 
     @functools.wraps(run)
-    def runs(cfg: Config, /, *args: P.args, **kwargs: P.kwargs) -> RunRecord:
+    def wrapped(cfg: Config, /, *args: P.args, **kwargs: P.kwargs) -> RunRecord:
         try:
             return run(cfg, *args, **kwargs)
         except Exception as error:
             if is_out_of_memory(error):
-                raise UserError(of_memory(error, cfg.batch.size)) from error
+                raise UserError(explain_out_of_memory(error, cfg.batch.size)) from error
             if isinstance(error, ValueError) and ONE_VALUE in str(error):
                 raise UserError(
                     "batch norm cannot normalise a single image whose map is a single pixel: more images a batch "
@@ -105,4 +109,4 @@ def told_plainly(run: Callable[Concatenate[Config, P], RunRecord]) -> Callable[C
                 ) from error
             raise
 
-    return runs
+    return wrapped

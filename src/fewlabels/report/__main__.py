@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -26,9 +27,11 @@ from fewlabels.report.tidy import tidy_csv
 from fewlabels.runs.record import left_out
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir, expanded
-from fewlabels.system.say import say, show
+from fewlabels.system.terminal import configure_logging, print_result
 from fewlabels.system.waiting import held
 from fewlabels.types import UserError
+
+logger = logging.getLogger("fewlabels.report")
 
 
 def build_report(root: Path, to: Path, only: str | None = None) -> str:
@@ -80,6 +83,7 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
 
 
 def main() -> None:
+    configure_logging()
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
     parser.add_argument("--to", help="where the report goes; default: ROOT/report")
@@ -90,20 +94,20 @@ def main() -> None:
         parser.error("name the folder of the runs (output_root)")
     try:
         if arguments.audit:
-            show(audit(load_definitions(conf_dir()).values()))
+            print_result(audit(load_definitions(conf_dir()).values()))
             return
         to = expanded(arguments.to) if arguments.to else arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)
     except UserError as error:
-        say(f"fewlabels: {one_line(str(error))}")
+        logger.error(one_line(str(error)))
         sys.exit(2)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        say(f"fewlabels: the report could not be made: {one_line(f'{what}{error.strerror or error}')}")
+        logger.error(f"the report could not be made: {one_line(f'{what}{error.strerror or error}')}")
         sys.exit(2)
     if text:
-        show(text)
-    say(f"{to / 'index.html'} is the page")
+        print_result(text)
+    logger.info(f"{to / 'index.html'} is the page")
 
 
 if __name__ == "__main__":

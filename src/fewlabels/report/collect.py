@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,10 @@ from fewlabels.report.mixtures import MIXED, UNDER, grouped, of_rows, of_seeds
 from fewlabels.report.sound import SCALES, sound_records
 from fewlabels.report.spec.definitions import TableDefinition
 from fewlabels.runs.record import LONGEST_LINE, left_out
-from fewlabels.system.say import one_line, say
+from fewlabels.system.terminal import one_line
 from fewlabels.types import RunRecord
+
+logger = logging.getLogger(__name__)
 
 APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
 APART |= {"rerun", "keep"}
@@ -117,7 +120,7 @@ def _tell_which(taken: FoundRecord, others: Sequence[FoundRecord]) -> None:
     left = [f"{other.folder} ({why})" for other in others if (why := _unlike(other, taken))]
     if left:
         line = f"{taken.folder} is taken, and left are others of the same fingerprint: {', '.join(left)}"
-        say(f"fewlabels: {one_line(line, LONGEST_LINE)}; remove what does not count")
+        logger.warning(f"{one_line(line, LONGEST_LINE)}; remove what does not count")
 
 
 def _unlike(other: RunRecord, taken: RunRecord) -> str:

@@ -8,7 +8,7 @@ import unicodedata
 from reprlib import Repr
 from typing import Any
 
-from fewlabels.system.say import one_line
+from fewlabels.system.terminal import one_line
 
 LONGEST = 120  # of a name in a heading
 _SHORT = Repr()

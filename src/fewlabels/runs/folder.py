@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, and what is kept aside when the run is trained again."""
+"""A run's folder: the names of its files, which process may write there, and what a new training run keeps of the old."""
 
 from __future__ import annotations
 
@@ -12,45 +12,56 @@ from filelock import FileLock, Timeout
 from fewlabels.system.files import doing
 from fewlabels.types import LeftAlone, UserError
 
-# What a run leaves, in the order in which it is kept aside. The record goes last: until then the run is the old one.
-LEFT = ("checkpoint.pt", "metrics.jsonl", "pictures.npz", "record.json")
+RECORD, METRICS = "record.json", "metrics.jsonl"
+CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
+WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
+DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
+PICTURES, SPLIT, CONFIG, LOG = "pictures.npz", "split.npz", "config.yaml", "train.log"
+LOCK = ".lock"
+# Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one. The log
+# goes on: it says when that was.
+RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, WEIGHTS, DESCRIPTION, RECORD)
 
 
 class RunFolder:
-    """Made and locked by :meth:`held`, for the one process that trains into it."""
+    """Made and locked by :meth:`locked`, for the one process that trains into it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock_file: tuple[int, int] | None = None
+        self._lock_id: tuple[int, int] | None = None
 
     @property
     def record(self) -> Path:
-        return self.path / "record.json"
+        return self.path / RECORD
+
+    @property
+    def log(self) -> Path:
+        return self.path / LOG
 
     @property
     def has_checkpoint(self) -> bool:
-        return (self.path / "checkpoint.pt").exists()
+        return (self.path / CHECKPOINT).exists()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Raises UserError where another process holds it."""
+    def locked(self) -> Iterator[None]:
+        """Raises LeftAlone where another process holds the lock."""
         with doing("make the folder", self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
-        with doing("lock", self.path / ".lock"):
+        lock = FileLock(self.path / LOCK, timeout=0)
+        with doing("lock", self.path / LOCK):
             try:
                 lock.acquire()
             except Timeout:  # which is an OSError
                 raise LeftAlone(f"{self.path} is being trained by another process: it was left alone") from None
         try:
-            self._lock_file = self._found()
+            self._lock_id = self._current_lock_id()
             yield
         finally:
-            self._lock_file = None
+            self._lock_id = None
             lock.release()
 
     def check(self) -> None:
-        """Raises UserError where the folder was removed, or moved, while it was held: what lies there is another run's."""
+        """Raises UserError where the folder was removed or moved since it was locked: what lies there is another run's."""
         if not self.is_ours:
             raise UserError(
                 f"{self.path} was removed or moved while this run trained: the run ends, and nothing more is written there; "
@@ -59,30 +70,34 @@ class RunFolder:
 
     @property
     def is_ours(self) -> bool:
-        return self._lock_file is not None and self._found() == self._lock_file
+        """Whether this process has locked the folder, and the same folder is still there."""
+        return self._lock_id is not None and self._current_lock_id() == self._lock_id
 
-    def _found(self) -> tuple[int, int] | None:
+    def _current_lock_id(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.path / ".lock", follow_symlinks=False)
+            status = os.stat(self.path / LOCK, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        return found.st_dev, found.st_ino
+        return status.st_dev, status.st_ino
 
     def set_aside(self) -> Path | None:
-        """Keep what the run left under names of its own, ``record-1.json``: no part of any run from now on.
+        """Rename the files of the run that was trained here, ``record.json`` to ``record-1.json``: no run reads them again.
 
-        Killed in the middle and given again it goes on: the record, which numbers the rest, is renamed last.
+        A process that is killed in the middle can be started again: the record, which numbers the rest, is renamed last.
+
+        Returns:
+            The record's new name, where there was one.
         """
         number = 1
-        left = [name for name in LEFT if (self.path / name).exists()]
-        while any(self._aside(name, number).exists() for name in ("record.json", *left)):
+        present = [name for name in RENAMED_ON_RERUN if (self.path / name).exists()]
+        while any(self._numbered(name, number).exists() for name in (RECORD, *present)):
             number += 1
-        for name in left:
+        for name in present:
             with doing("rename", self.path / name):
-                os.replace(self.path / name, self._aside(name, number))
-        kept = self._aside("record.json", number)
+                os.replace(self.path / name, self._numbered(name, number))
+        kept = self._numbered(RECORD, number)
         return kept if kept.exists() else None
 
-    def _aside(self, name: str, number: int) -> Path:
+    def _numbered(self, name: str, number: int) -> Path:
         stem, _, suffix = name.rpartition(".")
         return self.path / f"{stem}-{number}.{suffix}"

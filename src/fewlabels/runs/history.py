@@ -1,7 +1,8 @@
-"""What a run's folder holds of it already: whether it is taken as it is, gone on with, or trained again."""
+"""What to do with a run that is in its folder already: read its result, resume it, or train it again."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +13,21 @@ import torch
 
 from fewlabels.runs import record
 from fewlabels.runs.code_hash import ORIGIN, Code
-from fewlabels.runs.folder import RunFolder
-from fewlabels.system.say import say
+from fewlabels.runs.folder import RECORD, RunFolder
 from fewlabels.tracking.base import RunInfo
 from fewlabels.types import RunRecord, UserError
 
-WAYS_ON = "rerun=true trains again into the same folder and keeps the old record beside it, keep=true takes the old result"
-HALF_WAY = "rerun=true starts over and keeps what is there beside it, keep=true goes on with the code of now"
+logger = logging.getLogger(__name__)
+
+WHEN_FINISHED = (
+    "rerun=true trains again into the same folder and keeps the old record beside it, keep=true takes the old result"
+)
+WHEN_BEGUN = "rerun=true starts over and keeps what is there beside it, keep=true goes on with the code of now"
 
 
-@dataclass
-class Wish:
-    """What the command asks of a run that is there. In a sweep, cells that were trained again once are done."""
+@dataclass(frozen=True)
+class ReuseOptions:
+    """What the command asks for. A sweep that is given again with ``rerun`` trains no run again that it has trained."""
 
     rerun: bool = False
     keep: bool = False
@@ -34,8 +38,17 @@ class Wish:
             raise UserError("rerun=true trains again and keep=true takes what is there: give one of them")
 
 
-def finished(folder: RunFolder, info: RunInfo, code: Code, wish: Wish) -> RunRecord | None:
-    """The record of a run that has finished and is taken as it is. Nothing is written: it may lie on a read-only disk.
+def find_finished(folder: RunFolder, info: RunInfo, code: Code, options: ReuseOptions) -> RunRecord | None:
+    """The record of a finished run, whose result counts. Nothing is written: the folder may lie on a read-only disk.
+
+    Args:
+        folder: need not exist.
+        info: of the run that the command describes.
+        code: the code of now.
+        options: what the command asks for.
+
+    Returns:
+        None where the run has to train.
 
     Raises:
         UserError: its code is not that of now, or it is another run's folder.
@@ -51,57 +64,74 @@ def finished(folder: RunFolder, info: RunInfo, code: Code, wish: Wish) -> RunRec
     if old.status != "finished":
         return None
     edit = code.edited_since(old.code)
-    if wish.rerun and not (wish.in_sweep and old.config.get("rerun") and edit is None):
+    if options.rerun and not (options.in_sweep and old.config.get("rerun") and edit is None):
         return None
-    if edit is not None and not wish.keep:
-        raise UserError(f"{folder.path}: finished with other code ({edit}): {WAYS_ON}")
+    if edit is not None and not options.keep:
+        raise UserError(f"{folder.path}: finished with other code ({edit}): {WHEN_FINISHED}")
     taken = f", with other code ({edit}), which keep=true takes" if edit else ""
-    say(f"{folder.path}: finished already, {record.headline(old.metrics)}{taken}")
+    logger.info(f"{folder.path}: finished already, {record.headline(old.metrics)}{taken}")
     return old
 
 
-def begun(folder: RunFolder, code: Code, wish: Wish, gone: UserError | None = None) -> RunRecord | None:
-    """The record of a run to go on with; None where it begins. What it left is kept aside first where that was asked for.
+def find_unfinished(
+    folder: RunFolder, code: Code, options: ReuseOptions, cannot_begin: UserError | None = None
+) -> RunRecord | None:
+    """The record of a run to resume. Where ``rerun`` asks for another run, the files of the old one are renamed first.
 
     Args:
-        gone: why it cannot begin, only go on.
+        folder: locked.
+        code: the code of now.
+        options: what the command asks for.
+        cannot_begin: raised where there is nothing to resume.
+
+    Returns:
+        None where the run begins, or where a checkpoint has lost its record.
 
     Raises:
-        UserError: it began with other code.
+        UserError: the run began with other code.
     """
     old = record.found(folder.record)
     half_way = old is not None and old.status != "finished" and folder.has_checkpoint
     edit = code.edited_since(old.code) if old is not None and half_way else None
-    goes_on = old is not None and old.status != "finished" and bool(old.config.get("rerun")) and edit is None
-    again = wish.rerun and not goes_on  # else it is this command's own run, which was killed
-    if gone is not None and (again or not folder.has_checkpoint):
-        raise gone
+    resumes = old is not None and old.status != "finished" and bool(old.config.get("rerun")) and edit is None
+    again = options.rerun and not resumes  # else it is this command's own run, which was killed
+    if cannot_begin is not None and (again or not folder.has_checkpoint):
+        raise cannot_begin
     if again:
         if (kept := folder.set_aside()) is not None:
-            say(f"{folder.path}: trained again; the old record is kept as {kept.name}")
+            logger.info(f"{folder.path}: trained again; the old record is kept as {kept.name}")
         return None
-    if edit is not None and not wish.keep:
-        raise UserError(f"{folder.path}: began with other code ({edit}): {HALF_WAY}")
+    if edit is not None and not options.keep:
+        raise UserError(f"{folder.path}: began with other code ({edit}): {WHEN_BEGUN}")
     if old is None and folder.has_checkpoint:
-        say(f"{folder.path}: goes on from a checkpoint without a record: with which code and threads it began is not known")
+        logger.info(
+            f"{folder.path}: goes on from a checkpoint without a record: with which code and threads it began is not known"
+        )
     return old
 
 
-def check_search(folder: Path, code: Code, wish: Wish) -> None:
+def check_search(folder: Path, code: Code, options: ReuseOptions) -> None:
     """Raises UserError where trials of a search ran other code: their scores do not compare."""
-    if wish.rerun:
+    if options.rerun:
         raise UserError(f"rerun=true is for runs, and this is a search: move {folder} away to search again")
-    for path, old in record.read_all(sorted(folder.rglob("record.json"))):
+    for path, old in record.read_all(sorted(folder.rglob(RECORD))):
         edit = code.edited_since({name: value for name, value in old.code.items() if name != ORIGIN})
-        if edit is not None and not wish.keep:
+        if edit is not None and not options.keep:
             raise UserError(
                 f"{folder}: trials ran other code ({edit}; {path.parent.name}): move the folder away to search again, "
                 "keep=true goes on with it"
             )
 
 
-def continued(old: RunRecord | None, new: RunRecord, code: Code, half_way: bool) -> None:
-    """Let the record of this start hold what went before."""
+def add_earlier_starts(new: RunRecord, old: RunRecord | None, code: Code, half_way: bool) -> None:
+    """Take over into the record of this start what the starts before it wrote down.
+
+    Args:
+        new: the record of this start.
+        old: what it goes on from, if anything.
+        code: the code of now.
+        half_way: whether there is a checkpoint; else nothing is left that the old code computed.
+    """
     new.code = code.hashes
     if old is None:
         return
@@ -110,7 +140,7 @@ def continued(old: RunRecord | None, new: RunRecord, code: Code, half_way: bool)
     if "init_from" in old.decisions:  # what it started from may be gone by now
         new.decisions.setdefault("init_from", old.decisions["init_from"])
     new.config["rerun"] = new.config["rerun"] or bool(old.config.get("rerun"))
-    if not half_way:  # nothing is left of the old code
+    if not half_way:
         return
     if not old.code:  # of an older version: what the first part ran is not known
         new.code = {}
@@ -122,12 +152,12 @@ def continued(old: RunRecord | None, new: RunRecord, code: Code, half_way: bool)
 
 
 @contextmanager
-def first_threads(folder: RunFolder, old: RunRecord | None) -> Iterator[None]:
+def original_thread_count(folder: RunFolder, old: RunRecord | None) -> Iterator[None]:
     """A run keeps the number of threads that it began with: another one sums in another order, to other bits."""
     here = torch.get_num_threads()
     threads = next((start["threads"] for start in old.starts if start.get("threads")), here) if old is not None else here
     if threads != here:
-        say(f"{folder.path}: goes on with {threads} thread{'s' * (threads != 1)}, as it began, and not with {here}")
+        logger.info(f"{folder.path}: goes on with {threads} thread{'s' * (threads != 1)}, as it began, and not with {here}")
     torch.set_num_threads(int(threads))
     try:
         yield
@@ -135,17 +165,17 @@ def first_threads(folder: RunFolder, old: RunRecord | None) -> Iterator[None]:
         torch.set_num_threads(here)  # a sweep's next run is another
 
 
-def say_what_differs(folder: RunFolder, starts: list[dict[str, Any]]) -> None:
-    """A run may go on elsewhere, in one line, with other roundings."""
+def log_changed_environment(folder: RunFolder, starts: list[dict[str, Any]]) -> None:
+    """Log that this start rounds otherwise than the one before it, on another device for instance."""
     if len(starts) < 2:
         return
-    before, now = map(_rounding, starts[-2:])
+    before, now = map(_numerics, starts[-2:])
     if changes := [f"{key} {now[key]} in the place of {before[key]}" for key in now if before[key] not in (None, now[key])]:
-        say(f"{folder.path}: goes on with {', '.join(changes)}: the result is not one of either alone")
+        logger.info(f"{folder.path}: goes on with {', '.join(changes)}: the result is not one of either alone")
 
 
-def _rounding(start: dict[str, Any]) -> dict[str, Any]:
-    """What results depend on, of one start; of older records what is known."""
+def _numerics(start: dict[str, Any]) -> dict[str, Any]:
+    """What the roundings of a start depend on, as far as its record tells."""
     kind = start.get("device_kind") or ("cuda" if "NVIDIA" in str(start.get("device", "")) else "cpu")
     torch_version = str(start["torch"]).split("+")[0].split(".")[:2] if "torch" in start else None
     return {
@@ -155,8 +185,8 @@ def _rounding(start: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def count_seconds(starts: list[dict[str, Any]], known: float) -> None:
-    """Share out what the checkpoint knows among the starts before this one: the last of them may have been killed."""
+def divide_seconds(starts: list[dict[str, Any]], known: float) -> None:
+    """Divide the seconds that the checkpoint counts among the starts before this one: the last may have been killed."""
     *before, now = starts
     now["seconds"] = 0.0
     for start in before:

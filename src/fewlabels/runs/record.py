@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -11,8 +12,10 @@ from statistics import median
 from typing import Any
 
 from fewlabels.system.files import write_text
-from fewlabels.system.say import one_line, say
+from fewlabels.system.terminal import one_line
 from fewlabels.types import RECORD_SCHEMA, STATUSES, RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 LAST_EVALUATIONS = 20
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate alone
@@ -175,7 +178,7 @@ def read_all(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
 
 
 def left_out(why: str) -> None:
-    say(f"fewlabels: left out: {one_line(why, LONGEST_LINE)}")
+    logger.warning(f"left out: {one_line(why, LONGEST_LINE)}")
 
 
 def found(path: Path) -> RunRecord | None:

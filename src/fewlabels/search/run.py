@@ -7,6 +7,7 @@ next depends on the trials before it alone: a killed search, given again, ends a
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -20,17 +21,20 @@ from omegaconf import open_dict
 from fewlabels.config.schema import Config, SearchConfig
 from fewlabels.config.validate import find_class, resolved
 from fewlabels.runs import history
-from fewlabels.runs.code_hash import made_of
+from fewlabels.runs.code_hash import hash_sources
 from fewlabels.runs.fingerprint import fingerprint, method_name
+from fewlabels.runs.folder import CHECKPOINT, DESCRIPTION, WEIGHTS
 from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
 from fewlabels.system.files import below, describe_error, doing, write_text
 from fewlabels.system.paths import expanded
-from fewlabels.system.say import say, show
+from fewlabels.system.terminal import print_result
 from fewlabels.training.build import draw_split, open_images
 from fewlabels.training.finetune import Start, find_start
 from fewlabels.types import Diverged, LeftAlone, RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is
 SHOWN = 10
@@ -46,7 +50,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     """
     search, axes = cfg.search, read_space(cfg)
     assert search is not None
-    code = made_of(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
+    code = hash_sources(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     data = open_images(cfg)
     draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
     start = find_start(cfg)
@@ -54,7 +58,7 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     identity = fingerprint(cfg, data.digest, _identity(search, axes), origin)
     name = f"{method_name(cfg)}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
     folder = below(expanded(cfg.output_root), "search", name)
-    history.check_search(folder, code, history.Wish(cfg.rerun, cfg.keep))
+    history.check_search(folder, code, history.ReuseOptions(cfg.rerun, cfg.keep))
     try:
         with doing("make the folder", folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -79,9 +83,10 @@ def _search(
         study.tell(trial)
         if len(study.told()) <= len(told):  # else it would be drawn again, for ever
             raise UserError(f"{folder}: trial {trial.number} was not taken down: look at journal.log there")
-        for checkpoint in folder.rglob("checkpoint.pt"):  # a told trial is never gone on with, and a hundred fill a disk
-            checkpoint.unlink()
-        say(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
+        for name in (CHECKPOINT, WEIGHTS, DESCRIPTION):  # a told trial is never gone on with, and a hundred fill a disk
+            for file in folder.rglob(name):
+                file.unlink()
+        logger.info(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
     best = sorted(told[:trials], key=lambda trial: -(trial.score or 0))  # the first of equals
     if best[0].error:
         raise UserError(f"{folder}: no setting of this space trained to its end: {best[0].error}")
@@ -94,8 +99,8 @@ def _search(
         "run": {"fingerprint": result.fingerprint, "metrics": result.metrics},
     }
     write_text(folder / "search.json", json.dumps(summary, indent=1) + "\n")
-    show(_table(best, axes))
-    show(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
+    print_result(_table(best, axes))
+    print_result(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
     return result
 
 

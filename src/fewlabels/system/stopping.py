@@ -17,7 +17,7 @@ from collections.abc import Callable
 from multiprocessing import resource_tracker
 from types import FrameType
 
-from fewlabels.system.say import steady
+from fewlabels.system.terminal import protect_streams
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 TOGETHER = 1.0  # seconds: a terminal, a scheduler and a sweep may each pass on the same signal
@@ -64,7 +64,7 @@ class Stopper:
         Args:
             tidily: as sys.exit does, which is not to be trusted in the middle of an import.
         """
-        steady()
+        protect_streams()
         os.environ.setdefault(STARTED, str(time.monotonic()))
         self._first = self._end_tidily if tidily else self._end
         self._take_over()
@@ -88,7 +88,7 @@ class Stopper:
         """Before each run of a command: from now on a signal waits for the next check. Only the main thread may hear one."""
         self._parent = None if self._is_command or SWEEP not in os.environ else int(os.environ[SWEEP])
         if self._parent is not None:
-            steady()
+            protect_streams()
         if threading.current_thread() is threading.main_thread():
             self._first = self._announce
             self._take_over()

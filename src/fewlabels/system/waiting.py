@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import platform
 import time
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fewlabels.system.say import say
 from fewlabels.system.stopping import stopper
+
+logger = logging.getLogger(__name__)
 
 TELL_SECONDS = 2.0
 POLL_SECONDS = 0.2
@@ -35,7 +37,7 @@ def held(path: Path, doing: str) -> Iterator[None]:
             break
         stopper.check()
         if time.monotonic() - began >= TELL_SECONDS and (text := _who(holder, path)) != told:
-            say(f"waiting for {text}")
+            logger.info(f"waiting for {text}")
             told = text
         time.sleep(POLL_SECONDS)
     try:

@@ -1,21 +1,24 @@
-"""What a person sees: a bar in a terminal, a line now and then elsewhere."""
+"""A run's progress: a bar in a terminal, and a log line now and then elsewhere and in the run's log file."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 
 from tqdm import tqdm
 
-from fewlabels.system.say import say
+from fewlabels.system.terminal import FILE_ONLY
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 30.0
 
 
 class Bar(Tracker):
-    """Loss, accuracy, images/s and time left. Where stderr is no terminal: one line at most every half minute."""
+    """Loss, accuracy, images/s and time left. Log lines, at most one every half minute and one at the end."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -45,13 +48,14 @@ class Bar(Tracker):
             self._text["validation"] = f"{line['validation_accuracy']:.2f}%"
         self._text["images/s"] = f"{self._images / max(now - self._since, 1e-9):,.0f}"
         self._images, self._since = 0, now
+        facts = ", ".join(f"{key} {value}" for key, value in self._text.items())
         if self._bar is not None:
             self._bar.n = line["epoch"]  # the steps' fractions do not add up exactly
-            self._bar.set_postfix_str(", ".join(f"{key} {value}" for key, value in self._text.items()))
-        elif now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:
+            self._bar.set_postfix_str(facts)
+        if now - self._last_line >= SECONDS_BETWEEN_LINES or line["epoch"] == self._epochs:
             self._last_line = now
-            facts = ", ".join(f"{key} {value}" for key, value in self._text.items())
-            say(f"{self._name}: epoch {line['epoch']}/{self._epochs}: {facts}")
+            text = f"{self._name}: epoch {line['epoch']}/{self._epochs}: {facts}"
+            logger.info(text, extra=None if self._bar is None else FILE_ONLY)
 
     def finish(self, record: RunRecord) -> None:
         if self._bar is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fewlabels.system.say import say
+import logging
+
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 
 class Tolerant(Tracker):
@@ -39,4 +42,4 @@ class Tolerant(Tracker):
         except Exception as error:  # a service or a library of somebody else's: any kind
             name = type(self._tracker).__name__
             self._tracker = None
-            say(f"fewlabels: {name} failed ({type(error).__name__}: {error}); the run goes on without it")
+            logger.warning(f"{name} failed ({type(error).__name__}: {error}); the run goes on without it")

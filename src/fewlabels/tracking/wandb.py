@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import shutil
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.system.say import say
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
@@ -120,7 +122,7 @@ class WandB(Tracker):
         except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
             if mode in ("offline", "dryrun", "disabled"):
                 raise
-            say(f"fewlabels: W&B does not take this run ({' '.join(str(error).split())}): it is tracked offline")
+            logger.warning(f"W&B does not take this run ({' '.join(str(error).split())}): it is tracked offline")
             with contextlib.suppress(SystemExit):  # the attempt's process ends, and with it the claim to the run's name
                 wandb.teardown()
             for folder in set(_online(info.folder)) - before:  # it holds no line

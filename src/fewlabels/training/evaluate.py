@@ -32,7 +32,7 @@ def evaluate(
         index: ``[N]`` int64, which of the images.
         view: ``plain``, but for a protocol that augments its test images; then ``seed`` fixes the draws.
     """
-    logits, _ = predict(model, images.sweep(index, view, *seed))
+    logits, _ = predict(model, images.iterate_view(index, view, *seed))
     labels = images.labels[index.to(images.device)]
     correct = (logits.argmax(dim=1) == labels).float().mean()
     loss = F.cross_entropy(logits, labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import platform
 import resource
@@ -19,8 +20,9 @@ from fewlabels import __version__
 from fewlabels.config.schema import HardwareConfig
 from fewlabels.models.base import Classifier
 from fewlabels.models.bf16 import affected
-from fewlabels.system.say import say
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 PROCESS_STATUS = Path("/proc/self/status")
 
@@ -77,14 +79,13 @@ def _mend(model: Classifier) -> None:
     dead, wrong = affected(model, model.image_shape)
     model.mended = dead + wrong > 0
     if dead:
-        say(
-            f"fewlabels: {model.name}: {_convolutions(dead)} with weights that meet padding alone in images this small; "
+        logger.warning(
+            f"{model.name}: {_convolutions(dead)} with weights that meet padding alone in images this small; "
             "torch's bf16 may leave their gradients unwritten on a processor: they are set to zero"
         )
     if wrong:
-        say(
-            f"fewlabels: {model.name}: {_convolutions(wrong)} of a kind that torch's bf16 gets wrong on a processor: "
-            "run in float32"
+        logger.warning(
+            f"{model.name}: {_convolutions(wrong)} of a kind that torch's bf16 gets wrong on a processor: run in float32"
         )
 
 

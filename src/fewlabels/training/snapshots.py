@@ -45,7 +45,7 @@ class Snapshots:
         """The method's figures about some test images."""
         if type(method).diagnose is Method.diagnose:
             return {}
-        batches = self.images.sweep(self._diagnosed, "plain", "diagnosis")
+        batches = self.images.iterate_view(self._diagnosed, "plain", "diagnosis")
         with _watching(model, method):
             parts = [(method.diagnose(model, batch), len(batch)) for batch in batches]
         return {key: sum(values[key] * n for values, n in parts) / len(self._diagnosed) for key in parts[0][0]}

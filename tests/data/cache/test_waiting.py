@@ -34,6 +34,8 @@ import sys
 from pathlib import Path
 from fewlabels.data.sources import open_data
 from fewlabels.system.stopping import Stopped, stopper
+from fewlabels.system.terminal import configure_logging
+configure_logging()
 stopper.install()
 try:
     print(open_data("mine", "folder", Path(sys.argv[1]), Path(sys.argv[2])).digest)

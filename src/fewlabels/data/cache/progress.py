@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
-from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped, stopper
+
+logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 30.0
 
@@ -34,7 +36,7 @@ class Progress:
             self._said = now
             rate = (self._done - self._before) / (now - self._began)
             left = f", about {_span((self._total - self._done) / rate)} left" if rate else ""
-            say(f"{self._doing}: {self._done:,.0f} of {self._total:,} {self._unit}{left}")
+            logger.info(f"{self._doing}: {self._done:,.0f} of {self._total:,} {self._unit}{left}")
 
 
 def _span(seconds: float) -> str:

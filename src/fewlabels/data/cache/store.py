@@ -8,6 +8,7 @@ another user's, and verified; one that is damaged is built again.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -25,10 +26,11 @@ from fewlabels.data.cache.remembered import Remembered
 from fewlabels.data.images import ImageData, digest_of
 from fewlabels.system.files import reason
 from fewlabels.system.paths import expanded
-from fewlabels.system.say import say
 from fewlabels.system.stopping import Stopped
 from fewlabels.system.waiting import held
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of an entry, and of how images are decoded: part of its name
 HALF_ENTRY = re.compile(r".+-[0-9a-f]{32}-\d+\.building")
@@ -63,7 +65,7 @@ def cached(root: Path, key: str, build: Build, what: str = "") -> ImageData:
         if (data := _whole(final, key, remembered, what)) is not None:
             return data
     if os.path.lexists(final):
-        say(f"fewlabels: the cached images of {what} in {final} are damaged: they are decoded again")
+        logger.warning(f"the cached images of {what} in {final} are damaged: they are decoded again")
     with _named(root, "write"):
         root.mkdir(parents=True, exist_ok=True)
         with held(root / f"{final.name}.lock", f"decoding the images of {what}"):

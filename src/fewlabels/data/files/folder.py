@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
@@ -20,9 +21,10 @@ from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
 from fewlabels.data.files.layout import Layout, layout, names_digest
 from fewlabels.data.files.names import shown
 from fewlabels.data.images import ImageData
-from fewlabels.system.say import say
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
 
 MAX_AHEAD_BYTES = 256 * 2**20
 NOTE = "data.images"  # of ImageData
@@ -62,7 +64,7 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
     if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
         line = _joined(plan.summary, steps_in(line))
     if line:
-        say(f"fewlabels: {line}")
+        logger.warning(line)
     return replace(data, notes={NOTE: line} if line else {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, product
@@ -11,8 +12,9 @@ import numpy as np
 
 from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.plot import Plot, draw_line, epoch_axis, label, new_figure, over_seeds
-from fewlabels.system.say import say
 from fewlabels.types import RunRecord, UserError
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -202,5 +204,5 @@ def _shots(
             return shots
     if reasons:
         where = f"figure {plot.entry['name']} of table {plot.table.id} at {plot.scale} scale"
-        say(f"fewlabels: left out of {where}: {'; '.join(reasons)}")
+        logger.warning(f"left out of {where}: {'; '.join(reasons)}")
     return shots

@@ -1,14 +1,22 @@
-"""The one place that prints. A terminal that is gone, or full, or lacks a letter, never ends a run."""
+"""What a person at the terminal reads: log lines on stderr, results on stdout.
+
+A terminal that is gone, or full, or lacks a letter, never ends a run.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import io
+import logging
 import os
 import sys
+import traceback
 import unicodedata
 from typing import Any, TextIO
+
+PACKAGE = "fewlabels"  # its logger, above those of all its modules
+FILE_ONLY = {"file_only": True}  # logger.info(..., extra=FILE_ONLY): for a run's log file, and not for the terminal
 
 # The nearest that every terminal has.
 PLAIN = str.maketrans(
@@ -19,14 +27,61 @@ PLAIN = str.maketrans(
 _STRANGE, _JOINERS = "\N{REPLACEMENT CHARACTER}", "\u200c\u200d"  # the latter are parts of scripts and emoji
 
 
-def say(text: str, end: str = "\n") -> None:
-    """A line for the person at the terminal, on stderr."""
-    _write(sys.stderr, text + end)
-
-
-def show(text: str, end: str = "\n") -> None:
+def print_result(text: str) -> None:
     """What a command was asked for, on stdout."""
-    _write(sys.stdout, text + end)
+    _write(sys.stdout, text + "\n")
+
+
+def configure_logging() -> None:
+    """For a command: the package's log lines go to the terminal.
+
+    The jobs of a Hydra command are configured by ``conf/hydra/job_logging/fewlabels.yaml``, in the same way. Hydra sets up
+    the root logger as well, and again between jobs: the package's lines do not reach it, or they would appear twice.
+    """
+    logger = logging.getLogger(PACKAGE)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not any(isinstance(handler, TerminalHandler) for handler in logger.handlers):
+        logger.addHandler(TerminalHandler())
+
+
+class TerminalFormatter(logging.Formatter):
+    """A notice as it is; warnings and errors begin with the package's name, and a traceback stands above its error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{PACKAGE}: {text}"
+        if record.exc_info:
+            text = "".join(traceback.format_exception(record.exc_info[1])) + text
+        return text
+
+
+class TerminalHandler(logging.Handler):
+    """Writes log lines to stderr, whatever that is at the time; a progress bar there makes room for them."""
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self.setFormatter(TerminalFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "file_only", False):
+            return
+        try:
+            line = self.format(record) + "\n"
+        except Exception:  # a mistake in the logging call
+            self.handleError(record)
+            return
+        with contextlib.suppress(OSError, ValueError), _without_progress_bars(sys.stderr):
+            _write(sys.stderr, line)
+
+
+def _without_progress_bars(stream: TextIO | None) -> contextlib.AbstractContextManager[None]:
+    """Where tqdm may have drawn bars they are cleared, and drawn again below the line."""
+    tqdm = getattr(sys.modules.get("tqdm"), "tqdm", None)  # which takes time to import: without it there is no bar
+    if tqdm is None or stream is None or not stream.isatty():
+        return contextlib.nullcontext()
+    return tqdm.external_write_mode(stream)
 
 
 def one_line(text: str, longest: int | None = None) -> str:
@@ -38,8 +93,8 @@ def one_line(text: str, longest: int | None = None) -> str:
     return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def steady() -> None:
-    """For a command: what any library prints ends as quietly, now and as the interpreter ends.
+def protect_streams() -> None:
+    """For a command: no library's output can fail, now or as the interpreter ends.
 
     A stream that was closed becomes the void. Else the next file that is opened has its number, and gets what is printed.
     """
@@ -52,17 +107,17 @@ def steady() -> None:
         stream = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
-        elif number and stream is getattr(sys, f"__{name}__") and stream.errors != NEAREST:
-            raw, buffered = _Steady(number, "wb", closefd=False), hasattr(stream.buffer, "raw")  # python -u: it is not
+        elif number and stream is getattr(sys, f"__{name}__") and stream.errors != NEAREST_CHARACTERS:
+            raw, buffered = _LastingFile(number, "wb", closefd=False), hasattr(stream.buffer, "raw")  # python -u: it is not
             buffer: Any = io.BufferedWriter(raw) if buffered else raw
             lines, through = stream.line_buffering, stream.write_through
-            new = io.TextIOWrapper(buffer, stream.encoding, NEAREST, line_buffering=lines, write_through=through)
+            new = io.TextIOWrapper(buffer, stream.encoding, NEAREST_CHARACTERS, line_buffering=lines, write_through=through)
             setattr(sys, name, new)
             setattr(sys, f"__{name}__", new)
 
 
-class _Steady(io.FileIO):
-    """A file that takes what is written, whether or not anybody is there to read it."""
+class _LastingFile(io.FileIO):
+    """A file whose writes succeed, whether or not anybody is there to read them."""
 
     def write(self, content: Any) -> int:
         try:
@@ -111,8 +166,8 @@ def _replaced(error: UnicodeError) -> tuple[str, int]:
     return "".join(_nearest(character, error.encoding) for character in error.object[error.start : error.end]), error.end
 
 
-NEAREST = "fewlabels.nearest"  # for any stream: open(..., errors=NEAREST)
-codecs.register_error(NEAREST, _replaced)
+NEAREST_CHARACTERS = "fewlabels.nearest"  # for any stream: open(..., errors=NEAREST_CHARACTERS)
+codecs.register_error(NEAREST_CHARACTERS, _replaced)
 
 
 def _without_accents(character: str) -> str:

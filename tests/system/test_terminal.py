@@ -1,6 +1,7 @@
 """Nothing that is printed ends anything: closed streams, readers that are gone, full disks, terminals without letters."""
 
 import io
+import logging
 import os
 import shlex
 import subprocess
@@ -8,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
-from fewlabels.system import say
-from fewlabels.system.say import NEAREST, encodable
+from fewlabels.system import terminal
+from fewlabels.system.terminal import NEAREST_CHARACTERS, encodable
 from fewlabels.train import run
 
 ROOT = Path(__file__).parents[2]
@@ -130,7 +132,7 @@ def test_the_nearest_characters():
 @pytest.mark.parametrize("text", ["± → é", "\udcff", "数"])
 def test_whatever_prints_gets_the_nearest(text):
     """Hydra's logging and tqdm write to the stream themselves."""
-    stream = io.TextIOWrapper(io.BytesIO(), "ascii", NEAREST)
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii", NEAREST_CHARACTERS)
     stream.write(text)
     stream.flush()
     assert stream.buffer.getvalue().decode() == encodable(text, "ascii")
@@ -139,11 +141,12 @@ def test_whatever_prints_gets_the_nearest(text):
 def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
     """The file has the number 2 then, which is where C libraries and Python's own last words go."""
     code = (
-        "import os, sys\n"
-        "from fewlabels.system.say import say, steady\n"
-        "steady()\n"
+        "import logging, os, sys\n"
+        "from fewlabels.system.terminal import configure_logging, protect_streams\n"
+        "protect_streams(); configure_logging()\n"
         "file = open('precious', 'w')\n"
-        "say('said'); print('printed', file=sys.stderr); os.write(2, b'raw'); sys.stdout.write('out')\n"
+        "logging.getLogger('fewlabels.x').info('said'); print('printed', file=sys.stderr)\n"
+        "os.write(2, b'raw'); sys.stdout.write('out')\n"
         "file.close()\n"
         "assert all(os.get_inheritable(number) for number in range(3))\n"  # workers, too
     )
@@ -154,11 +157,92 @@ def test_a_stream_that_was_closed_does_not_write_into_the_next_file(tmp_path):
 
 @pytest.mark.parametrize("flags", [[], ["-u"]], ids=["buffered", "python -u"])
 def test_what_is_printed_arrives_whole(flags, tmp_path):
-    code = "from fewlabels.system.say import show, steady; steady(); steady(); print('a' * 100000); show('b')"
+    code = (
+        "from fewlabels.system.terminal import print_result, protect_streams\n"
+        "protect_streams(); protect_streams(); print('a' * 100000); print_result('b')\n"
+    )
     done = shell([*flags, "-c", code], "| cat", tmp_path)
     assert done.stdout.decode() == "a" * 100000 + "\nb\n"
 
 
 def test_without_any_stream_at_all(monkeypatch):
-    monkeypatch.setattr(say.sys, "stderr", None)
-    say.say("nobody hears this")
+    monkeypatch.setattr(terminal.sys, "stderr", None)
+    logging.getLogger("fewlabels.x").warning("nobody hears this")
+
+
+def test_a_program_that_imports_the_package_gets_no_handler(tmp_path):
+    code = (
+        "import logging, fewlabels.train, fewlabels.report.__main__, fewlabels.benchmark.estimate\n"
+        "assert not logging.getLogger('fewlabels').handlers and not logging.getLogger().handlers\n"
+        "assert logging.getLogger('fewlabels').propagate and logging.getLogger('fewlabels').level == logging.NOTSET\n"
+    )
+    done = shell(["-c", code], "", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def as_a_command():
+    """The package's lines reach the terminal alone, as in a command; another library's handler is there as well."""
+    package, root, other = logging.getLogger("fewlabels"), logging.getLogger(), logging.StreamHandler()
+    package.handlers.clear()
+    root.addHandler(other)
+    yield package
+    root.removeHandler(other)
+
+
+def test_a_line_is_written_once_with_its_level_s_prefix(as_a_command, capsys):
+    terminal.configure_logging()
+    terminal.configure_logging()  # twice, as a command that is called from a test, or from another
+    module = logging.getLogger("fewlabels.runs.history")
+    module.debug("never")
+    module.info("a notice, 100 % of it")
+    module.info("for the file", extra=terminal.FILE_ONLY)
+    module.warning("a warning")
+    module.error("two\nlines")
+    assert capsys.readouterr().err == "a notice, 100 % of it\nfewlabels: a warning\nfewlabels: two\nlines\n"
+
+
+def test_a_bug_s_traceback_stands_above_the_line_that_sums_it_up(as_a_command, capsys):
+    terminal.configure_logging()
+    try:
+        raise ValueError("of a method")
+    except ValueError as error:
+        logging.getLogger("fewlabels.x").error("seed=1: ValueError: of a method", exc_info=error)
+    first, *_, above, last = capsys.readouterr().err.splitlines()
+    assert first == "Traceback (most recent call last):"
+    assert (above, last) == ("ValueError: of a method", "fewlabels: seed=1: ValueError: of a method")
+
+
+@pytest.mark.parametrize("override", ["", "hydra/job_logging=default", "hydra/job_logging=disabled", "hydra.verbose=true"])
+def test_each_line_of_a_command_is_there_once_however_hydra_logs(override, tmp_path):
+    """Hydra sets up the root logger before the jobs, for each of them, and after them."""
+    command = ["-m", "fewlabels.train", *QUIET, "seed=0,1", "method.nothing=1", "output_root=out", "-m"]
+    done = shell([*command, *filter(None, [override])], "", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count(b"did you mean") + done.stderr.count(b"there is no such key") >= 1
+    assert done.stderr.count(b"fewlabels: ") == len([line for line in done.stderr.splitlines() if line]) == 1, done.stderr
+
+
+def test_a_line_makes_the_progress_bar_step_aside(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with tqdm(total=4, desc="run", file=sys.stderr, mininterval=0) as bar:
+        bar.update(2)
+        capsys.readouterr()
+        logging.getLogger("fewlabels.x").info("a notice")
+        shown = capsys.readouterr().err
+    before, after = shown.split("a notice\n")
+    assert before.endswith("\r")  # the bar was wiped: its line is blank
+    assert not before.replace("\r", "").strip()
+    assert "run:  50%" in after
+
+
+def test_a_terminal_that_dies_below_a_bar_ends_nothing(monkeypatch, capsys):
+    def write(text):
+        raise BrokenPipeError("nobody reads this")
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    bar = tqdm(total=4, file=sys.stderr)
+    monkeypatch.setattr(sys.stderr, "write", write)
+    logging.getLogger("fewlabels.x").info("a notice")
+    monkeypatch.undo()
+    bar.close()
