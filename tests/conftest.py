@@ -54,7 +54,6 @@ LONG = (
     "test_errors",
     "test_stopping",
     "test_terminal",
-    "test_say",
     "test_resume",
 )
 
