@@ -10,8 +10,7 @@ from fewlabels.models.timm_model import TimmModel
 from fewlabels.runs import checkpoint
 from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
-from tests.methods.helpers import setting
-from tests.methods.test_methods import METHODS
+from tests.methods.helpers import METHODS, setting
 from tests.training.test_no_wait import VIEWS
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides

@@ -14,9 +14,11 @@ from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
 from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch
 from tests.conftest import random_images
 
+METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
 TRAIN = random_images(64, 4, size=16)
 
 
@@ -28,9 +30,9 @@ def simple_cnn():
 class Case:
     """What a method's conformance is tested with.
 
-    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network;
-    ``earlier``: whether it first sees the batch with another network, for what it remembers of each image; ``begun``:
-    whether it first makes a few updates, for weights that get no gradient while others are still at zero.
+    ``terms``: those of its unlabelled loss; ``eager``: settings with which that loss acts within a few steps on a fresh
+    network; ``earlier``: whether the method first has a step with another network, to fill what it keeps of each image;
+    ``begun``: whether it first makes a few updates, for weights that get no gradient while others are still at zero.
     """
 
     terms: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ def images(index):
 
 
 def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "strong")):
-    """The first images labelled, the next unlabelled, and each strong or turned view a noisy one of its own.
+    """A batch of the first images labelled and the next ones unlabelled; strong and rotated views have noise of their own.
 
     ``views``: kinds, or a method's mapping from names to kinds.
     """
@@ -107,13 +109,13 @@ def whole(batch):
 
 
 def context(network, **more):
-    """In the middle of training; the network is its own teacher where no other is given."""
+    """A context half-way through training; without a ``teacher`` the network itself is it."""
     settings = {"teacher": network, "progress": torch.tensor(0.5)} | more
     return Context(network, **settings)
 
 
 def built(method, seed=0):
-    """With its own modules made, as for SimpleCNN."""
+    """The method after ``build``, for the sizes of a SimpleCNN."""
     torch.manual_seed(seed)
     method.build(Sizes(4, (3, 16, 16), (64, 4, 4), 100, 64, torch.full((4,), 2), (0.5,) * 3, (0.5,) * 3))
     return method
@@ -124,8 +126,13 @@ def model(name="supervised", seed=0):
     return CASES[name].network()
 
 
+def median_confidence(network, batch):
+    """A threshold that half of the unlabelled images pass."""
+    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).quantile(0.5).item()
+
+
 def teacher_of(network):
-    """Another network than the student: as it was some steps ago."""
+    """A copy of the network with other weights, in evaluation mode."""
     teacher = copy.deepcopy(network).eval().requires_grad_(False)
     random = torch.Generator().manual_seed(3)
     for parameter in teacher.parameters():

@@ -20,6 +20,7 @@ from fewlabels.train import run
 from fewlabels.training import build as build_module
 from fewlabels.training import trainer as trainer_module
 from fewlabels.types import Diverged, RunRecord, UserError
+from tests.conftest import QUICK
 from tests.launch.test_errors import command
 from tests.training.test_resume import Killed
 
@@ -208,12 +209,12 @@ def test_a_line_that_a_crash_left_half_written_is_cut_off(configure, tmp_path):
         assert outcome(tmp_path) == whole
 
 
-def test_sigkill_and_the_same_command_again(tmp_path):
+def test_sigkill_and_the_same_command_again(configure, tmp_path):
     """The real thing, once: a process killed from outside, in the midst of its second trial."""
-    line = [sys.executable, "-m", "fewlabels.train", *SEARCH, "epochs=6", "search.trials=2", "tracking=quiet"]
-    line += ["hardware.precision=fp32", "hardware.threads=1", "checkpoint_seconds=0.02"]
+    words = [*SEARCH, "epochs=6", "search.trials=2", "checkpoint_seconds=0.02"]
+    run_search(configure(*words, f"output_root={tmp_path / 'whole'}"), run)
+    line = [sys.executable, "-m", "fewlabels.train", *QUICK, *words]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    subprocess.run([*line, f"output_root={tmp_path / 'whole'}"], check=True, env=environment, capture_output=True)
     process = subprocess.Popen([*line, f"output_root={tmp_path / 'killed'}"], env=environment, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
 
