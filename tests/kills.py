@@ -26,7 +26,11 @@ from tests.conftest import QUICK, random_images, write_image_tar
 from tests.kills_aimed import AIMED, Tally, result, start
 from tests.training.test_resume import METHODS, assert_same, overrides
 
-WRITING = ("runs/*/checkpoint.pt.tmp", "cache/*.building")  # what lies there while a file is being written
+WRITING = (
+    "runs/*/checkpoint.pt.tmp",
+    "runs/*/model.*.tmp",
+    "cache/*.building",
+)  # what lies there while a file is being written
 CACHE = ["dataset=folder", "dataset.num_labels=20", "dataset.image_size=32", "method=fixmatch", "batch.size=32", "epochs=2"]
 COMPILED = [case for case, options in METHODS.items() if "hardware.compile=true" in options]
 

@@ -4,6 +4,7 @@ and before a parallel sweep has workers. Part of ``python -m tests.kills``; noth
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -45,10 +46,11 @@ def result(root: Path) -> tuple[Any, ...]:
     (folder,) = (root / "runs").glob("*/")
     pictures = folder / "pictures.npz"
     images = {name: value.tobytes() for name, value in np.load(pictures).items()} if pictures.exists() else {}
+    exported = [json.loads((folder / "model.json").read_text()), (folder / "model.safetensors").read_bytes()]
     checkpoint, lines, record = state_of(folder)
     for value in (record["config"].pop("cache_dir"), record.pop("starts", None)):  # a start more for each kill
         del value
-    return checkpoint, lines, record, images
+    return checkpoint, lines, record, images, exported
 
 
 def configuration(root: Path, *more: str) -> Any:
@@ -196,7 +198,7 @@ def _timed(
     draw: random.Random,
     more: Callable[[int], list[str]],
     prepare: Prepare = lambda: None,
-    compared: int = 4,
+    compared: int = 5,
 ) -> Tally:
     """Kill after a while, and give again with the settings of the next life; compare the first parts of the result."""
     whole, began, tally = folder / "whole", time.monotonic(), Tally()

@@ -7,6 +7,7 @@ from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.data.augment.views import Views
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.timm_model import TimmModel
+from fewlabels.runs import checkpoint
 from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.helpers import setting
@@ -58,6 +59,17 @@ def test_losses_are_those_of_the_processor(name, configure, monkeypatch):
     for term, value in expected.terms.items():
         if term != "virtual_adversarial":  # whose first direction is drawn on the device
             torch.testing.assert_close(found.terms[term].cpu(), value, rtol=1e-3, atol=1e-4, msg=term)
+
+
+def test_a_checkpoint_of_a_gpu_loads_where_there_is_none(tmp_path):
+    state = {
+        "model": {"weight": torch.ones(3, 2, device=GPU).t()},
+        "optimisers": [torch.nn.Parameter(torch.ones(1, device=GPU))],
+    }
+    checkpoint.save(tmp_path / "c.pt", state, "me")
+    back = torch.load(tmp_path / "c.pt", weights_only=True)
+    assert {back["model"]["weight"].device.type, back["optimisers"][0].device.type} == {"cpu"}
+    assert back["model"]["weight"].stride() == (1, 2)
 
 
 def test_looks_at_a_network_leave_no_trace_in_what_dropout_draws_from():

@@ -29,7 +29,8 @@ def leave(root: Path, name: str, table: str | None, status: str = "finished", fi
     }
     made = RunRecord(status=status, table=table, row="r", column="c", fingerprint=name, config=config)
     record.write(made, folder / "record.json")
-    (folder / "checkpoint.pt").write_bytes(b"large")
+    for name in ("checkpoint.pt", "model.safetensors", "model.json"):
+        (folder / name).write_bytes(b"large")
     return folder
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from dataclasses import replace
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     from fewlabels.system.stopping import stopper
@@ -48,6 +49,7 @@ from fewlabels.training.build import (
     new_record,
     open_images,
 )
+from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.types import RunRecord, UserError
 
@@ -145,11 +147,13 @@ def _train(parts: RunParts, result: RunRecord, trackers: list[Tracker]) -> None:
     try:
         trainer = build_trainer(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
         history.divide_seconds(result.starts, trainer.seconds)
+        info = replace(info, epochs=trainer.schedule.last_epoch)
         _log_start(result, info.name, len(trainer.curve))
         for tracker in trackers:
             tracker.start(info, trainer.curve)
             started.append(tracker)
         trainer.run(started)
+        export(cfg, info, parts.data, parts.split, trainer)
         result.status = "finished"
         logger.info(f"{info.name}: finished, {record.headline(record.summarise(trainer.curve))}", extra=FILE_ONLY)
     except Stopped:

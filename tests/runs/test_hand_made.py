@@ -100,7 +100,7 @@ def changed(half, **changes):
     torch.save(content, half)
 
 
-@pytest.mark.parametrize("key", checkpoint.OF_A_RUN)
+@pytest.mark.parametrize("key", checkpoint.TRAINING_STATE)
 def test_a_key_is_missing_or_of_another_type(key, half, configure):
     whole = half.read_bytes()
     changed(half, **{key: ...})

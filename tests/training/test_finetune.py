@@ -128,8 +128,39 @@ def test_what_cannot_be_started_from(configure, tmp_path, source, other_data):
     with pytest.raises(UserError, match="holds no finished run of a | b at paper scale with seed 0: run table=x first"):
         run(configure(*SHORT, *WRN, "init_from={table: x, row: a, column: b}"))
     (source / "checkpoint.pt").unlink()
-    with pytest.raises(UserError, match="has no checkpoint.pt: a record alone holds no weights"):
+    (source / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="has no checkpoint.pt and no model.safetensors: a record alone holds no weights"):
         run(configure(*SHORT, *WRN, f"init_from={source}"))
+
+
+@pytest.mark.parametrize("average", [[], ["optim=fixmatch", "optim.ema_decay=0.5"]])
+def test_the_exported_weights_do_in_the_place_of_the_checkpoint(average, configure, tmp_path):
+    first = run(configure(*SHORT, *WRN, "method=fixmatch", *average))
+    source = folder_of(tmp_path / "out", first.fingerprint)
+    one = run(configure(*SHORT, *WRN, f"init_from={source}"))
+    (source / "checkpoint.pt").unlink()
+    other = run(configure(*SHORT, *WRN, f"init_from={source}", f"output_root={tmp_path / 'other'}"))
+    assert other.curve == one.curve
+    assert other.fingerprint == one.fingerprint
+
+
+def test_exported_weights_that_are_refused(configure, tmp_path, source):
+    def told():
+        with pytest.raises(UserError) as error:
+            run(configure(*SHORT, *WRN, f"init_from={source}"))
+        return str(error.value)
+
+    (source / "checkpoint.pt").unlink()
+    description = json.loads((source / "model.json").read_text())
+    for change, message in (
+        ({"fingerprint": "0" * 64}, "model.json is of another run than record.json; start from another run"),
+        ({"weights": "method"}, "model.safetensors is not the network's, but its method's own predictor"),
+        ({"sha256": "0" * 64}, "model.safetensors is damaged, or another run's"),
+    ):
+        (source / "model.json").write_text(json.dumps(description | change))
+        assert message in told()
+    (source / "model.json").unlink()
+    assert "has no model.json" in told()
 
 
 def folder_set(tmp_path, name, classes):

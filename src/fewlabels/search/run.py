@@ -23,6 +23,7 @@ from fewlabels.config.validate import find_class, resolved
 from fewlabels.runs import history
 from fewlabels.runs.code_hash import hash_sources
 from fewlabels.runs.fingerprint import fingerprint, method_name
+from fewlabels.runs.folder import CHECKPOINT, DESCRIPTION, WEIGHTS
 from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
@@ -82,8 +83,9 @@ def _search(
         study.tell(trial)
         if len(study.told()) <= len(told):  # else it would be drawn again, for ever
             raise UserError(f"{folder}: trial {trial.number} was not taken down: look at journal.log there")
-        for checkpoint in folder.rglob("checkpoint.pt"):  # a told trial is never gone on with, and a hundred fill a disk
-            checkpoint.unlink()
+        for name in (CHECKPOINT, WEIGHTS, DESCRIPTION):  # a told trial is never gone on with, and a hundred fill a disk
+            for file in folder.rglob(name):
+                file.unlink()
         logger.info(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
     best = sorted(told[:trials], key=lambda trial: -(trial.score or 0))  # the first of equals
     if best[0].error:

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from fewlabels.config.schema import Config, DatasetConfig
 from fewlabels.models.base import Classifier
-from fewlabels.runs import checkpoint, record
+from fewlabels.runs import checkpoint, record, trained
+from fewlabels.runs.folder import CHECKPOINT, DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.types import RunRecord, UserError
 
 CELL = ("table", "row", "column")
-WEIGHTS: dict[str, tuple[type, ...]] = {"model": (dict,), "ema": (dict, type(None))}
+NETWORK: dict[str, tuple[type, ...]] = {"model": (dict,), "ema": (dict, type(None))}  # of a checkpoint
 ADVICE = "start from another run, or train that one again"
 
 
@@ -34,13 +35,13 @@ def find_start(cfg: Config) -> Start | None:
         return None
     if isinstance(cfg.init_from, str):
         folder = expanded(cfg.init_from)
-        path = folder / "record.json"
+        path = folder / RECORD
         try:
             there = path.exists()
         except OSError as error:
             raise UserError(f"init_from={folder}: cannot read it: {error.strerror or error}") from error
         if not there:
-            raise UserError(f"init_from={cfg.init_from} is not the folder of a run: it has no record.json")
+            raise UserError(f"init_from={cfg.init_from} is not the folder of a run: it has no {RECORD}")
         return _finished(Start(folder, record.read(path)))
     if not isinstance(cfg.init_from, Mapping) or set(cfg.init_from) != set(CELL):
         raise UserError(f"init_from is the folder of a run, or {{{', '.join(CELL)}}}, not {cfg.init_from}")
@@ -48,7 +49,7 @@ def find_start(cfg: Config) -> Start | None:
     if table in ("", ".", "..") or "/" in table or "\\" in table:
         raise UserError(f"init_from.table={table} is not the name of a table")
     root = expanded(cfg.output_root) / table
-    found = [Start(path.parent, read) for path, read in record.read_all(sorted(root.glob("*/record.json")))]
+    found = [Start(path.parent, read) for path, read in record.read_all(sorted(root.glob(f"*/{RECORD}")))]
     wanted = ("finished", row, column, cfg.scale.name, cfg.seed)
     finished = [
         s for s in found if (s.record.status, s.record.row, s.record.column, s.record.scale, s.record.seed) == wanted
@@ -64,13 +65,17 @@ def find_start(cfg: Config) -> Start | None:
 
 
 def _finished(start: Start) -> Start:
-    """``start``, refused in words where the run has not finished, or its record lacks what is read of it here."""
+    """Check a run to start from.
+
+    Raises:
+        UserError: it has not finished, or its record lacks what is read of it here.
+    """
     if start.record.status != "finished":
         raise UserError(f"init_from={start.folder}: this run has not finished ({start.record.status})")
     name = _below(start.record.config, "dataset", "name")
     for key, value in {"fingerprint": start.record.fingerprint, "config.dataset.name": name}.items():
         if not isinstance(value, str) or not value:
-            raise UserError(f"init_from={start.folder}: its record.json is damaged: {key} is {value!r:.40}; {ADVICE}")
+            raise UserError(f"init_from={start.folder}: its {RECORD} is damaged: {key} is {value!r:.40}; {ADVICE}")
     return start
 
 
@@ -84,6 +89,11 @@ def keeps_head(start: Start, dataset: DatasetConfig, classes: Sequence[str]) -> 
     """Whether the last layer of that run tells the same classes apart as this one's, in the same order.
 
     Their names decide. Older records hold none: of a named set the name does, and of a folder of images nobody knows.
+
+    Args:
+        start: the run to start from.
+        dataset: this run's.
+        classes: the names of this run's classes.
     """
     if isinstance(names := start.record.data.get("class_names"), list):
         return names == list(classes)
@@ -93,16 +103,22 @@ def keeps_head(start: Start, dataset: DatasetConfig, classes: Sequence[str]) -> 
 
 
 def load_weights(model: Classifier, start: Start, keep_head: bool) -> None:
-    """Copy the run's weights, averaged ones where it kept them. The last layer stays new where it has other classes.
+    """Copy the run's weights, averaged ones where it kept them, into a network.
+
+    Args:
+        model: this run's network.
+        start: the run to start from.
+        keep_head: whether its last layer is taken too; else this run's stays new.
 
     Raises:
         UserError: there are no weights, or the networks differ in a layer, named with its sizes.
     """
-    path = start.folder / "checkpoint.pt"
-    state = checkpoint.load(path, start.record.fingerprint, WEIGHTS, ADVICE)
+    path = start.folder / CHECKPOINT
+    state = checkpoint.load(path, start.record.fingerprint, NETWORK, ADVICE)
     if state is None:
-        raise UserError(f"init_from={start.folder} has no checkpoint.pt: a record alone holds no weights")
-    weights: dict[str, Tensor] = state["ema"] or state["model"]
+        path, weights = start.folder / WEIGHTS, _exported(start)
+    else:
+        weights = state["ema"] or state["model"]
     own = model.state_dict()
     last = {id(tensor) for tensor in model.last_layer().state_dict(keep_vars=True).values()}
     new = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in last}
@@ -116,7 +132,8 @@ def load_weights(model: Classifier, start: Start, keep_head: bool) -> None:
         )
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or tensor.is_floating_point() != own[name].is_floating_point():
-            raise UserError(f"the checkpoint {path} is damaged ({name} holds no weights): {ADVICE}")
+            what = "the checkpoint " if path.name == CHECKPOINT else ""
+            raise UserError(f"{what}{path} is damaged ({name} holds no weights): {ADVICE}")
         if not torch.isfinite(tensor).all():
             raise UserError(f"init_from={start.folder}: {name} is not finite: {ADVICE}")
     for name in own:
@@ -126,6 +143,20 @@ def load_weights(model: Classifier, start: Start, keep_head: bool) -> None:
     model.load_state_dict({name: own[name] if name in new else weights[name] for name in own})
 
 
+def _exported(start: Start) -> dict[str, Tensor]:
+    """The weights of a run whose checkpoint was deleted, or not passed on, from ``model.safetensors``."""
+    if not (start.folder / WEIGHTS).exists():
+        raise UserError(f"init_from={start.folder} has no {CHECKPOINT} and no {WEIGHTS}: a record alone holds no weights")
+    description = trained.read_description(start.folder)
+    if description["fingerprint"] != start.record.fingerprint:
+        raise UserError(f"init_from={start.folder}: {DESCRIPTION} is of another run than {RECORD}; {ADVICE}")
+    if description["weights"] == trained.METHOD:
+        raise UserError(
+            f"init_from={start.folder}: {WEIGHTS} is not the network's, but its method's own predictor; {ADVICE}"
+        )
+    return trained.read_weights(start.folder, description)
+
+
 def freeze(model: Classifier) -> None:
     """Leave the last layer alone trainable."""
     model.requires_grad_(False)
@@ -133,7 +164,16 @@ def freeze(model: Classifier) -> None:
 
 
 def decision(start: Start, trainable: str, keep_head: bool) -> dict[str, str]:
-    """What the record says of where a run started."""
+    """What the record says of where a run started.
+
+    Args:
+        start: the run to start from.
+        trainable: ``all``, or ``head`` for a linear probe.
+        keep_head: whether its last layer is taken too.
+
+    Returns:
+        An entry of the record's decisions.
+    """
     what = "a linear probe on its frozen features" if trainable == "head" else "all weights trained on"
     head = "its last layer is kept: the classes are the same" if keep_head else "the last layer is new: other classes"
     if not keep_head and "class_names" not in start.record.data:

@@ -55,11 +55,20 @@ STEPS_TO_ESTIMATE = 20
 class Schedule:
     """How long to train, how often to evaluate and to save."""
 
-    epochs: int
+    epochs: float  # a whole number, unless a number of steps was given
     eval_every: int
     checkpoint_seconds: float
     estimate: bool = False
     frozen_features: bool = False  # all but the last layer: batch norm's statistics stay, and nothing is dropped out
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of epochs, of which the last may be cut short."""
+        return math.ceil(self.epochs)
+
+    def steps_in(self, epoch: int, steps: int) -> int:
+        """Batches in ``epoch`` (counted from 0), where a whole one has ``steps``."""
+        return min(steps, round(self.epochs * steps) - epoch * steps)
 
 
 class Trainer:
@@ -121,7 +130,7 @@ class Trainer:
     def _now(self, step: int = 0, steps: int = 1) -> Context:
         """The context of ``step``, of the ``steps`` of this epoch."""
         now = self.context
-        now.epoch, now.step, now.total_steps = self.epoch, self.step, self.schedule.epochs * steps
+        now.epoch, now.step, now.total_steps = self.epoch, self.step, round(self.schedule.epochs * steps)
         now.progress.fill_((self.epoch + step / steps) / self.schedule.epochs)
         now.seed = derive(self.seed, "method", self.epoch)
         now.generator = generator(self.seed, "method", self.epoch, step, device=self.device)
@@ -135,14 +144,14 @@ class Trainer:
             self.model.train(not self.schedule.frozen_features)
         if not self.method.training:
             self.method.train()
-        while self.epoch < self.schedule.epochs:
+        while self.epoch < self.schedule.last_epoch:
             self._run_epoch()
         self._save()
 
     def _run_epoch(self) -> None:
         self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
         plan = self.begin_epoch()
-        while self.step_in_epoch < plan.steps:
+        while self.step_in_epoch < self.schedule.steps_in(self.epoch, plan.steps):
             self.train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
             self._batches += 1
@@ -242,11 +251,11 @@ class Trainer:
         self.step_in_epoch = 0
         line: Line = {"epoch": self.epoch, "step": self.step, "lr": self._rate, **terms}
         line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
-        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
+        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.last_epoch:
             line |= self._evaluate()
         self.check_folder()
         if self.snapshots is not None:
-            self.snapshots.keep(self.method, self._predictor, self.epoch)
+            self.snapshots.keep(self.method, self.predictor, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
@@ -271,7 +280,7 @@ class Trainer:
         return float(group["lr"] / group["lr_scale"])
 
     @property
-    def _predictor(self) -> Classifier:
+    def predictor(self) -> Classifier:
         """What is evaluated."""
         return self.method.predictor(self.context)
 
@@ -282,7 +291,7 @@ class Trainer:
         return model
 
     def _evaluate(self) -> dict[str, float]:
-        model = self._predictor
+        model = self.predictor
         result: dict[str, float] = {}
         for held in self.evaluation_sets:
             values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
@@ -298,7 +307,7 @@ class Trainer:
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
         if minutes >= 1:
-            logger.info(f"estimate: about {minutes:.0f} min for {left} epochs")
+            logger.info(f"estimate: about {minutes:.0f} min for {left:g} epochs")
 
     def _save(self) -> None:
         self.check_folder()
@@ -327,7 +336,7 @@ class Trainer:
         checkpoint.save(self.path, state, self.fingerprint)
 
     def _restore(self) -> None:
-        state = checkpoint.load(self.path, self.fingerprint, checkpoint.OF_A_RUN)
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.TRAINING_STATE)
         if state is None:
             return
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]

@@ -1,0 +1,116 @@
+"""Write the weights that a finished run was evaluated with, for use without its data set."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from fewlabels.config.schema import Config
+from fewlabels.data.images import ImageData
+from fewlabels.data.splits import Split
+from fewlabels.models.base import Classifier
+from fewlabels.models.modes import evaluation
+from fewlabels.runs import trained
+from fewlabels.runs.folder import WEIGHTS
+from fewlabels.tracking.base import RunInfo
+from fewlabels.training.build import method_sizes
+from fewlabels.training.trainer import Trainer
+from fewlabels.types import UserError
+
+logger = logging.getLogger(__name__)
+
+PREPROCESSING = ("size", "crop", "per_image")  # settings of the views that the plain one obeys
+
+
+def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: Trainer) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into the run's folder; see :mod:`fewlabels.runs.trained`.
+
+    A predictor of the method's own that cannot be made again from its state_dict is not written, and one line says so.
+
+    Args:
+        cfg, info, data, split: what the run is made of.
+        trainer: after its last epoch.
+
+    Raises:
+        FileError: the disk refused.
+    """
+    predictor = trainer.predictor
+    description = {
+        "fingerprint": info.fingerprint,
+        "weights": _whose(predictor, trainer),
+        "class_names": list(data.classes),
+        "model": info.config["model"] | _from_data(trainer.model, data),
+        "method": info.config["method"],
+        "method_sizes": None,
+        "preprocessing": {
+            "image_size": list(data.image_size),
+            "mean": list(cfg.dataset.mean),
+            "std": list(cfg.dataset.std),
+            **{key: info.config["views"][key] for key in PREPROCESSING},
+        },
+        "channels_last": trainer.model.memory_format == torch.channels_last,
+    }
+    try:
+        if description["weights"] == trained.METHOD:
+            sizes = method_sizes(cfg, data, split, trainer.model, trainer.device)
+            description["method_sizes"] = trained.sizes_to(sizes)
+            _check_rebuilt(predictor, description, sizes.image, trainer.device)
+        trained.save(info.folder, predictor.state_dict(), description)
+    except UserError as error:
+        logger.warning(f"{info.folder}: no {WEIGHTS} is written: {error}")
+
+
+def _whose(predictor: Classifier, trainer: Trainer) -> str:
+    if predictor is trainer.model:
+        return trained.NETWORK
+    return trained.AVERAGE if trainer.ema is not None and predictor is trainer.ema.module else trained.METHOD
+
+
+def _from_data(model: Classifier, data: ImageData) -> dict[str, Any]:
+    assert model.image_shape is not None
+    channels, *size = model.image_shape
+    return {"num_classes": len(data.classes), "image_size": size, "channels": channels}
+
+
+def _check_rebuilt(
+    predictor: Classifier, description: dict[str, Any], shape: tuple[int, int, int], device: torch.device
+) -> None:
+    """Compare the predictor with one that is made again from its state_dict, on noise and in full precision.
+
+    Args:
+        predictor: the method's.
+        description: as it will be written.
+        shape: (C, H, W) of its input.
+        device: where it lies.
+
+    Raises:
+        UserError: it cannot be made again, or computes something else then: part of it is in no state_dict.
+    """
+    try:
+        other = trained.rebuild(description).to(device)
+        other.load_state_dict(predictor.state_dict())
+        images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+        with torch.no_grad(), evaluation(predictor), evaluation(other), _full_precision(predictor):
+            wanted, found = predictor(images), other(images)
+    except Exception as error:  # a method's code may fail in any way without what training has made
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"the method's predictor cannot be made again ({reason})") from error
+    if not torch.allclose(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())):
+        raise UserError("the method's predictor computes something else when it is made again from its state_dict")
+
+
+@contextmanager
+def _full_precision(model: Classifier) -> Iterator[None]:
+    networks = [module for module in model.modules() if isinstance(module, Classifier)]
+    before = [network.compute_dtype for network in networks]
+    for network in networks:
+        network.compute_dtype = None
+    try:
+        yield
+    finally:
+        for network, dtype in zip(networks, before, strict=True):
+            network.compute_dtype = dtype
