@@ -96,7 +96,7 @@ def _composed() -> Any:
 
 
 def _groups() -> list[str]:
-    return [folder.name for folder in conf_dir().iterdir() if folder.is_dir()]
+    return [folder.name for folder in conf_dir().iterdir() if folder.is_dir() and folder.name != "hydra"]
 
 
 def _options(group: str) -> set[str]:

@@ -12,11 +12,11 @@ from filelock import FileLock, Timeout
 from fewlabels.system.files import doing
 from fewlabels.types import LeftAlone, UserError
 
-RECORD, METRICS = "record.json", "metrics.jsonl"
+RECORD = "record.json"
 CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
 WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
 DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
-PICTURES, SPLIT, CONFIG, LOG = "pictures.npz", "split.npz", "config.yaml", "train.log"
+METRICS, PICTURES, SPLIT, CONFIG, LOG = "metrics.jsonl", "pictures.npz", "split.npz", "config.yaml", "train.log"
 LOCK = ".lock"
 # Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one. The log
 # goes on: it says when that was.

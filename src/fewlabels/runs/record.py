@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from fewlabels.runs.folder import CHECKPOINT
 from fewlabels.system.files import write_text
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RECORD_SCHEMA, STATUSES, RunRecord, UserError
@@ -192,7 +193,7 @@ def found(path: Path) -> RunRecord | None:
     try:
         return read(path)
     except Damaged as error:
-        beside = path.with_name("checkpoint.pt").exists()
+        beside = path.with_name(CHECKPOINT).exists()
         rest = "the checkpoint beside it goes on" if beside else "there is no checkpoint beside it, and the run starts again"
         raise UserError(f"{error}: rename it {path.name}.damaged; {rest}") from error
 

@@ -31,6 +31,7 @@ from fewlabels.models.compiled_step import compile_step
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
+from fewlabels.runs.folder import CHECKPOINT, PICTURES
 from fewlabels.system.files import below
 from fewlabels.system.paths import expanded
 from fewlabels.system.seeding import derive, seed_global
@@ -130,9 +131,7 @@ def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier
         if found.origin is None or not _same_place(found.config.get("init_from"), apart.config["init_from"]):
             continue
         info = identify(cfg, data, split, model, found.origin)
-        if info.fingerprint == found.fingerprint and (
-            found.status == "finished" or path.with_name("checkpoint.pt").exists()
-        ):
+        if info.fingerprint == found.fingerprint and (found.status == "finished" or path.with_name(CHECKPOINT).exists()):
             begun.append((info, found))
     if len(begun) > 1:
         names = f"{begun[0][0].folder} and {begun[1][0].name}"
@@ -216,10 +215,10 @@ def build_trainer(
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
         evaluation_sets.append(EvaluationSet("test", test, index, cfg.views.test))
-        snapshots = Snapshots(info.folder / "pictures.npz", test, index, schedule.last_epoch, cfg.seed)
+        snapshots = Snapshots(info.folder / PICTURES, test, index, schedule.last_epoch, cfg.seed)
     if len(split.validation):
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
-    path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
+    path, check, optim = info.folder / CHECKPOINT, stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
     return Trainer(
         model,
