@@ -55,7 +55,7 @@ bench: setup ## Training speed beside its limit and beside a pipeline of one ima
 	$(BIN)/python -m fewlabels.benchmark.throughput --to outputs/published/bench $(ARGS)
 
 docs: setup ## The documentation as a site in build/docs; a broken link fails
-	$(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 publish: setup ## Records of finished cells and their tables to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)

@@ -86,6 +86,7 @@ def _config(name: str, *overrides: str) -> Any:
     return composed(f"method={name}", "dataset=cifar10_4000", *overrides)
 
 
+@cache
 def _file(name: str) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((conf_dir() / "method" / f"{name}.yaml").read_text())
     return loaded
@@ -199,6 +200,7 @@ def _published() -> tuple[Results, dict[str, TableDefinition]]:
     return Results(read_records(PUBLISHED)), load_definitions(conf_dir())
 
 
+@cache
 def _runs(name: str) -> list[Any]:
     if not PUBLISHED.exists():
         return []
@@ -212,7 +214,9 @@ def results(name: str) -> str:
     parts = []
     for table in definitions.values():
         for scale in SCALES:
-            mine = [(row, column) for row in table.rows for column in table.columns if (table.id, scale, row, column) in places]
+            mine = [
+                (row, column) for row in table.rows for column in table.columns if (table.id, scale, row, column) in places
+            ]
             if mine:
                 parts.append(_cells(found, table, scale, mine))
     return "\n\n".join(parts) or NOTHING
@@ -225,7 +229,10 @@ def _cells(found: Results, table: TableDefinition, scale: str, places: list[tupl
     metric, heading = list(table.metrics.items())[-1]
     published = f" {heading}, published |" if table.has_numbers else ""
     lines = [f"**{table.title}** (`table={table.id}`, {scale} scale)", ""]
-    lines += [f"| {table.rows_are} | {table.columns_are} | {heading}, here |{published}", f"| --- | --- | --- |{' --- |' if published else ''}"]
+    lines += [
+        f"| {table.rows_are} | {table.columns_are} | {heading}, here |{published}",
+        f"| --- | --- | --- |{' --- |' if published else ''}",
+    ]
     for row, column in places:
         here = str(found.cell(table, scale, row, column, metric))
         printed = table.printed(row, column, metric)
@@ -248,16 +255,14 @@ def benchmark() -> str:
 
 
 def _overview(config: Any) -> str:
-    """A table for each group of methods in the navigation."""
+    """One table of all methods, in the groups of the navigation."""
     (methods,) = (entry["Methods"] for entry in config.nav if "Methods" in entry)
-    parts = []
+    lines = ["| method | `method=` | source | views of an unlabelled image | also needs | result |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
     for group in methods[1:]:
         ((title, pages),) = group.items()
-        lines = [f"## {title}", "", "| method | `method=` | source | views of an unlabelled image | also needs | result |"]
-        lines.append("| --- | --- | --- | --- | --- | --- |")
-        lines += [_line(Path(page).stem) for page in pages]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+        lines += [f"| **{title}** | | | | | |", *(_line(Path(page).stem) for page in pages)]
+    return "\n".join(lines)
 
 
 def _line(name: str) -> str:
@@ -265,8 +270,16 @@ def _line(name: str) -> str:
     meta = yaml.safe_load(text.split("---")[1])
     title = re.search(r"^# (.+)", text, re.MULTILINE)
     assert title is not None
-    views = _views(name)
-    return f"| [{title[1]}]({name}.md) | `{name}` | {meta['paper']} | {views} | {meta.get('needs', '')} | {_where(name)} |"
+    needs = [meta.get("needs"), "average of the weights" if _config(name).optim.ema_decay is not None else None]
+    cells = [
+        f"[{title[1]}]({name}.md)",
+        f"`{name}`",
+        meta["paper"],
+        _views(name),
+        "; ".join(filter(None, needs)),
+        _where(name),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _views(name: str) -> str:
@@ -277,10 +290,29 @@ def _views(name: str) -> str:
 
 
 def _where(name: str) -> str:
-    """In which tables it was run, the best scale of each."""
+    """The benchmark's numbers, where it has some; else in which tables it was run, each at its best scale."""
+    if numbers := _benchmark_numbers(name):
+        return f"[{numbers}]({name}.md#how-it-did)"
     places: dict[str, str] = {}
     for run in _runs(name):
         if run.table in _published()[1] and places.get(run.table) != "paper":
             places[run.table] = run.scale
-    scales = [f"{scale}: {', '.join(f'`{table}`' for table, s in places.items() if s == scale)}" for scale in SCALES if scale in places.values()]
-    return f"[{'; '.join(scales)}]({name}.md#how-it-did)" if scales else "not run yet"
+    told = []
+    for scale in SCALES:
+        tables = sorted(table for table, found in places.items() if found == scale)
+        if tables:
+            told.append(f"{scale} scale: {', '.join(map(code, tables)) if len(tables) < 3 else f'{len(tables)} tables'}")
+    return f"[{'; '.join(told)}]({name}.md#how-it-did)" if told else "not run yet"
+
+
+def _benchmark_numbers(name: str) -> str:
+    runs = [run for run in _runs(name) if run.table == "benchmark"]
+    if not runs:
+        return ""
+    found, definitions = _published()
+    table = definitions["benchmark"]
+    scale = next(scale for scale in SCALES if any(run.scale == scale for run in runs))
+    metric = list(table.metrics)[-1]
+    rows = dict.fromkeys(run.row for run in runs if run.scale == scale)
+    cells = [(column, str(found.cell(table, scale, row, column, metric))) for row in rows for column in table.columns]
+    return f"{scale} scale: " + "; ".join(f"{column}: {cell}" for column, cell in cells if cell)

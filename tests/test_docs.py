@@ -1,8 +1,13 @@
 """The documentation: its numbers are the published records' own, its commands and links are good, and it builds."""
 
+import importlib.util
 import json
 import math
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,8 +15,12 @@ from textwrap import indent
 
 import pytest
 import torch
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from fewlabels.config.compose import composed
+from fewlabels.config.validate import check as check_config
 from fewlabels.methods.base import ParameterGroup
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures.build import check
@@ -25,6 +34,128 @@ pytestmark = pytest.mark.skipif(not PUBLISHED.exists(), reason="a source distrib
 DOCS = ROOT / "docs"
 HEADS = {"srikanth_1": "| experiment 1,", "srikanth_2": "| experiment 2,"}
 VARIANTS = ("as_published", "corrected")
+PAGES = sorted(DOCS.rglob("*.md"))
+METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "scripts" / "docs_hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands():
+    """Every training command of the README and of the documentation, as it stands there."""
+    for page in [ROOT / "README.md", *PAGES]:
+        for block in re.findall(r"```(?:bash)?\n(.*?)```", page.read_text(), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.startswith("python -m fewlabels.train "):
+                    yield pytest.param(shlex.split(line, comments=True)[3:], id=f"{page.name}: {line[26:80].strip()}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_the_commands_compose_and_say_how_long_they_train(words):
+    if words == ["--help"]:
+        return
+    parsed = OverridesParser.create().parse_overrides([word for word in words if word != "-m"])
+    first = [
+        f"{each.get_key_element()}={next(iter(each.sweep_string_iterator()))}"
+        if each.is_sweep_override()
+        else each.input_line
+        for each in parsed
+    ]
+    check_config(composed(*first))
+    keys = {each.key_or_group for each in parsed}
+    assert keys & {"epochs", "steps", "scale"}, "a method's own length may be days"
+
+
+def test_the_readme_has_a_line_for_each_method_and_is_short():
+    text = (ROOT / "README.md").read_text()
+    assert re.findall(r"\(docs/methods/(\w+)\.md\)[^|]*\| `(\w+)` \|", text) == [
+        (name, name) for name in re.findall(r"\(docs/methods/(\w+)\.md\)", text)
+    ]
+    assert sorted(re.findall(r"\(docs/methods/(\w+)\.md\)", text)) == METHODS
+    assert len(text.splitlines()) <= 120
+    for link in re.findall(r"\]\(([^)#]+)", text):
+        assert (ROOT / link).is_file(), link
+
+
+def test_each_method_has_a_page():
+    assert sorted(page.stem for page in (DOCS / "methods").glob("*.md") if page.stem != "index") == METHODS
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path):
+    pytest.importorskip("mkdocs")
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text()
+        assert not re.search(
+            r"(<script|<img|<iframe)[^>]*src=\"?(https?:)?//|<link[^>]*stylesheet[^>]*href=\"?(https?:)?//", text
+        ), page
+        assert "arithmatex" not in text
+    overview = (tmp_path / "methods" / "index.html").read_text()
+    assert all(f'href="{name}.html"' in overview for name in METHODS)
+
+
+def test_a_broken_link_or_anchor_fails_the_build(tmp_path):
+    pytest.importorskip("mkdocs")
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.SafeLoader)
+    assert settings["strict"]
+    assert set(settings["validation"]["links"].values()) == {"warn"}
+    (tmp_path / "docs").mkdir()
+    kept = {key: settings[key] for key in ("site_name", "strict", "validation")}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(kept))
+    for link, code in (("index.md#here", 0), ("index.md#gone", 1), ("gone.md", 1), ("/index.md", 1)):
+        (tmp_path / "docs" / "index.md").write_text(f"# Here\n\n[link]({link})\n")
+        done = subprocess.run([sys.executable, "-m", "mkdocs", "build"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == code, (link, done.stderr)
+
+
+def meta(name):
+    return yaml.safe_load((DOCS / "methods" / f"{name}.md").read_text().split("---")[1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_s_page_gets_its_options_its_decisions_and_its_results(hooks, name):
+    text = "\n".join(hooks.sections(name, meta(name)))
+    file = yaml.safe_load((conf_dir() / "method" / f"{name}.yaml").read_text())
+    assert all(f"`{key}`" in text for key in file["method"] if key != "_target_")
+    assert all(f"- `{key}`" in text for key in file.get("decisions", {}))
+    assert "$" not in text  # all is resolved
+    ran = any(r.config["method"]["_target_"] == file["method"]["_target_"] for r in read_records(PUBLISHED))
+    assert (hooks.NOTHING in text) == (not ran)
+
+
+def test_a_variant_s_decisions_are_told_beside_the_default_s(hooks):
+    text = next(iter(hooks.sections("kmeans_fixmatch", meta("kmeans_fixmatch"))))
+    assert "- `kmeans_fixmatch.variant`: the method of the text's formulas" in text
+    assert "- `kmeans_fixmatch.variant` (`method.variant=as_published`): as the notebook computes it" in text
+
+
+def test_an_option_that_nothing_describes_is_an_error(hooks):
+    with pytest.raises(ValueError, match=r"nothing says what method\.weight of comatch is"):
+        list(hooks.sections("comatch", {}))
+
+
+def test_results_are_those_of_the_records(hooks):
+    assert "| 0 | as_published | 43.14 / 44.88 (n = 2) | 45.51 |" in hooks.results("kmeans_fixmatch")
+    assert "| baseline | top-1 | 25.50 ± 0.17 (n = 3) | 42.04 |" in hooks.results("supervised")
+
+
+def test_equations_become_mathml_and_an_unknown_command_is_an_error(hooks):
+    shown = hooks.on_page_content('a <span class="arithmatex">\\(x &lt; y\\)</span> b', None, None, None)
+    assert re.fullmatch(r"a <math .*<mi>x</mi><mo>&#x0003C;</mo><mi>y</mi>.*</math> b", shown)
+    block = hooks.on_page_content('<div class="arithmatex">\\[\n\\sum_{i} x\n\\]</div>', None, None, None)
+    assert block.startswith('<div class="equation"><math')
+    assert "<munder>" in block
+    with pytest.raises(ValueError, match="does not know"):
+        hooks.on_page_content('<span class="arithmatex">\\(\\nosuch x\\)</span>', None, None, None)
 
 
 def printed(page, head):
