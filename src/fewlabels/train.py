@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     from fewlabels.system.stopping import stopper
@@ -123,6 +124,7 @@ def _train(parts: Parts, result: RunRecord, trackers: list[Tracker]) -> None:
     try:
         trainer = build_trainer(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
         history.count_seconds(result.starts, trainer.seconds)
+        info = replace(info, epochs=trainer.schedule.last_epoch)
         for tracker in trackers:
             tracker.start(info, trainer.curve)
             started.append(tracker)

@@ -104,6 +104,7 @@ REFUSED = {
     ("method=fixmatch", "method=vat"): "method is given twice, method=fixmatch and method=vat: give one",
     ("--method=fixmatch", "method=vat"): "method is given twice",
     ("hydra/launcher=joblib", "hydra/launcher=basic"): "hydra/launcher is given twice",
+    ("epochs=2", "--steps=3"): "epochs and steps both say how long to train: give one of them",
     ("method=[fixmatch,vat]",): "method takes one option by its name; method=a,b -m",
     ("hydra.job.chdir=true",): "hydra.job.chdir=true would change the folder that relative paths begin at",
     ("hydra.launcher.n_jobs=0",): "hydra.launcher.n_jobs=0 must be at least 1, or -1",

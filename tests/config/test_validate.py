@@ -14,27 +14,27 @@ GROUPS = {
     for group in ("dataset", "model", "method", "optim", "scale", "hardware", "tracking", "search", "debug")
 }
 GOLDEN = {
-    "alphamatch": "f472544e",
+    "alphamatch": "4db53105",
     "attention_fixmatch": "e69866f1",
-    "comatch": "48145d5d",
+    "comatch": "bd8a1e2c",
     "entropy": "5bb47293",
-    "fixmatch": "70f67b5a",
-    "flexmatch": "d8b594a8",
-    "freematch": "993129ae",
+    "fixmatch": "62a655eb",
+    "flexmatch": "08882e84",
+    "freematch": "e8b695b2",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
-    "lee_pseudo_label": "af3f2122",
-    "mean_teacher": "62c6d79d",
-    "mixmatch": "7cac2f14",
-    "pi_model": "74ee7436",
+    "lee_pseudo_label": "d9a4d33b",
+    "mean_teacher": "9328d045",
+    "mixmatch": "f82a30a9",
+    "pi_model": "60d6741c",
     "pseudo_label": "c4a94f77",
-    "remixmatch": "5f350689",
-    "simmatch": "64623293",
-    "simple_ssl": "217f2557",
-    "softmatch": "817022b2",
+    "remixmatch": "4cc4d043",
+    "simmatch": "9e85b8c1",
+    "simple_ssl": "838b9509",
+    "softmatch": "1b6b574a",
     "supervised": "9e6c73c1",
-    "temporal_ensembling": "7a6b7146",
-    "uda": "9fcb133c",
+    "temporal_ensembling": "43a18513",
+    "uda": "e814dca8",
     "vat": "b2d08bdf",
 }
 MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}
@@ -130,6 +130,25 @@ def test_the_fingerprint_follows_what_changes_the_result(configure):
     assert len({fingerprint(configure(), *digests) for digests in (("a", "b"), ("a", "c"), ("d", "b"))}) == 3
 
 
+def test_a_number_of_steps_takes_the_place_of_the_epochs_in_the_fingerprint(configure):
+    steps = identity(configure("steps=100"))
+    assert steps == identity(configure("steps=100", "epochs=7"))
+    assert len({steps, identity(configure("steps=101")), identity(configure())}) == 3
+
+
+def test_fixmatch_alone_is_the_published_recipe(configure):
+    cfg = configure("method=fixmatch")
+    assert (cfg.batch.size * cfg.batch.labelled_share, cfg.batch.size, cfg.epochs * cfg.batch.steps) == (64, 512, 2**20)
+    assert (cfg.optim.name, cfg.optim.lr, cfg.optim.momentum, cfg.optim.nesterov) == ("sgd", 0.03, 0.9, True)
+    assert (cfg.optim.schedule, cfg.optim.weight_decay, cfg.optim.ema_decay) == ("fixmatch", 5e-4, 0.999)
+    assert (cfg.views.strong, cfg.views.cutout, cfg.method.threshold, cfg.method.weight) == ("fixmatch", 0.5, 0.95, 1.0)
+
+
+def test_a_table_and_the_command_line_override_what_a_method_brings(configure):
+    assert configure("table=demo", "method=fixmatch").optim.name == "adam"
+    assert configure("method=fixmatch", "optim=adam").optim.name == "adam"
+
+
 def test_the_fingerprint_of_the_defaults_is_this_one(configure):
     """It changes when a default does. Then raise RESULTS_VERSION if runs of the old default are not runs of the new one."""
     identities = [identity(configure(f"method={m}", "hardware.precision=auto"))[:8] for m in GROUPS["method"]]
@@ -148,6 +167,7 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
         (["optim.lr=-1"], "optim.lr=-1.0 must be positive"),
         (["method=pseudo_label", "optim.accumulate=2"], "optim.accumulate must be 1 with batch.order=joined"),
         (["epochs=0"], "epochs=0 must be at least 1"),
+        (["steps=0"], "steps=0 must be at least 1"),
         (["batch.size=0"], "batch.size=0 must be at least 1"),
         (["seed=-1"], "seed=-1"),
         (["optim.schedule=linear"], "optim.schedule=linear is none of constant, halving, cosine, fixmatch"),

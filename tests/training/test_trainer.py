@@ -1,5 +1,7 @@
 """What the loop offers a method: phases, modules of its own, averages, hooks, views by name."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -119,6 +121,47 @@ def test_the_method_sees_how_far_training_is(adversaries):
     assert [each[1:3] for each in told] == [(0, 0), (0, 1), (1, 2), (1, 3)]
     assert [each[3] for each in told] == [0, 0.25, 0.5, 0.75]
     assert sum(Adversaries.seen[0][1]) == 50
+
+
+STEPS = ["debug=tiny", "scale.max_epochs=null", "scale.max_steps=null", "steps=7", "batch.steps=3", "batch.size=8"]
+
+
+def test_a_number_of_steps_ends_in_the_middle_of_an_epoch(adversaries, tmp_path):
+    result = run(adversaries(*STEPS, f"output_root={tmp_path / 'whole'}"))
+    assert [(line["epoch"], line["step"]) for line in result.curve] == [(1, 3), (2, 6), (3, 7)]
+    assert "test_accuracy" in result.curve[-1]
+    told = [each for each in Adversaries.seen if each[0] == "generator"]
+    assert [each[3] for each in told] == pytest.approx([step / 7 for step in range(7)])
+
+
+def test_as_many_steps_as_epochs_have_are_the_same_run(adversaries, tmp_path):
+    epochs = run(adversaries(*STEPS, "steps=null", "epochs=2", f"output_root={tmp_path / 'epochs'}"))
+    steps = run(adversaries(*STEPS, "steps=6", f"output_root={tmp_path / 'steps'}"))
+    assert epochs.curve == steps.curve
+    assert epochs.fingerprint != steps.fingerprint
+
+
+def test_the_schedule_counts_the_given_steps(adversaries):
+    result = run(adversaries(*STEPS, "optim.schedule=cosine", "optim.lr=1.0"))
+    assert result.curve[-1]["lr"] == pytest.approx(0.5 * (1 + math.cos(math.pi * 6 / 7)))
+
+
+def test_a_smoke_run_cuts_the_steps(adversaries):
+    result = run(adversaries(*STEPS, "scale.max_epochs=2", "scale.max_steps=2", "steps=3"))
+    assert [line["step"] for line in result.curve] == [2, 3]
+    assert run(adversaries(*STEPS, "scale.max_epochs=2", "scale.max_steps=2")).curve[-1]["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "needed"),
+    [
+        (["method=pseudo_label"], "batch.steps, for its epochs may differ in length"),
+        (["optim.step_every=epoch"], "optim.step_every=batch"),
+    ],
+)
+def test_steps_are_refused_where_they_cannot_be_counted(configure, method, needed):
+    with pytest.raises(UserError, match=f"steps=7: method .* needs {needed}"):
+        run(configure("debug=tiny", "steps=7", *method))
 
 
 def test_what_a_method_owns_is_saved_restored_and_averaged(adversaries, tmp_path, monkeypatch):

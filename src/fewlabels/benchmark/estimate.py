@@ -39,6 +39,7 @@ from fewlabels.system.paths import conf_dir
 from fewlabels.system.say import say, show
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.training import hardware
+from fewlabels.training.optim import training_length
 from fewlabels.types import RunRecord
 
 # Training images, test images, side.
@@ -83,7 +84,7 @@ def seconds_of(cfg: Config, costs: Costs) -> float:
     )
     looked_at = unlabelled if _method(cfg).uses_whole_set else 0
     tested = SIZES[cfg.dataset.name][1] / cfg.eval_every
-    epochs = min(cfg.epochs, scale.max_epochs or cfg.epochs)
+    epochs = training_length(cfg, plan.steps)
     return epochs * (images * step + (looked_at + tested) * prediction)
 
 
@@ -172,6 +173,7 @@ def _trial(cfg: Config, size: int) -> _Clock:
             "dataset": changes,
             "method": warmup,
             "epochs": EPOCHS,
+            "steps": None,
             "init_from": None,
             "scale": {"name": "smoke", "max_epochs": EPOCHS, "max_steps": STEPS, "max_batch": size, "max_test_images": None},
             "checkpoint_seconds": 0,

@@ -47,6 +47,9 @@ def understood(arguments: list[str]) -> list[str]:
             argument = _open(_quoted(argument, key, value, parser), key)
             _check(argument, key.lstrip("+~").split("@")[0], value, groups)
         read.append(argument)
+    given = {argument.partition("=")[0].lstrip("+") for argument in read}
+    if {"epochs", "steps"} <= given:
+        raise UserError("epochs and steps both say how long to train: give one of them")
     return read
 
 

@@ -137,6 +137,7 @@ class SearchConfig:
 class Config:
     seed: Seed = 0
     epochs: Count = MISSING
+    steps: Count | None = None
     eval_every: Count = 1
     evaluate_test: bool = True
     checkpoint_seconds: Annotated[float, Range(0)] = 60.0

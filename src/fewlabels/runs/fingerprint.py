@@ -93,6 +93,8 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
     The precision counts where it was asked for; with ``auto`` a run may go on on another machine.
     """
     values = {key: value for key, value in resolved(cfg).items() if key not in _PLACES}
+    if values["steps"] is not None:  # which takes their place
+        del values["epochs"]
     values["dataset"] = {key: value for key, value in values["dataset"].items() if key not in _DATASET_PLACES}
     defaults: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     for group in ("model", "method"):

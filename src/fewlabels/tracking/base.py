@@ -23,7 +23,7 @@ class RunInfo:
     row: str | None
     column: str | None
     fingerprint: str
-    epochs: int
+    epochs: int = 0  # how many there will be; known before the first tracker hears of the run
 
 
 class Tracker(ABC):

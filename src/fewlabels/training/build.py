@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,7 +38,7 @@ from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.evaluate import EvaluationSet
 from fewlabels.training.finetune import Start, decision, freeze, keeps_head
-from fewlabels.training.optim import remembered_start
+from fewlabels.training.optim import remembered_start, training_length
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.trainer import Schedule, Trainer
 from fewlabels.types import RunRecord, UserError
@@ -112,7 +113,7 @@ def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, orig
     table = cfg.table["id"] if cfg.table else None
     row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
     folder = below(expanded(cfg.output_root), table or "runs", name)
-    return RunInfo(name, folder, resolved(cfg), table, row, column, identity, _epochs(cfg))
+    return RunInfo(name, folder, resolved(cfg), table, row, column, identity)
 
 
 def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
@@ -141,10 +142,6 @@ def _same_place(one: Any, other: Any) -> bool:
     if isinstance(one, str) and isinstance(other, str):
         return one == other or expanded(one).resolve() == expanded(other).resolve()
     return bool(one == other)
-
-
-def _epochs(cfg: Config) -> int:
-    return min(cfg.epochs, cfg.scale.max_epochs or cfg.epochs)
 
 
 def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start: Start | None = None) -> RunRecord:
@@ -211,15 +208,15 @@ def build_trainer(
     _build_modules(method, cfg, data, split, model, device)
     for line in _check_plan(cfg, loader, split, model, method):
         remark(f"fewlabels: {line}")
+    epochs = training_length(cfg, loader.plan.steps)
+    schedule = Schedule(epochs, cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", cfg.trainable == "head")
     evaluation_sets, snapshots = [], None
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
         evaluation_sets.append(EvaluationSet("test", test, index, cfg.views.test))
-        snapshots = Snapshots(info.folder / "pictures.npz", test, index, _epochs(cfg), cfg.seed)
+        snapshots = Snapshots(info.folder / "pictures.npz", test, index, schedule.last_epoch, cfg.seed)
     if len(split.validation):
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
-    frozen = cfg.trainable == "head"
-    schedule = Schedule(_epochs(cfg), cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", frozen)
     path, check, optim = info.folder / "checkpoint.pt", stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
     return Trainer(
@@ -266,10 +263,16 @@ def _build_modules(
 
 def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:
     """Refuse what an epoch of this plan would leave out or end in the middle of; lines on what somebody may not mean."""
-    dataset, lines = cfg.dataset, []
+    dataset, lines, name = cfg.dataset, [], type(method).__name__
+    if cfg.steps is not None and (cfg.optim.step_every == "epoch" or (method.uses_whole_set and cfg.batch.steps is None)):
+        needed = (
+            "optim.step_every=batch"
+            if cfg.optim.step_every == "epoch"
+            else "batch.steps, for its epochs may differ in length"
+        )
+        raise UserError(f"steps={cfg.steps}: method {name} needs {needed}; or give epochs in the place of steps")
     if method.unlabelled_views:
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
-        name = type(method).__name__
         lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
     shape = model.image_shape
     alone = loader.smallest_batch == 1 and cfg.trainable == "all"
@@ -282,7 +285,8 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
                 else ""
             )
         )
-    steps = _epochs(cfg) * (loader.plan.steps if cfg.optim.step_every == "batch" else 1)
+    epochs = training_length(cfg, loader.plan.steps)
+    steps = round(epochs * loader.plan.steps) if cfg.optim.step_every == "batch" else math.ceil(epochs)
     if (warning := remembered_start(cfg.optim, steps)) is not None:
         lines.append(warning)
     return lines

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from fewlabels.config.schema import OptimConfig
+from fewlabels.config.schema import Config, OptimConfig
 from fewlabels.methods.base import Method, ParameterGroup
 from fewlabels.models.base import Classifier
 from fewlabels.models.timm_import import timm
@@ -54,7 +54,13 @@ def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Op
     return torch.optim.SGD(settings, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
 
-def lr_factor(cfg: OptimConfig, progress: float, epochs: int, step: float = 0.0) -> float:
+def training_length(cfg: Config, steps_per_epoch: int) -> float:
+    """The epochs of a run: a whole number, or as many as ``cfg.steps`` make."""
+    epochs = cfg.epochs if cfg.steps is None else cfg.steps / steps_per_epoch
+    return min(epochs, cfg.scale.max_epochs or epochs)
+
+
+def lr_factor(cfg: OptimConfig, progress: float, epochs: float, step: float = 0.0) -> float:
     """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
 
     ``constant``; ``halving`` at the epochs ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), with t

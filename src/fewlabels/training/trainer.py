@@ -53,11 +53,20 @@ STEPS_TO_ESTIMATE = 20
 class Schedule:
     """How long to train, how often to evaluate and to save."""
 
-    epochs: int
+    epochs: float  # a whole number, unless a number of steps was given
     eval_every: int
     checkpoint_seconds: float
     estimate: bool = False
     frozen_features: bool = False  # all but the last layer: batch norm's statistics stay, and nothing is dropped out
+
+    @property
+    def last_epoch(self) -> int:
+        """The number of epochs, of which the last may be cut short."""
+        return math.ceil(self.epochs)
+
+    def steps_in(self, epoch: int, steps: int) -> int:
+        """Batches in ``epoch`` (counted from 0), where a whole one has ``steps``."""
+        return min(steps, round(self.epochs * steps) - epoch * steps)
 
 
 class Trainer:
@@ -119,7 +128,7 @@ class Trainer:
     def _now(self, step: int = 0, steps: int = 1) -> Context:
         """The context of ``step``, of the ``steps`` of this epoch."""
         now = self.context
-        now.epoch, now.step, now.total_steps = self.epoch, self.step, self.schedule.epochs * steps
+        now.epoch, now.step, now.total_steps = self.epoch, self.step, round(self.schedule.epochs * steps)
         now.progress.fill_((self.epoch + step / steps) / self.schedule.epochs)
         now.seed = derive(self.seed, "method", self.epoch)
         now.generator = generator(self.seed, "method", self.epoch, step, device=self.device)
@@ -133,14 +142,14 @@ class Trainer:
             self.model.train(not self.schedule.frozen_features)
         if not self.method.training:
             self.method.train()
-        while self.epoch < self.schedule.epochs:
+        while self.epoch < self.schedule.last_epoch:
             self._run_epoch()
         self._save()
 
     def _run_epoch(self) -> None:
         self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
         plan = self.begin_epoch()
-        while self.step_in_epoch < plan.steps:
+        while self.step_in_epoch < self.schedule.steps_in(self.epoch, plan.steps):
             self.train_batch(self.step_in_epoch, plan.steps)
             self.step_in_epoch += 1
             self._batches += 1
@@ -240,7 +249,7 @@ class Trainer:
         self.step_in_epoch = 0
         line: Line = {"epoch": self.epoch, "step": self.step, "lr": self._rate, **terms}
         line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
-        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.epochs:
+        if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.last_epoch:
             line |= self._evaluate()
         self.check_folder()
         if self.snapshots is not None:
@@ -296,7 +305,7 @@ class Trainer:
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
         if minutes >= 1:
-            say(f"estimate: about {minutes:.0f} min for {left} epochs")
+            say(f"estimate: about {minutes:.0f} min for {left:g} epochs")
 
     def _save(self) -> None:
         self.check_folder()
