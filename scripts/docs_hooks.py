@@ -204,7 +204,8 @@ def _published() -> tuple[Results, dict[str, TableDefinition]]:
 def _runs(name: str) -> list[Any]:
     if not PUBLISHED.exists():
         return []
-    return [r for r in _published()[0].records if r.config["method"]["_target_"].endswith(f".{_class(name).__name__}")]
+    ending = f".{_class(name).__name__}"
+    return [r for r in _published()[0].records if r.config["method"]["_target_"].endswith(ending)]
 
 
 def results(name: str) -> str:
