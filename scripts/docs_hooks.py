@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     if path.parent.name != "methods":
         return markdown
     if path.name == "index.md":
-        return markdown.replace(OVERVIEW, _overview(config))
+        return markdown.replace(OVERVIEW, overview(config))
     return "\n\n".join([markdown.rstrip(), *sections(path.stem, page.meta)]) + "\n"
 
 
@@ -255,14 +255,14 @@ def benchmark() -> str:
     return "\n\n".join([*parts, f"What is reduced at proxy scale: {table.proxy}"])
 
 
-def _overview(config: Any) -> str:
+def overview(config: Any) -> str:
     """One table of all methods, in the groups of the navigation."""
     (methods,) = (entry["Methods"] for entry in config.nav if "Methods" in entry)
-    lines = ["| method | `method=` | source | views of an unlabelled image | also needs | result |"]
-    lines.append("| --- | --- | --- | --- | --- | --- |")
+    lines = ["| method, `method=` | source | views of an unlabelled image | also needs | result |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for group in methods[1:]:
         ((title, pages),) = group.items()
-        lines += [f"| **{title}** | | | | | |", *(_line(Path(page).stem) for page in pages)]
+        lines += [f"| **{title}** | | | | |", *(_line(Path(page).stem) for page in pages)]
     return "\n".join(lines)
 
 
@@ -273,12 +273,11 @@ def _line(name: str) -> str:
     assert title is not None
     needs = [meta.get("needs"), "average of the weights" if _config(name).optim.ema_decay is not None else None]
     cells = [
-        f"[{title[1]}]({name}.md)",
-        f"`{name}`",
+        f"[{title[1]}]({name}.md)<br>`{name}`",
         meta["paper"],
         _views(name),
         "; ".join(filter(None, needs)),
-        _where(name),
+        where(name),
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -290,7 +289,7 @@ def _views(name: str) -> str:
     return ", ".join(kind if count == 1 else f"{count} {kind}" for count, kind in counted) or "none"
 
 
-def _where(name: str) -> str:
+def where(name: str) -> str:
     """The benchmark's numbers, where it has some; else in which tables it was run, each at its best scale."""
     if numbers := _benchmark_numbers(name):
         return f"[{numbers}]({name}.md#how-it-did)"

@@ -12,6 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 from textwrap import indent
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -130,6 +131,44 @@ def test_a_method_s_page_gets_its_options_its_decisions_and_its_results(hooks, n
     assert "$" not in text  # all is resolved
     ran = any(r.config["method"]["_target_"] == file["method"]["_target_"] for r in read_records(PUBLISHED))
     assert (hooks.NOTHING in text) == (not ran)
+
+
+def test_the_overview_says_of_each_method_what_it_needs_and_where_it_was_run(hooks):
+    class Config:
+        nav = [{"Methods": ["methods/index.md", {"Some": ["methods/alphamatch.md", "methods/vat.md"]}]}]
+
+    assert hooks.overview(Config).splitlines()[2:] == [
+        "| **Some** | | | | |",
+        "| [AlphaMatch](alphamatch.md)<br>`alphamatch` | Gong et al. 2021 | weak, 4 strong | average of the weights | "
+        + hooks.where("alphamatch")
+        + " |",
+        "| [Virtual adversarial training](vat.md)<br>`vat` | Miyato et al. 2018; Alshami and Arya, task 2 | weak | "
+        "extra forward and backward passes | [proxy scale: `alshami_2`](vat.md#how-it-did) |",
+    ]
+
+
+def test_the_benchmark_s_numbers_are_the_records_own(hooks, monkeypatch):
+    table = hooks.load_definitions(conf_dir())["benchmark"]
+    runs = [
+        SimpleNamespace(status="finished", table="benchmark", scale="proxy", row="uda", column=column, seed=seed)
+        for column in ("40 labels", "250 labels")
+        for seed in range(3)
+    ]
+    for run in runs:
+        run.metrics = {"test_error": (50.0 if run.column == "40 labels" else 30.0) + run.seed}
+        run.config = {"method": {"_target_": "fewlabels.methods.uda.UDA"}, "seed": run.seed, "dataset": {}}
+        run.data, run.code, run.environment, run.origin, run.starts, run.fingerprint = {}, {}, {}, None, [], f"{run.seed}"
+        run.decisions = {}
+    monkeypatch.setattr(hooks, "_published", lambda: (Results(runs), {"benchmark": table}))
+    hooks._runs.cache_clear()
+    text = "proxy scale: 40 labels: 51.00 ± 1.00 (n = 3); 250 labels: 31.00 ± 1.00 (n = 3)"
+    assert hooks.where("uda") == f"[{text}](uda.md#how-it-did)"
+    assert "| uda | 40 labels | 51.00 ± 1.00 (n = 3) | 8.01 ± 1.34 |" in hooks.results("uda")
+    assert "51.00 ± 1.00 (n = 3)" in hooks.benchmark()
+    hooks._runs.cache_clear()
+    monkeypatch.setattr(hooks, "_published", lambda: (Results([]), {"benchmark": table}))
+    assert (hooks.where("uda"), hooks.benchmark()) == ("not run yet", "")
+    hooks._runs.cache_clear()
 
 
 def test_a_variant_s_decisions_are_told_beside_the_default_s(hooks):
