@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 
 from fewlabels.methods.base import ParameterGroup
 from fewlabels.report.collect import Results, read_records
-from fewlabels.report.figures.build import check
-from fewlabels.report.spec.definitions import read_definition
+from fewlabels.report.spec.definitions import check_baselines, read_definition
 from fewlabels.system.paths import conf_dir
 from tests.methods.helpers import built, context, make_batch, model
 
@@ -71,7 +70,7 @@ def test_the_entries_of_a_table_of_one_s_own_are_what_a_table_may_hold(node, tmp
     file.write_text("table:\n" + indent(head + block, "  "))
     table = read_definition(file)
     assert len(getattr(table, node)) > 4
-    check({"own": table, "other": table})
+    check_baselines({"own": table, "other": table})
 
 
 @pytest.mark.parametrize("table", HEADS)

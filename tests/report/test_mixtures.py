@@ -7,8 +7,7 @@ import pytest
 
 from fewlabels.report.collect import FoundRecord, Results, conflict, mixed_between
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Derived
+from fewlabels.report.spec.reported import Derived, TableDefinition
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, html_table, markdown
 from fewlabels.report.tidy import tidy_csv

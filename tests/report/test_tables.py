@@ -10,8 +10,7 @@ from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Derived, Quoted, TextSays, Verbatim
+from fewlabels.report.spec.reported import Derived, Quoted, TableDefinition, TextSays, Verbatim
 from fewlabels.report.tables import REDUCED_NOTE, grid, html_table, markdown
 from fewlabels.report.tidy import tidy_csv
 from fewlabels.runs import record

@@ -7,7 +7,7 @@ import pytest
 
 from fewlabels.report.collect import Results
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import grid, html_table, markdown
 from fewlabels.report.text import csv_text, name, one_line, short, tex
 from fewlabels.report.text import markdown as escaped

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from fewlabels.config.schema import Config
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import FileName, faults, settings, told
+from fewlabels.system.nearest import did_you_mean, near
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.types import UserError
 
@@ -121,24 +121,6 @@ def check(cfg: Config) -> None:
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
-
-
-def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """The nearest of the names that there are, for the end of a message."""
-    return f"; did you mean {found}?" if (found := near(key, known)) else ""
-
-
-def near(key: str, known: Iterable[str]) -> str | None:
-    """The name that ``key`` was meant to be: below the same group the words count alone, for the group is alike in all."""
-    known = sorted(known)
-    group, _, word = key.rpartition(".")
-    if not group and (same := [name for name in known if name.rpartition(".")[2] == word]):
-        return same[0]
-    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
-    close = difflib.get_close_matches(word, beside, n=1, cutoff=0.5)
-    if close or (group and beside):
-        return beside[close[0]] if close else None
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

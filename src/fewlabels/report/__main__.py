@@ -13,12 +13,13 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     stopper.listen()
 
 from fewlabels.report.collect import FoundRecord, Results, read_records
-from fewlabels.report.figures.build import check, draw_figures
+from fewlabels.report.figures.build import draw_figures
 from fewlabels.report.latex import latex
 from fewlabels.report.page import page
 from fewlabels.report.spec.audit import audit
 from fewlabels.report.spec.claims import markdown_section
-from fewlabels.report.spec.definitions import TableDefinition, load_definitions
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.sweeps import with_sweeps
 from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import one_line, short
@@ -37,7 +38,6 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     if not root.is_dir():
         raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
-    check(definitions)
     to.mkdir(parents=True, exist_ok=True)
     # make -j writes several reports into one folder; the last has read the latest records.
     with held(to / ".lock", "writing a report"):

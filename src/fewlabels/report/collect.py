@@ -13,7 +13,7 @@ from typing import Any
 
 from fewlabels.report.mixtures import MIXED, UNDER, grouped, of_rows, of_seeds
 from fewlabels.report.sound import SCALES, sound_records
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.runs.record import LONGEST_LINE, left_out
 from fewlabels.system.say import one_line, say
 from fewlabels.types import RunRecord

@@ -7,7 +7,7 @@ import html
 from fewlabels.report.collect import Results
 from fewlabels.report.figures.build import Drawn
 from fewlabels.report.spec.claims import html_section
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import Grid, html_table
 from fewlabels.report.text import name, one_line
 from fewlabels.types import RunRecord

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.figures import ValuesFigure
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import name
 
 METRICS = {
@@ -21,7 +22,6 @@ METRICS = {
     "test_accuracy_at_best_validation": "test accuracy % at the best validation",
 }
 ONE_SETTING = "one setting"
-VALUES = {"name": "values", "kind": "values", "metric": "test_accuracy", "caption": "Test accuracy by setting."}
 OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
 
 MAY_LACK = ("model.", "method.", "init_from.")  # nodes with keys of their own choice
@@ -57,10 +57,14 @@ def with_sweeps(
             columns=[column for _, column in sorted({(_place(r), c) for r, c in zip(runs, columns, strict=True)})],
             columns_are="data",
             metrics={metric: text for metric, text in METRICS.items() if any(metric in run.metrics for run in runs)},
-            figures=[VALUES | {"x": keys[0]}] if numeric else [],
+            figures=[_by_setting(keys[0])] if numeric else [],
         )
         placed += [replace(r, table=identity, row=w, column=c) for r, w, c in zip(runs, rows, columns, strict=True)]
     return tables, placed
+
+
+def _by_setting(key: str) -> ValuesFigure:
+    return ValuesFigure(name="values", metric="test_accuracy", x=key, caption="Test accuracy by setting.")
 
 
 def _class(run: FoundRecord, group: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fewlabels.report.collect import Results
 from fewlabels.report.spec.audit import text_against_table
 from fewlabels.report.spec.claims import Judgement, html_list, judge, markdown_list
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fewlabels.report.collect import Results
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import csv_text
 
 HEADER = ["table", "scale", "kind", "row", "column", "metric", "reported", "reported_std", "reported_runs"]

@@ -11,7 +11,7 @@ from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.build import KINDS, draw_figures
 from fewlabels.report.figures.plot import Plot
 from fewlabels.runs import record
-from tests.report.figures.test_build import run, table
+from tests.report.figures.test_build import figure, run, table
 
 ROWS = ("lambda", "gamma")
 
@@ -52,7 +52,7 @@ def results(tmp_path):
 
 def shown(kind, results, columns=("x",), **entry):
     definition = table(ROWS, columns)
-    return KINDS[kind].draw(Plot(definition, {"name": "f", "kind": kind, **entry}, results, "paper", {"t": definition}))
+    return KINDS[kind].draw(Plot(definition, figure(name="f", kind=kind, **entry), results, "paper", {"t": definition}))
 
 
 def texts(axis):

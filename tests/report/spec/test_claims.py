@@ -11,8 +11,7 @@ from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.significance import against_zero, difference, holm
 from fewlabels.report.spec.claims import html_section, judge, markdown_section
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
+from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, TableDefinition, Trend
 from fewlabels.report.tables import grid, html_table, markdown
 from fewlabels.runs import record
 from tests.report.helpers import finished, write_tables

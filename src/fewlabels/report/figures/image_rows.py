@@ -11,6 +11,7 @@ import numpy as np
 
 from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.plot import Plot, draw_line, epoch_axis, label, new_figure, over_seeds
+from fewlabels.report.spec.figures import GridFigure, MapsFigure, PicturesFigure
 from fewlabels.system.say import say
 from fewlabels.types import RunRecord, UserError
 
@@ -57,24 +58,24 @@ class Panel:
         return [0.0, *accumulate(self.ratio + GAP + text for text in texts)]
 
 
-def pictures(plot: Plot) -> Figure | None:
+def pictures(plot: Plot[PicturesFigure]) -> Figure | None:
     """Strips at the last epoch: a strip a run, a line a name, and under each image its error against the first name's."""
-    names = plot.entry["names"]
+    names = plot.entry.names
     shots = _shots(plot, names, _last)
     if not shots:
         return None
-    count = plot.entry.get("images") or int(np.clip(64 // (len(shots) * len(names)), 3, 8))
+    count = plot.entry.images or int(np.clip(64 // (len(shots) * len(names)), 3, 8))
     panels = []
     for shot in shots:
-        lines, under = _strip(shot, names, count, len(shots), plot.entry.get("errors", False))
+        lines, under = _strip(shot, names, count, len(shots), plot.entry.errors)
         marked = [f"{name}\n‖x − x′‖²" if under and i else name for i, name in enumerate(names)]
         panels.append(Panel(f"{shot.title}, epoch {max(shot.arrays)}", lines, marked, under))
     return _draw(panels, min(1.0, 9.5 / max(len(panel.lines[0]) for panel in panels)))[0]
 
 
-def grid(plot: Plot) -> Figure | None:
+def grid(plot: Plot[GridFigure]) -> Figure | None:
     """A line an image, a column a name; a grid for each column of the table, of its first row with pictures."""
-    names, count = plot.entry["names"], plot.entry.get("images", 3)
+    names, count = plot.entry.names, plot.entry.images
     shots = [shots[0] for column in plot.columns if (shots := _shots(plot, names, _last, [column], first=True))]
     panels = []
     for shot in shots:
@@ -83,10 +84,10 @@ def grid(plot: Plot) -> Figure | None:
     return _draw(panels, min(1.1, 10 / len(panels) / len(names)), across=True)[0] if panels else None
 
 
-def maps(plot: Plot) -> Figure | None:
+def maps(plot: Plot[MapsFigure]) -> Figure | None:
     """Class activation maps: a line an image, a column an epoch, and beside them the area of the maps over training."""
     shots = _shots(plot, ["original", "maps"], _spread)
-    count = plot.entry.get("images", 4)
+    count = plot.entry.images
     total = sum(len(shot.arrays) for shot in shots) * count
     panels = []
     for shot in shots:
@@ -176,7 +177,7 @@ def _spread(epochs: list[int]) -> list[int]:
 
 
 def _shots(
-    plot: Plot,
+    plot: Plot[Any],
     names: Sequence[str],
     choose: Callable[[list[int]], list[int]],
     columns: Sequence[str] = (),
@@ -201,6 +202,6 @@ def _shots(
         if first and shots:
             return shots
     if reasons:
-        where = f"figure {plot.entry['name']} of table {plot.table.id} at {plot.scale} scale"
+        where = f"figure {plot.entry.name} of table {plot.table.id} at {plot.scale} scale"
         say(f"fewlabels: left out of {where}: {'; '.join(reasons)}")
     return shots

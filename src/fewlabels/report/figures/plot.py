@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import numpy as np
 
 from fewlabels.report.collect import Results
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.figures import AnyFigure
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.types import RunRecord
 
 if TYPE_CHECKING:
@@ -41,23 +42,26 @@ LABELS = {
 Line = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # epochs; mean, lowest and highest over seeds
 
 
+Entry = TypeVar("Entry", bound=AnyFigure)
+
+
 @dataclass(frozen=True)
-class Plot:
+class Plot(Generic[Entry]):
     """One entry of a table's ``figures`` at one scale, and where its numbers come from."""
 
     table: TableDefinition
-    entry: dict[str, Any]
+    entry: Entry
     results: Results
     scale: str
     tables: dict[str, TableDefinition]
 
     @property
     def rows(self) -> list[str]:
-        return [str(row) for row in self.entry.get("rows", self.table.rows)]
+        return getattr(self.entry, "rows", None) or self.table.rows
 
     @property
     def columns(self) -> list[str]:
-        return [str(column) for column in self.entry.get("columns", self.table.columns)]
+        return self.entry.columns or self.table.columns
 
     def runs(self, row: str, column: str) -> list[RunRecord]:
         return self.results.agreeing(self.table.id, self.scale, row, column)

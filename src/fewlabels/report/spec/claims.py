@@ -12,8 +12,8 @@ from itertools import chain, pairwise
 from fewlabels.report.collect import FEWEST, Cell, Results, mixed_between
 from fewlabels.report.mixtures import MIXED, UNDER, of_seeds
 from fewlabels.report.significance import LEVEL, against_zero, difference, holm
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, Trend, lower_is_better
+from fewlabels.report.spec.fields import lower_is_better
+from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition, Trend
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
