@@ -9,9 +9,9 @@ from fewlabels.report.collect import FoundRecord, Results, conflict, mixed_betwe
 from fewlabels.report.latex import latex
 from fewlabels.report.spec.reported import Derived, TableDefinition
 from fewlabels.report.sweeps import with_sweeps
-from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.tables import grid, markdown
 from fewlabels.report.tidy import tidy_csv
-from tests.report.helpers import finished
+from tests.report.helpers import finished, html_table
 
 TABLE = TableDefinition("t_1", "T", ["a", "b"], ["x"], {"test_accuracy": "accuracy"}, derived={"m": Derived(["a", "b"])})
 START = {"precision": "bf16", "device": "AMD EPYC", "device_kind": "cpu", "torch": "2.14.1+cu130", "threads": 1}

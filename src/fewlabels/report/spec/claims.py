@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -250,17 +249,6 @@ def markdown_list(judgements: list[Judgement]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html_list(judgements: list[Judgement]) -> str:
-    if not judgements:
-        return ""
-    items = ""
-    for judged in judgements:
-        figures = "".join(f"<li>{html.escape(line)}</li>" for line in judged.lines)
-        items += f"<li>{html.escape(judged.says)}: <b>{html.escape(judged.verdict)}</b>"
-        items += f"<ul>{figures}</ul></li>" if figures else "</li>"
-    return f"<details><summary>Claims at {judgements[0].scale} scale</summary><ul>{items}</ul></details>"
-
-
 HEADER = ["table", "claim", "scale", "verdict", "seeds"]
 
 
@@ -270,24 +258,10 @@ def markdown_section(judgements: Iterable[Judgement]) -> str:
     lines = [" | ".join((j.table, escaped(j.says, cell=True), j.scale, j.verdict, j.seeds)) for j in judgements]
     if not lines:
         return ""
-    head = ["", "## Claims", "", _rule(judgements), "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
+    head = ["", "## Claims", "", rule(judgements), "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *(f"| {line} |" for line in lines)]) + "\n"
 
 
-def _rule(judgements: list[Judgement]) -> str:
+def rule(judgements: list[Judgement]) -> str:
+    """How the verdicts come about."""
     return f"{RULE} {MIXED_RULE}" if any(judged.mixed for judged in judgements) else RULE
-
-
-def html_section(judgements: Iterable[Judgement]) -> str:
-    judgements, rows = list(judgements), ""
-    for j in judgements:
-        link = f"<a href='#{html.escape(j.table)}'>{html.escape(j.table)}</a>"
-        rows += (
-            f"<tr><td>{link}</td>"
-            + "".join(f"<td>{html.escape(t)}</td>" for t in (j.says, j.scale, j.verdict, j.seeds))
-            + "</tr>"
-        )
-    head = "".join(f"<th>{name}</th>" for name in HEADER)
-    table = f"<div class=scroll><table class=claims><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    lead = f"What the write-ups say their tables show, judged from the runs here, each scale for itself. {_rule(judgements)}"
-    return f"<h2 id=claims>Claims</h2><p class=lead>{html.escape(lead)}</p>{table}" if rows else ""
