@@ -1,6 +1,7 @@
 """Figures of numbers by what matplotlib holds; entries that cannot be drawn; files that are small and always the same."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -307,6 +308,8 @@ def test_the_same_records_give_the_same_bytes_whatever_matplotlib_s_settings(fou
         second = draw_figures(definition, Results(found[::-1]), "proxy", tmp_path / "2", {"t": definition})
         assert matplotlib.rcParams["font.size"] == 30
     assert first == second
+    assert 'clip-path="url(#t-proxy-losses-0)"' in first[1].svg
+    assert not re.search(r"#p[0-9a-f]{10}\)", first[1].svg)  # a hash of positions, which the layout finds to a last digit
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
 

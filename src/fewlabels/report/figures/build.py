@@ -107,8 +107,18 @@ def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str 
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = re.sub(r' id="[A-Za-z\d.]+_\d+"', "", text.getvalue())  # figure_1 and the like, which all figures of a page have
+    svg = _numbered_clips(svg, salt)
     svg = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", svg)  # which XML has not
     return re.sub(r' d="[^"]*"', _shorter, svg)
+
+
+def _numbered_clips(svg: str, salt: str) -> str:
+    """Clip paths under names that count them: matplotlib's are hashes of positions, in whose last digits two layouts of one
+    figure may differ."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r"(?<=[\"#])p[\da-f]{10}(?=[\")])", lambda clip: f"{salt}-{numbers.setdefault(clip[0], len(numbers))}", svg
+    )
 
 
 def _shorter(path: re.Match[str]) -> str:
