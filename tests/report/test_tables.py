@@ -9,10 +9,10 @@ import pytest
 from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
+from fewlabels.report.csv_export import cells_as_csv
 from fewlabels.report.latex import latex
 from fewlabels.report.spec.reported import Derived, Quoted, TableDefinition, TextSays, Verbatim
 from fewlabels.report.tables import REDUCED_NOTE, grid, markdown
-from fewlabels.report.tidy import tidy_csv
 from fewlabels.runs import record
 from tests.report.helpers import PRINTED, finished, html_table, write_tables
 
@@ -89,7 +89,7 @@ def test_quoted_rows_belong_to_the_first_metric_and_to_their_columns():
 
 
 def test_quoted_numbers_are_never_reproduced_ones_in_the_csv():
-    lines = list(csv.DictReader(io.StringIO(tidy_csv([TABLE], Results(RUNS)))))
+    lines = list(csv.DictReader(io.StringIO(cells_as_csv([TABLE], Results(RUNS)))))
     (quoted, *_), (derived, *_), (cell, *_) = (
         [line for line in lines if (line["kind"], line["row"]) == key]
         for key in (("quoted", "q*1"), ("derived", "m"), ("cell", "a"))
@@ -123,7 +123,7 @@ def test_no_format_shows_a_difference_between_a_reported_number_and_a_reduced_ru
         texts = [markdown([g]), latex([g]), html_table(g)]
         assert all(("25.68" in text) == shown for text in texts)
         assert all(("Delta" in text or "Δ" in text) == shown for text in texts)
-        lines = csv.DictReader(io.StringIO(tidy_csv([TABLE], results)))
+        lines = csv.DictReader(io.StringIO(cells_as_csv([TABLE], results)))
         cells = [line for line in lines if line["mean"] and line["scale"] == scale]
         assert [(line["reported"], line["difference"]) for line in cells] == [
             ("9.82", "25.68" if shown else ""), ("", ""), ("50", "-7.25" if shown else "")]  # fmt: skip

@@ -52,8 +52,14 @@ def signed(value: float | None) -> str:
 
 
 def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
-    """Rows of the table; for each metric the reported value, then each column's reproduced value and, at the paper's scale,
-    its difference."""
+    """A table as text: for each metric the reported value, then each column's reproduced value and, at the paper's scale,
+    its difference.
+
+    Args:
+        table: What was reported.
+        results: What was reproduced.
+        scale: Whose runs.
+    """
     differences = table.has_numbers and scale == "paper"
     lines: list[list[str]] = [[table.rows_are or "row", *table.all_rows, *(quoted.row for quoted in table.quoted)]]
     groups = []
@@ -112,7 +118,7 @@ def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     """What the proxy reduces, the table's own notes and slips, then every decision that stands between reported and ours."""
     notes = [f"Proxy scale: {table.proxy}"] if table.proxy and scale == "proxy" else []
     notes += [REDUCED_NOTE] if table.has_numbers and scale != "paper" else []
-    notes += results.conflicts(table, scale) + results.mixtures(table, scale)
+    notes += results.conflicts(table, scale) + results.condition_notes(table, scale)
     if any(metric.startswith("best_test") for metric in table.metrics):
         notes.append(CHOSEN_NOTE)
     notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]

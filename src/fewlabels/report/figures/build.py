@@ -71,7 +71,18 @@ ACCURACY = AccuracyFigure(name="accuracy", caption="Test accuracy over epochs.")
 def draw_figures(
     table: TableDefinition, results: Results, scale: str, folder: Path, tables: dict[str, TableDefinition]
 ) -> list[Drawn]:
-    """Write ``<folder>/<table>-<scale>-<name>.svg`` for every figure that the records allow, and return them in order."""
+    """Write every figure that the records allow.
+
+    Args:
+        table: Whose figures.
+        results: The records.
+        scale: Whose runs.
+        folder: Where ``<table>-<scale>-<name>.svg`` goes.
+        tables: All tables by id, for baselines.
+
+    Returns:
+        The figures in the order of the definition.
+    """
     runs = results.of_table(table.id, scale)
     several = len({run.seed for run in runs}) > 1
     found = []
@@ -92,7 +103,19 @@ def draw_figures(
 
 
 def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str | None:
-    """The SVG: the same for the same records, whatever matplotlib's settings here. ``salt`` keeps ids on one page apart."""
+    """Draw a figure: the same bytes for the same records, whatever matplotlib's settings here.
+
+    Args:
+        draw: One of ``KINDS``.
+        plot: What it draws.
+        salt: Begins the ids inside, so that those of two figures of a page differ.
+
+    Returns:
+        The SVG, or None where there is nothing to draw.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib
     except ImportError as error:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 TEXT = 0.24  # inches of a line of text
 PADS = {"w_pad": 0.03, "h_pad": 0.03, "wspace": 0.0, "hspace": 0.0}  # inches around a picture; nothing more between two
-APART = 0.2  # inches between two grids
+GAP = 0.2  # inches between two grids
 MOST_EPOCHS = 6  # columns of maps
 
 
-class Shot(NamedTuple):
+class RunPictures(NamedTuple):
     """The pictures of one run, by epoch."""
 
     title: str
@@ -67,50 +67,50 @@ class Pictures:
 def pictures(plot: Plot[PicturesFigure]) -> Figure | None:
     """Strips at the last epoch: a strip a run, a line a name, and under each image its error against the first name's."""
     names = plot.entry.names
-    shots = _shots(plot, names, _last)
-    if not shots:
+    runs = _runs_with_pictures(plot, names, _last)
+    if not runs:
         return None
-    count = plot.entry.images or int(np.clip(64 // (len(shots) * len(names)), 3, 8))
+    count = plot.entry.images or int(np.clip(64 // (len(runs) * len(names)), 3, 8))
     grids = []
-    for shot in shots:
-        lines, under = _strip(shot, names, count, len(shots), plot.entry.errors)
+    for of_run in runs:
+        lines, under = _strip(of_run, names, count, len(runs), plot.entry.errors)
         marked = [f"{name}\n‖x − x′‖²" if under and i else name for i, name in enumerate(names)]
-        grids.append(Pictures(f"{shot.title}, epoch {max(shot.arrays)}", lines, marked, under))
+        grids.append(Pictures(f"{of_run.title}, epoch {max(of_run.arrays)}", lines, marked, under))
     return _draw(grids, min(1.0, 9.5 / max(len(of_run.lines[0]) for of_run in grids)))
 
 
 def grid(plot: Plot[GridFigure]) -> Figure | None:
     """A line an image, a column a name; a grid for each column of the table, of its first row with pictures."""
     names, count = plot.entry.names, plot.entry.images
-    shots = [shots[0] for column in plot.columns if (shots := _shots(plot, names, _last, [column], first=True))]
+    runs = [runs[0] for column in plot.columns if (runs := _runs_with_pictures(plot, names, _last, [column], first=True))]
     grids = []
-    for shot in shots:
-        lines = [list(line) for line in zip(*_strip(shot, names, count, len(shots))[0], strict=True)]
-        grids.append(Pictures(str(shot.run.column), lines, heads=names))
+    for of_run in runs:
+        lines = [list(line) for line in zip(*_strip(of_run, names, count, len(runs))[0], strict=True)]
+        grids.append(Pictures(str(of_run.run.column), lines, heads=names))
     return _draw(grids, min(1.1, 10 / len(grids) / len(names)), across=True) if grids else None
 
 
 def maps(plot: Plot[MapsFigure]) -> Figure | None:
     """Class activation maps: a line an image, a column an epoch, and beside them the area of the maps over training."""
-    shots = _shots(plot, ["original", "maps"], _spread)
+    runs = _runs_with_pictures(plot, ["original", "maps"], _spread)
     count = plot.entry.images
-    total = sum(len(shot.arrays) for shot in shots) * count
-    if not shots:
+    total = sum(len(of_run.arrays) for of_run in runs) * count
+    if not runs:
         return None
     grids = []
-    for shot in shots:
-        columns = [_heat(arrays, count, total) for arrays in shot.arrays.values()]
+    for of_run in runs:
+        columns = [_heat(arrays, count, total) for arrays in of_run.arrays.values()]
         lines = [list(line) for line in zip(*columns, strict=True)]
-        grids.append(Pictures(f"{shot.title}, at epoch", lines, heads=[str(epoch) for epoch in shot.arrays]))
+        grids.append(Pictures(f"{of_run.title}, at epoch", lines, heads=[str(epoch) for epoch in of_run.arrays]))
     sizes = [one.size(1.1) for one in grids]
     widest, beside = max(width for width, _ in sizes), 3.6
     figure, parts = _parts([widest, beside], [height for _, height in sizes])
-    for shot, one, (left, right) in zip(shots, grids, parts, strict=True):
+    for of_run, one, (left, right) in zip(runs, grids, parts, strict=True):
         _fill(left, one)
-        area = over_seeds(plot.runs(str(shot.run.row), str(shot.run.column)), "map_area")
+        area = over_seeds(plot.runs(str(of_run.run.row), str(of_run.run.column)), "map_area")
         if area:
             axis = right.subplots()
-            draw_line(axis, area, **plot.colour(str(shot.run.row)))
+            draw_line(axis, area, **plot.colour(str(of_run.run.row)))
             axis.set_ylabel(label("map_area"))
             axis.set_ylim(bottom=0)
             epoch_axis(axis)
@@ -118,7 +118,13 @@ def maps(plot: Plot[MapsFigure]) -> Figure | None:
 
 
 def _draw(grids: list[Pictures], side: float, across: bool = False) -> Figure:
-    """One below the other, or side by side, with pictures about ``side`` inches wide."""
+    """A figure of several grids.
+
+    Args:
+        grids: Each with its title.
+        side: Width of a picture in inches, about.
+        across: Side by side, and not one below the other.
+    """
     widths, heights = zip(*(one.size(side) for one in grids), strict=True)
     figure, parts = _parts(widths, [max(heights)]) if across else _parts([max(widths)], heights)
     for part, one in zip(parts.flat, grids, strict=True):
@@ -128,7 +134,7 @@ def _draw(grids: list[Pictures], side: float, across: bool = False) -> Figure:
 
 def _parts(widths: Sequence[float], heights: Sequence[float]) -> tuple[Figure, np.ndarray]:
     """A figure in parts of these widths and heights in inches, with space between them."""
-    width, height = sum(widths) + APART * (len(widths) - 1), sum(heights) + APART * (len(heights) - 1)
+    width, height = sum(widths) + GAP * (len(widths) - 1), sum(heights) + GAP * (len(heights) - 1)
     figure = new_figure(width, height)
     figure.get_layout_engine().set(**PADS)  # type: ignore[union-attr]
     return figure, figure.subfigures(
@@ -137,8 +143,8 @@ def _parts(widths: Sequence[float], heights: Sequence[float]) -> tuple[Figure, n
         squeeze=False,
         width_ratios=widths,
         height_ratios=heights,
-        wspace=APART * len(widths) / width,  # matplotlib counts it in shares of a part
-        hspace=APART * len(heights) / height,
+        wspace=GAP * len(widths) / width,  # matplotlib counts it in shares of a part
+        hspace=GAP * len(heights) / height,
     )
 
 
@@ -148,13 +154,24 @@ def _fill(part: SubFigure, pictures: Pictures) -> None:
 
 
 def _strip(
-    shot: Shot, names: Sequence[str], count: int, shots: int, errors: bool = False
+    of_run: RunPictures, names: Sequence[str], count: int, runs: int, errors: bool = False
 ) -> tuple[list[Any], list[list[str]]]:
-    """The pictures of each name, as they are shown, and the texts under them."""
-    arrays = shot.arrays[max(shot.arrays)]
+    """The pictures of a run's last epoch.
+
+    Args:
+        of_run: The run.
+        names: Of arrays, a line each.
+        count: Pictures in a line.
+        runs: How many runs share the figure, and its file's size.
+        errors: Whether there are texts, each line's squared errors against the first line.
+
+    Returns:
+        The lines of pictures as they are shown, and the texts under each.
+    """
+    arrays = of_run.arrays[max(of_run.arrays)]
     first = arrays[names[0]]
     seen = [files.visible(arrays[name], arrays.get("original", first))[:count] for name in names]
-    lines = [[files.shrunk(image, shots * len(names) * count) for image in images] for images in seen]
+    lines = [[files.shrunk(image, runs * len(names) * count) for image in images] for images in seen]
     return lines, [[], *([_rounded(e) for e in files.squared_errors(first, arrays[n])] for n in names[1:])] if errors else []
 
 
@@ -176,15 +193,23 @@ def _spread(epochs: list[int]) -> list[int]:
     return [epochs[i] for i in sorted({round(x) for x in np.linspace(0, len(epochs) - 1, MOST_EPOCHS)})]
 
 
-def _shots(
+def _runs_with_pictures(
     plot: Plot[Any],
     names: Sequence[str],
     choose: Callable[[list[int]], list[int]],
     columns: Sequence[str] = (),
     first: bool = False,
-) -> list[Shot]:
-    """The first run of each cell with pictures of all these names, or only the first cell's. Cells without are named."""
-    shots: list[Shot] = []
+) -> list[RunPictures]:
+    """The first run of each cell that has pictures; cells without are told.
+
+    Args:
+        plot: Whose rows and columns.
+        names: Arrays that a run must have.
+        choose: Picks from the epochs that have all of them.
+        columns: These alone.
+        first: The first cell with pictures alone.
+    """
+    runs: list[RunPictures] = []
     reasons: list[str] = []
     for row, column in product(plot.rows, columns or plot.columns):
         title = row if len(plot.table.columns) == 1 else f"{row}, {column}"
@@ -195,13 +220,13 @@ def _shots(
             except UserError as error:
                 missed.append(str(error))
                 continue
-            shots.append(Shot(f"{title}, seed {run.seed}", run, arrays))
+            runs.append(RunPictures(f"{title}, seed {run.seed}", run, arrays))
             break
         else:
             reasons += missed[:1]
-        if first and shots:
-            return shots
+        if first and runs:
+            return runs
     if reasons:
         where = f"figure {plot.entry.name} of table {plot.table.id} at {plot.scale} scale"
         say(f"fewlabels: left out of {where}: {'; '.join(reasons)}")
-    return shots
+    return runs

@@ -118,7 +118,18 @@ def draw_line(axis: Axes, line: Line, **style: Any) -> None:
 
 
 def panels(count: int, per_line: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels of at most ``width`` x ``height`` inches, at most ``per_line`` side by side."""
+    """A figure in panels.
+
+    Args:
+        count: How many.
+        per_line: At most so many side by side.
+        width: Of a panel in inches, at most.
+        height: Of a panel in inches.
+        **options: Of ``Figure.subplots``.
+
+    Returns:
+        The figure and the axes of its panels.
+    """
     lines = math.ceil(count / per_line)
     per_line = math.ceil(count / lines)
     size = (max(min(width, PAGE / per_line) * per_line, 5.5), height * lines + 0.4)
@@ -150,7 +161,13 @@ def log_axis(axis: Axes) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], title: str | None = None) -> None:
-    """One legend for all panels, each label once, in columns as the width takes them."""
+    """One legend for all panels, in columns as the width takes them.
+
+    Args:
+        figure: Grows where the legend needs it.
+        axes: The panels whose labels it has, each label once.
+        title: Over the legend.
+    """
     handles: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
-from fewlabels.report.collect import FEWEST, Cell, Results, mixed_between
-from fewlabels.report.mixtures import MIXED, UNDER, of_seeds
+from fewlabels.report.collect import MIN_SEEDS, Cell, Results, mixed_between
+from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
 from fewlabels.report.significance import LEVEL, against_zero, difference, holm
 from fewlabels.report.spec.fields import lower_is_better
 from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition, Trend
@@ -22,7 +22,7 @@ TOO_FEW, UNTRIED = "too few seeds to tell", "not yet tried"
 RULE = (
     "A comparison is seen, or not seen where its opposite is significant, by Welch's t test over the seeds, at "
     f"{100 * LEVEL:g} % for all comparisons of a claim together (Holm's correction; p is the corrected one). Else the two "
-    f"{ALIKE}. With fewer than {FEWEST} seeds on a side there are {TOO_FEW}."
+    f"{ALIKE}. With fewer than {MIN_SEEDS} seeds on a side there are {TOO_FEW}."
 )
 MIXED_RULE = f"{MIXED}: runs that are compared were {UNDER}, as the figures under the table tell."
 NEAR_ZERO = 1e-12  # of its beginning, in the place of a loss that ended at 0, which has no logarithm
@@ -103,7 +103,13 @@ def _p(value: float) -> str:
 
 
 def judge(table: TableDefinition, results: Results, scale: str) -> list[Judgement]:
-    """Every claim of the table. Smoke runs show that the code runs, and nothing else: they judge no claim."""
+    """Judge every claim of a table.
+
+    Args:
+        table: Whose claims.
+        results: The runs that decide.
+        scale: Whose runs; smoke runs show that the code runs, and nothing else: they judge no claim.
+    """
     if scale == "smoke":
         return []
     return [Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale))) for claim in table.claims]
@@ -225,7 +231,7 @@ def _logarithms(claim: CurveFlattens | CurveTurns, row: str, runs: list[RunRecor
         if len(term) > 1 and term[0] > TINIEST:
             values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
             used.append(run)
-    return Cell(values, mixed=of_seeds(used), runs=[(row, run) for run in used])
+    return Cell(values, mixed=differing_between_seeds(used), runs=[(row, run) for run in used])
 
 
 def _ratio(logs: Cell) -> str:

@@ -4,7 +4,7 @@ import re
 
 from fewlabels.report import __main__ as report
 from fewlabels.report.collect import FoundRecord, Results, read_records
-from fewlabels.report.sweeps import with_sweeps
+from fewlabels.report.runs_without_table import place_runs
 from fewlabels.report.tables import grid
 from fewlabels.runs.record import write
 from fewlabels.train import run as train
@@ -23,7 +23,7 @@ def record(accuracy, seed=0, method=None, labelled=50, digest="0" * 64, split_se
 
 
 def rows_of(*records, scale="paper"):
-    tables, placed = with_sweeps(records, ())
+    tables, placed = place_runs(records, ())
     (table,) = tables.values()
     g = grid(table, Results(placed), scale)
     return g.header, g.rows
@@ -90,7 +90,7 @@ def test_methods_and_scales_have_tables_of_their_own_and_other_runs_stay_as_they
     other, smoke, of_a_table, unknown = record(10.0), record(5.0), record(1.0), record(2.0)
     other.config["method"] = {"_target_": "fewlabels.methods.vat.V/T"}
     smoke.scale, of_a_table.table, unknown.table = "smoke", "srikanth_1", "removed_1"
-    tables, placed = with_sweeps([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
+    tables, placed = place_runs([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
     assert list(tables) == ["Entropy-SimpleCNN", "Entropy-SimpleCNN-smoke", "V_T-SimpleCNN"]
     assert placed[0] == of_a_table
     assert len([run for run in placed if run.table == "Entropy-SimpleCNN"]) == 2

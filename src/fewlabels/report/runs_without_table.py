@@ -1,4 +1,5 @@
-"""Runs without a table, as sweeps from the command line leave them, made into tables: one a method, network and scale.
+"""Runs that belong to no table file, as multiruns from the command line leave them, gathered in tables of their own: one a
+method, network and scale.
 
 Rows are the settings that differ, columns the data, and a cell holds the seeds.
 """
@@ -27,7 +28,7 @@ OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
 MAY_LACK = ("model.", "method.", "init_from.")  # nodes with keys of their own choice
 
 
-def with_sweeps(
+def place_runs(
     records: Sequence[FoundRecord], known: Collection[str]
 ) -> tuple[dict[str, TableDefinition], list[FoundRecord]]:
     """The tables by id, and all records: each that has none of the ``known`` tables stands in a cell of one of these."""
