@@ -136,7 +136,7 @@ def test_many_seeds_are_counted():
     assert note.endswith("threads (2: seed 0; 1: seeds 1, 2, 3, 4, 5, 6, 7, 8 and 11 more)")
 
 
-def test_sweeps_are_marked_as_well():
+def test_runs_without_a_table_are_marked_as_well():
     config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "model": {"_target_": "m.N"}}
     runs = [run(0, config=config), run(1, {"precision": "fp32"}, config=config)]
     found = [FoundRecord(**vars(one) | {"table": None}) for one in runs]

@@ -29,7 +29,7 @@ def rows_of(*records, scale="paper"):
     return g.header, g.rows
 
 
-def test_a_sweep_is_a_row_a_value_over_its_seeds_in_the_values_order():
+def test_a_multirun_is_a_row_a_value_over_its_seeds_in_the_values_order():
     runs = [record(50.0 + 10 * a + 2 * seed, seed, {"alpha": a, "beta": 0.1}) for a in (10.0, 0.8, 2.0) for seed in (0, 1)]
     header, rows = rows_of(*runs)
     assert header == ["setting", "digits, 50 labels"]
@@ -127,7 +127,7 @@ def test_thirty_settings_with_odd_names_are_drawn(tmp_path):
     assert float(re.search(r'<svg [^>]*width="([\d.]+)pt"', svg).group(1)) > 500  # or the longest would be cut off
 
 
-def test_the_report_prints_and_draws_a_sweep(configure, tmp_path, monkeypatch, capsys):
+def test_the_report_prints_and_draws_a_multirun(configure, tmp_path, monkeypatch, capsys):
     for alpha in (0.1, 0.2, 0.4):
         train(
             configure("method=entropy", f"method.alpha={alpha}", "epochs=1", "scale.max_steps=2", "scale.max_test_images=20")
