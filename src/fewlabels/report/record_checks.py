@@ -2,7 +2,7 @@
 a record that is amiss is named and left out.
 
 Only what would end the report, be lost from it or stand in it as a result is looked at. By hand and not by pydantic: a
-record has no closed schema (older ones lack keys, and metrics, terms and settings are free), and most checks are across keys.
+record has no closed schema (older ones lack keys; metrics, terms and settings are free), and most checks are across keys.
 """
 
 from __future__ import annotations
