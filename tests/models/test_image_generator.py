@@ -80,9 +80,11 @@ def test_its_images_lie_between_black_and_white_of_the_network_s_input():
         assert images[:, channel].amax().item() == pytest.approx(white)
 
 
-def test_its_last_layer_starts_near_a_tenth():
+def test_it_starts_as_the_code_does():
+    torch.manual_seed(0)
     network = ImageGenerator((3, 32, 32), *HALF, filters=32)
     assert network.draw(50).std().item() == pytest.approx(0.1, rel=0.3)
+    assert [network.layers[n].weight.std().item() for n in (0, 4, 7)] == pytest.approx([0.05] * 3, rel=0.02)
 
 
 def test_noise_is_uniform_and_of_the_given_generator():
