@@ -223,7 +223,7 @@ def results(name: str) -> str:
     return "\n\n".join(parts) or NOTHING
 
 
-NOTHING = "Not run yet on the write-ups' tables; its equations are tested, and it trains in the tests."
+NOTHING = "Not run yet. Its equations are tested, and it trains in the tests."
 
 
 def _cells(found: Results, table: TableDefinition, scale: str, places: list[tuple[str, str]]) -> str:
