@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import html
 import re
-import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from inspect import cleandoc
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ import yaml
 from latex2mathml.converter import convert
 
 from fewlabels.config.compose import composed
+from fewlabels.config.reference import class_keys
 from fewlabels.config.validate import build, find_class
 from fewlabels.methods.base import Method
-from fewlabels.ranges import OneOf, Range, settings
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.spec.definitions import TableDefinition, load_definitions
 from fewlabels.report.tables import grid
@@ -34,7 +32,6 @@ PUBLISHED = ROOT / "outputs" / "published"
 SCALES = ("paper", "proxy")
 OVERVIEW = "<!-- the methods -->"  # where the overview's tables go
 BENCHMARK = "<!-- the benchmark -->"
-UNLIMITED = 10**9  # which stands for no end of a count (fewlabels.ranges.Count)
 EQUATION = re.compile(r'<(div|span) class="arithmatex">\s*\\[\[(](.*?)\\[\])]\s*</\1>', re.DOTALL)
 
 
@@ -72,12 +69,11 @@ def sections(name: str, meta: dict[str, Any]) -> Iterator[str]:
 
     Args:
         name: of the method, as in ``method=name``.
-        meta: the page's own: ``variants``, settings whose decisions are told as well, and ``options``, what its class does
-            not say of them.
+        meta: the page's own; ``variants`` are settings whose decisions are told as well.
     """
     if decisions := _decisions(name, meta.get("variants", [])):
         yield f"## What differs from the paper\n\n{decisions}"
-    yield f"## Options\n\n{_options(name, meta.get('options', {}))}\n\n{_recipe(name)}"
+    yield f"## Options\n\n{_options(name)}\n\n{_recipe(name)}"
     yield f"## How it did\n\n{results(name)}"
 
 
@@ -110,69 +106,27 @@ def _decisions(name: str, variants: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _options(name: str, described: dict[str, str]) -> str:
+def _options(name: str) -> str:
     """A table of the options of its class: value in the YAML, range and meaning."""
-    cls, values = _class(name), _config(name).method
-    kinds = settings(cls)
-    if not kinds:
+    values, rows = _config(name).method, []
+    for key in class_keys("method", _class(name)):
+        option = key.name.removeprefix("method.")
+        if not key.text:
+            raise ValueError(f"the docstring of {_class(name).__name__} does not say what {option} is")
+        text = key.text.replace("``", "`").replace("|", "\\|")
+        rows.append(f"| `{option}` | `{_told(values[option])}` | {key.allowed} | {text} |")
+    if not rows:
         return "It has no options of its own."
-    described = _arguments(cls) | described
-    together: dict[str, list[str]] = {}  # options that share a text, by that text
-    for key in kinds:
-        if key not in described:
-            raise ValueError(f"nothing says what method.{key} of {name} is: neither its class nor its page")
-        together.setdefault(described[key], []).append(key)
-    lines = ["| `method.` | value | may be | what it is |", "| --- | --- | --- | --- |"]
-    for text, keys in together.items():
-        names, shown = (_stacked(map(code, each)) for each in (keys, (_told(values[key]) for key in keys)))
-        lines.append(f"| {names} | {shown} | {_stacked(dict.fromkeys(allowed(kinds[key]) for key in keys))} | {text} |")
-    return "\n".join(lines)
+    return "\n".join(["| `method.` | value | may be | what it is |", "| --- | --- | --- | --- |", *rows])
 
 
 def code(text: str) -> str:
     return f"`{text}`"
 
 
-def _stacked(parts: Iterable[str]) -> str:
-    """One above the other, in a cell of a table."""
-    return "<br>".join(parts)
-
-
 def _told(value: Any) -> str:
     """As the command line takes it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _arguments(cls: type) -> dict[str, str]:
-    """What the Args of a class's docstring say of each; those of one line share its text."""
-    _, _, listed = cleandoc(cls.__doc__ or "").partition("Args:\n")
-    found = {}
-    for names, text in re.findall(r"^ {4}(\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", listed, re.MULTILINE):
-        plain = re.sub(r" *\(:\w+:`[^`]*`\)|:\w+:", "", " ".join(text.split())).replace("``", "`").rstrip(".")
-        found |= dict.fromkeys(names.split(", "), plain)
-    return found
-
-
-def allowed(kind: Any) -> str:
-    """What a setting may be, in words: ``Annotated[float, Range(0, 1)]`` -> "0 to 1"."""
-    if typing.get_origin(kind) is typing.Annotated:
-        return " ".join(map(_words, kind.__metadata__))
-    inner = typing.get_args(kind)
-    if type(None) in inner:
-        return " or ".join([*(allowed(each) for each in inner if each is not type(None)), "null"])
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}.get(kind, str(kind))
-
-
-def _words(mark: Any) -> str:
-    if isinstance(mark, OneOf):
-        return ", ".join(f"`{word}`" for word in mark.words)
-    if not isinstance(mark, Range):
-        return ""
-    low = f"above {mark.above:,}" if mark.above is not None else "" if mark.least is None else f"{mark.least:,}"
-    high = f"below {mark.below:,}" if mark.below is not None else "" if mark.most in (None, UNLIMITED) else f"{mark.most:,}"
-    if mark.above is None and low and not high:
-        return f"{low} or more"
-    return " to ".join(filter(None, [low, high])) or "any number"
 
 
 def _recipe(name: str) -> str:
@@ -185,7 +139,7 @@ def _recipe(name: str) -> str:
     keys += [key for key in ("epochs", "steps") if key in file]
     values = [(key, _value(config, key)) for key in keys]
     told = [f"`optim={each}`" for each in optimiser] + [f"`{key}={value}`" for key, value in values if value is not None]
-    link = "[Configuration](../configuration.md) has the keys that all methods share."
+    link = "The [configuration reference](../configuration-reference.md) has all keys."
     return (f"With it come {', '.join(told)}. {link}") if told else link
 
 

@@ -17,11 +17,11 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fewlabels.config.compose import composed
+from fewlabels.config.reference import Key
 from fewlabels.config.validate import check as check_config
 from fewlabels.methods.base import ParameterGroup
 from fewlabels.report.collect import Results, read_records
-from fewlabels.report.figures.build import check
-from fewlabels.report.spec.definitions import read_definition
+from fewlabels.report.spec.definitions import check_baselines, read_definition
 from fewlabels.system.paths import conf_dir
 from tests.methods.helpers import built, context, make_batch, model
 
@@ -171,8 +171,9 @@ def test_a_variant_s_decisions_are_told_beside_the_default_s(hooks):
     assert "- `kmeans_fixmatch.variant` (`method.variant=as_published`): as the notebook computes it" in text
 
 
-def test_an_option_that_nothing_describes_is_an_error(hooks):
-    with pytest.raises(ValueError, match=r"nothing says what method\.weight of comatch is"):
+def test_an_option_that_nothing_describes_is_an_error(hooks, monkeypatch):
+    monkeypatch.setattr(hooks, "class_keys", lambda group, cls: [Key("method.weight", "0 or more", 1.0, "")])
+    with pytest.raises(ValueError, match="the docstring of CoMatch does not say what weight is"):
         list(hooks.sections("comatch", {}))
 
 
@@ -222,4 +223,4 @@ def test_the_entries_of_a_table_of_one_s_own_are_what_a_table_may_hold(node, tmp
     file.write_text("table:\n" + indent(head + block, "  "))
     table = read_definition(file)
     assert len(getattr(table, node)) > 4
-    check({"own": table, "other": table})
+    check_baselines({"own": table, "other": table})
