@@ -30,10 +30,10 @@ class ImprovedGAN(Method):
     does not count for its running statistics.
 
     Args:
-        weight: of the loss of unlabelled and generated images.
-        distance: absolute or squared difference, averaged over the embedding.
-        noise: length of the generator's noise.
-        filters: of the generator's last layer but one.
+        weight: Weight of the loss of unlabelled and generated images.
+        distance: Difference of the mean embeddings. Absolute or squared, averaged over their elements.
+        noise: Length of the generator's noise.
+        filters: Filters of the generator's last layer but one.
     """
 
     labelled_views = {"plain": "plain"}

@@ -28,8 +28,8 @@ class Denoiser(nn.Module):
         z = (noisy - mu) v + mu,   mu = a1 sigma(a2 u + a3) + a4 u + a5,   v = a6 sigma(a7 u + a8) + a9 u + a10
 
     Args:
-        width: units of the layer.
-        above: units of the layer above; None for the topmost layer, to which the probabilities are given as they are.
+        width: Units of the layer.
+        above: Units of the layer above; None for the topmost layer, to which the probabilities are given as they are.
     """
 
     def __init__(self, width: int, above: int | None) -> None:
@@ -61,10 +61,12 @@ class Ladder(Method):
     labelled images.
 
     Args:
-        costs: of the pixels (in [0, 1]) and of each layer upwards; the last one stands for all layers above. Nothing is
-            decoded below the lowest cost: ``[0, 0, 0, 0, 0, 0, 0.5]`` is the Gamma model, ``[0]`` the noisy network alone.
-        noise, input_noise: standard deviations, in the layers and of the pixels.
-        widths: the hidden layers of the network; the YAML file takes them from there.
+        costs: Costs of the pixels and of each layer upwards. The pixels are in [0, 1]; the last cost stands for all layers
+            above. Nothing is decoded below the lowest cost: ``[0, 0, 0, 0, 0, 0, 0.5]`` is the Gamma model, ``[0]`` the
+            noisy network alone.
+        noise: Standard deviation of the noise in the layers.
+        input_noise: Standard deviation of the noise of the pixels.
+        widths: Units of the network's hidden layers. The YAML file takes them from there.
     """
 
     labelled_views = {"plain": "plain"}

@@ -68,10 +68,10 @@ class FixMatchWideResNet(Classifier):
     WRN-28-2 has 1,467,610 parameters for 10 classes, WRN-28-8 23,354,842.
 
     Args:
-        depth: 6 n + 4, with n blocks a group.
-        width: the widening factor.
-        negative_slope: of the leaky ReLU.
-        batch_norm_momentum: torch's convention (share of the new batch in the running statistics).
+        depth: Layers, 6 n + 4 with n blocks a group.
+        width: Widening factor.
+        negative_slope: Slope of the leaky ReLU below 0.
+        batch_norm_momentum: Share of a new batch in batch norm's running statistics.
     """
 
     def __init__(

@@ -42,9 +42,9 @@ class ImprovedGANConv(Classifier):
     layer; here lengths start as they would for such inputs that are independent, and biases at 0.
 
     Args:
-        filters: of the first three convolutions; the others have twice as many. 96 for CIFAR-10, 64 for SVHN.
-        input_dropout: of the images.
-        dropout: before the fourth and the seventh convolution.
+        filters: Filters of the first three convolutions. The others have twice as many; 96 for CIFAR-10, 64 for SVHN.
+        input_dropout: Share of the images' values that is dropped.
+        dropout: Share that is dropped before the fourth and the seventh convolution.
     """
 
     def __init__(

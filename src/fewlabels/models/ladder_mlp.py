@@ -65,8 +65,8 @@ class LadderMLP(Classifier):
     As a network like any other it has no noise; the ladder method corrupts its layers through :meth:`encode`.
 
     Args:
-        widths: units of the hidden layers.
-        batch_norm_momentum: torch's convention (share of the new batch in the running statistics).
+        widths: Units of the hidden layers.
+        batch_norm_momentum: Share of a new batch in batch norm's running statistics.
     """
 
     def __init__(

@@ -87,10 +87,10 @@ class ConvSmall(_VATConv):
     """3 x 96, halved; 3 x 192, halved; 192 (valid), 192 and 192 (1 x 1). Its plan is that of Improved GAN's network.
 
     Args:
-        filters: of the first three convolutions; the others have twice as many. 96 for CIFAR-10, 64 for SVHN.
-        dropout: after each halving.
-        batch_norm_momentum: torch's convention (share of the new batch in the running statistics).
-        top_batch_norm: of the logits; true for SVHN.
+        filters: Filters of the first three convolutions. The others have twice as many; 96 for CIFAR-10, 64 for SVHN.
+        dropout: Share that is dropped after each halving.
+        batch_norm_momentum: Share of a new batch in batch norm's running statistics.
+        top_batch_norm: Batch norm of the logits; true for SVHN.
     """
 
     def __init__(
@@ -114,8 +114,10 @@ class ConvLarge(_VATConv):
     The plan is that of :class:`~fewlabels.models.conv13.Conv13`, which has weight norm and noise in the place of batch norm.
 
     Args:
-        filters: of the first three convolutions; the others have 2, 4, 2 and 1 times as many.
-        dropout, batch_norm_momentum, top_batch_norm: see :class:`ConvSmall`.
+        filters: Filters of the first three convolutions. The others have 2, 4, 2 and 1 times as many.
+        dropout: Share that is dropped after each halving.
+        batch_norm_momentum: Share of a new batch in batch norm's running statistics.
+        top_batch_norm: Batch norm of the logits; true for SVHN.
     """
 
     def __init__(
