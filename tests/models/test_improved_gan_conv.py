@@ -81,13 +81,20 @@ def test_lengths_stay_and_directions_are_trained():
     after = network.blocks[4][0].weight
     assert not torch.allclose(before, after)
     torch.testing.assert_close(before.flatten(1).norm(dim=1), after.flatten(1).norm(dim=1))
-    assert not torch.allclose(network.head.weight.norm(dim=1), torch.tensor(0.1))
+    assert not torch.allclose(network.head.weight.norm(dim=1), torch.tensor(0.6))
 
 
 def test_its_scale_survives_the_layers():
     torch.manual_seed(0)
     out = ImprovedGANConv(10, (32, 32), 3, filters=32).eval().activations(torch.randn(16, 3, 32, 32))
     assert 0.2 < out.features.std() < 5
+
+
+def test_its_logits_start_near_a_tenth():
+    torch.manual_seed(0)
+    images = torch.randn(64, 3, 8, 8).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    logits = ImprovedGANConv(10, (32, 32), 3)(images)
+    assert 0.05 < logits.std(0).mean() < 0.2
 
 
 def test_small_images_are_refused_and_other_widths_have_other_names():

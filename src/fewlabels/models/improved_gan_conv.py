@@ -13,6 +13,7 @@ from fewlabels.ranges import Count
 from fewlabels.types import UserError
 
 SLOPE = 0.2
+LAST_LENGTH = 0.6  # features differ by about a sixth between images, and logits are to differ by a tenth
 # (filters, as a multiple; size; stride; padding); dropout lies before the first, the fourth and the seventh.
 CONVOLUTIONS = [
     *[(1, 3, 1, 1), (1, 3, 1, 1), (1, 3, 2, 1)],
@@ -70,7 +71,7 @@ class ImprovedGANConv(Classifier):
             blocks.append(nn.Sequential(*block))
             channels = multiple * filters
         self.blocks = nn.ModuleList(blocks)
-        self.head = _with_length(nn.Linear(channels, num_classes), 0.1, trained=True)
+        self.head = _with_length(nn.Linear(channels, num_classes), LAST_LENGTH, trained=True)
 
     def compute(self, images: Tensor) -> Activations:
         features = images
