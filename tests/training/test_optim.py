@@ -19,6 +19,11 @@ from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, rem
         ({"schedule": "halving", "milestones": [150, 300]}, 149.9, 1.0),
         ({"schedule": "halving", "milestones": [150, 300]}, 150, 0.5),
         ({"schedule": "halving", "milestones": [150, 300]}, 399, 0.25),
+        ({"schedule": "linear"}, 100, 0.75),
+        ({"schedule": "linear", "decay_from": 0.5}, 100, 1.0),
+        ({"schedule": "linear", "decay_from": 0.5}, 200, 1.0),
+        ({"schedule": "linear", "decay_from": 0.5}, 300, 0.5),
+        ({"schedule": "linear", "decay_from": 0.5}, 400, 0.0),
         ({"schedule": "cosine"}, 0, 1.0),
         ({"schedule": "cosine"}, 200, 0.5),
         ({"schedule": "cosine"}, 400, 0.0),
@@ -57,6 +62,17 @@ def test_one_adam_step_by_hand():
     (3 * model.weight).sum().backward()
     optimiser.step()
     assert model.weight.item() == pytest.approx(0.5, abs=1e-6)  # the first step is lr times the gradient's sign
+
+
+def test_beta1_is_the_decay_of_adams_mean():
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(model.weight)
+    optimiser = optimiser_of(model, OptimConfig(name="adam", lr=0.5, beta1=0.5))
+    for gradient in (3.0, 0.0):
+        model.weight.grad = torch.full_like(model.weight, gradient)
+        optimiser.step()
+    mean, square = 0.5 * 3 / 1.5, 0.999 * 9 / 1.999  # both with their start divided out
+    assert model.weight.item() == pytest.approx(0.5 - 0.5 * mean / math.sqrt(square), abs=1e-6)
 
 
 def test_the_average_of_the_weights_by_hand():

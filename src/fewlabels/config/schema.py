@@ -25,7 +25,7 @@ Order = StrEnum("Order", ["together", "joined", "in_turn"])
 StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "jitter"])
 TestView = StrEnum("TestView", ["plain", "flip"])
 Optimiser = StrEnum("Optimiser", ["adam", "sgd"])
-Schedule = StrEnum("Schedule", ["constant", "halving", "cosine", "fixmatch"])
+Schedule = StrEnum("Schedule", ["constant", "halving", "linear", "cosine", "fixmatch"])
 StepEvery = StrEnum("StepEvery", ["batch", "epoch"])
 Scale = StrEnum("Scale", ["paper", "proxy", "smoke"])
 ScaleSettings = StrEnum("ScaleSettings", ["paper", "proxy"])
@@ -132,6 +132,8 @@ class OptimConfig:
     """Learning rate, before ``optim.schedule``."""
     momentum: Annotated[float, Range(0, below=1)] = 0.9
     """Momentum of SGD."""
+    beta1: Annotated[float, Range(0, below=1)] = 0.9
+    """Decay of Adam's running mean of the gradients."""
     nesterov: bool = True
     """Nesterov's momentum, for SGD."""
     weight_decay: Weight = 0.0
@@ -139,8 +141,10 @@ class OptimConfig:
     decay_all: bool = False
     """Decay biases and norms too."""
     schedule: Schedule = Schedule.constant
-    """Learning rate over time. ``halving`` at ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t
-    from 0 to 1."""
+    """Learning rate over time. ``halving`` at ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on;
+    ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t from 0 to 1."""
+    decay_from: Annotated[float, Range(0, below=1)] = 0.0
+    """Share of training with a constant rate before ``linear`` falls."""
     milestones: list[Count] = field(default_factory=list)
     """Epochs at which ``optim.schedule=halving`` halves the rate."""
     warmup_epochs: Annotated[float, Range(0, 10**9)] = 0.0

@@ -49,7 +49,7 @@ def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Op
         common = {"name": group.name, "lr_scale": group.lr_scale}
         settings += [{"params": decayed, "weight_decay": decay, **common}, {"params": spared, "weight_decay": 0.0, **common}]
     if cfg.name == "adam":
-        return torch.optim.Adam(settings, lr=cfg.lr, fused=True)
+        return torch.optim.Adam(settings, lr=cfg.lr, betas=(cfg.beta1, 0.999), fused=True)
     nesterov = cfg.nesterov and cfg.momentum > 0
     return torch.optim.SGD(settings, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
@@ -63,13 +63,16 @@ def training_length(cfg: Config, steps_per_epoch: int) -> float:
 def lr_factor(cfg: OptimConfig, progress: float, epochs: float, step: float = 0.0) -> float:
     """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
 
-    ``constant``; ``halving`` at the epochs ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), with t
-    in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over ``optim.warmup_epochs`` comes on top of each; it counts
-    the step about to be taken (``step``, in epochs), so that the first one is not lost at rate 0.
+    ``constant``; ``halving`` at the epochs ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on; ``cosine``
+    to zero; ``fixmatch``: cos(7 pi / 16 t), with t in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over
+    ``optim.warmup_epochs`` comes on top of each; it counts the step about to be taken (``step``, in epochs), so that the
+    first one is not lost at rate 0.
     """
     factor = 1.0
     if cfg.schedule == "halving":
         factor = 0.5 ** sum(progress >= milestone for milestone in cfg.milestones)
+    elif cfg.schedule == "linear":
+        factor = min(1.0, (1 - progress / epochs) / (1 - cfg.decay_from))
     elif cfg.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * progress / epochs))
     elif cfg.schedule == "fixmatch":
