@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fewlabels.report.sound import sound_records
+from fewlabels.report.record_checks import valid_records
 from fewlabels.runs import record
 from fewlabels.system.files import below
 from fewlabels.system.terminal import configure_logging, print_result
@@ -45,7 +45,7 @@ def _among(place: str | None, asked: object) -> bool:
 def publish(root: Path, tables: list[str]) -> list[Path]:
     """The folders written below ``root/published``."""
     written = []
-    for path, found in sound_records(sorted(root.glob("*/*/record.json"))):
+    for path, found in valid_records(sorted(root.glob("*/*/record.json"))):
         if path.parts[len(root.parts)] == "published" or found.status != "finished" or found.table is None:
             continue
         if tables and found.table not in tables:

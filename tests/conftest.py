@@ -45,6 +45,23 @@ def skip_without_compiler(overrides: Sequence[str] = ("hardware.compile=true",))
         pytest.skip("torch.compile finds no compiler here")
 
 
+# Minutes of tests, which start first: a long one that starts last would have one worker alone run on.
+LONG = (
+    "test_kills",
+    "test_compiled",
+    "test_signals",
+    "test_sweeps",
+    "test_errors",
+    "test_stopping",
+    "test_terminal",
+    "test_resume",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.stem.startswith(LONG))
+
+
 @pytest.fixture
 def compiler() -> None:
     skip_without_compiler()
@@ -84,7 +101,7 @@ def configure(tmp_path: Path) -> Composer:
 
 
 def random_images(count: int, classes: int, size: int = 32, channels: int = 3, seed: int = 0) -> ImageSet:
-    """Noise around one random image a class: easy to learn, awkward to confuse."""
+    """Noisy copies of one random image a class, which are easy to learn."""
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).integers(0, 256, (classes, size, size, channels))
     labels = np.arange(count) % classes

@@ -49,7 +49,7 @@ def configuration(case: str, data: Path, root: Path) -> Any:
     )
 
 
-def live(cfg: Any, root: Path, life: float, aimed: bool, tally: Tally) -> bool:
+def run_for(cfg: Any, root: Path, life: float, aimed: bool, tally: Tally) -> bool:
     """Start a run and kill it after ``life`` seconds (``aimed``: at the next write after that). True: it ended before."""
     number, born = start(cfg), time.monotonic()
     while True:
@@ -73,15 +73,15 @@ def kill(case: str, kills: int, folder: Path, draw: random.Random) -> Tally:
     tally, data = Tally(), folder / "images.tar.gz"
     write_image_tar(data, random_images(1500, 2, 48), random_images(100, 2, 48), ("a", "b"))
     whole, began = folder / "whole", time.monotonic()
-    live(configuration(case, data, whole), whole, 1e9, False, tally)
+    run_for(configuration(case, data, whole), whole, 1e9, False, tally)
     length, expected = time.monotonic() - began, result(whole)
     while tally.kills < kills:
         root = folder / str(tally.runs)
-        while not live(
+        while not run_for(
             configuration(case, data, root), root, draw.uniform(0.02, 0.9) * length, bool(tally.kills % 2), tally
         ):
             if tally.kills >= kills:
-                live(configuration(case, data, root), root, 1e9, False, tally)
+                run_for(configuration(case, data, root), root, 1e9, False, tally)
                 break
         tally.runs += 1
         try:

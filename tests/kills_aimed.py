@@ -77,7 +77,7 @@ def start(cfg: Any, prepare: Prepare = lambda: None) -> int:
     return number
 
 
-def died(number: int) -> bool:
+def was_killed(number: int) -> bool:
     """Wait for a run. Whether it was killed; a failure is one of the harness."""
     status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     if status > 0:
@@ -153,14 +153,14 @@ def without_a_reader() -> None:
 
 def renames(kills: int, folder: Path, draw: random.Random) -> Tally:
     counted = folder / "counted"
-    assert not died(start(configuration(folder / "whole"), counting(counted)))
+    assert not was_killed(start(configuration(folder / "whole"), counting(counted)))
     number = counted.stat().st_size
     moments = [(at, after) for at in draw.sample(range(number), min(kills, number)) for after in (False, True)]
     return _each(folder, [at_rename(at, after) for at, after in draw.sample(moments, kills)])
 
 
 def metrics(kills: int, folder: Path, draw: random.Random) -> Tally:
-    assert not died(start(configuration(folder / "whole")))
+    assert not was_killed(start(configuration(folder / "whole")))
     return _each(folder, [in_a_line(draw.randrange(6)) for _ in range(kills)])
 
 
@@ -169,8 +169,8 @@ def _each(folder: Path, prepares: list[Prepare]) -> Tally:
     tally, expected = Tally(), result(folder / "whole")
     for prepare in prepares:
         root = folder / str(tally.runs)
-        tally.kills += died(start(configuration(root), prepare))
-        assert not died(start(configuration(root)))
+        tally.kills += was_killed(start(configuration(root), prepare))
+        assert not was_killed(start(configuration(root)))
         _compare(tally, expected, result(root), f"{root.name}: ")
     return tally
 
@@ -183,7 +183,7 @@ def terminal(kills: int, folder: Path, draw: random.Random) -> Tally:
 def threads(kills: int, folder: Path, draw: random.Random) -> Tally:
     """A run keeps the number of threads that it began with, and its bits."""
     for number in (1, 2):
-        assert not died(start(configuration(folder / f"{number}", *WIDE, f"hardware.threads={number}")))
+        assert not was_killed(start(configuration(folder / f"{number}", *WIDE, f"hardware.threads={number}")))
     one, two = result(folder / "1"), result(folder / "2")
     try:
         assert_same(one[0], two[0])
@@ -202,24 +202,24 @@ def _timed(
 ) -> Tally:
     """Kill after a while, and give again with the settings of the next life; compare the first parts of the result."""
     whole, began, tally = folder / "whole", time.monotonic(), Tally()
-    assert not died(start(configuration(whole, *more(0)), prepare))
+    assert not was_killed(start(configuration(whole, *more(0)), prepare))
     length, expected = time.monotonic() - began, result(whole)[:compared]
     while tally.kills < kills:
         root, life = folder / f"run{tally.runs}", 0
         while True:
             number = start(configuration(root, *more(life)), prepare)
-            if tally.kills < kills and life < 3 and _begun(root, number, life):
+            if tally.kills < kills and life < 3 and _has_checkpoint(root, number, life):
                 time.sleep(draw.uniform(0, 0.3) * length)
                 with suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
-            if not died(number):
+            if not was_killed(number):
                 break
             tally.kills, life = tally.kills + 1, life + 1
         _compare(tally, expected, result(root)[:compared], f"{root.name}: ")
     return tally
 
 
-def _begun(root: Path, number: int, life: int) -> bool:
+def _has_checkpoint(root: Path, number: int, life: int) -> bool:
     """Wait until a run has a checkpoint, so that its next life goes on; not where it has ended."""
     while not list(root.glob("runs/*/checkpoint.pt")):
         if os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:

@@ -1,17 +1,16 @@
 """The harness that kills runs, at a small size; ``make kills`` is the whole of it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.launch import preloaded
+
 
 def kills(tmp_path, *arguments):
-    command = [sys.executable, "-m", "tests.kills", *arguments]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
+    done = preloaded.run("tests.kills", *arguments, folder=Path(__file__).parents[1], environment=environment)
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

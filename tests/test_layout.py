@@ -10,8 +10,8 @@ import fewlabels
 PACKAGE = Path(fewlabels.__file__).parent
 # From the ground up: a room may import those of its own floor and of the floors below.
 FLOORS = [
-    ["types", "ranges"],
-    ["system"],
+    ["types"],
+    ["system", "ranges"],
     ["losses", "models", "data"],
     ["methods"],
     ["config"],

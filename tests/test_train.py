@@ -34,7 +34,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     folder = folder_of(tmp_path)
     assert folder.name == f"fixmatch-simple_cnn-digits_50-s0-{result.fingerprint[:8]}"
     assert {p.name for p in folder.iterdir()} - {".lock"} == {
-        "record.json", "metrics.jsonl", "config.yaml", "split.npz", "checkpoint.pt",
+        "record.json", "metrics.jsonl", "config.yaml", "split.npz", "checkpoint.pt", "model.safetensors", "model.json",
     }  # fmt: skip
     written = json.loads((folder / "record.json").read_text())
     assert written["status"] == "finished"
@@ -199,7 +199,7 @@ def test_evaluation_every_n_epochs_and_at_the_end(configure):
 
 
 class Exploding(Method):
-    """Goes well for an epoch and two batches, then does not."""
+    """The loss is infinite from the third batch of the second epoch on."""
 
     steps = 0
     good = 6
@@ -218,7 +218,7 @@ class ExplodingInParts(Exploding):
 
 
 class Poisoned(Method):
-    """Its loss is fine, and one weight is not."""
+    """The loss is finite, and one weight is NaN."""
 
     def step(self, ctx, batch):
         loss = ctx.network(batch.labelled["weak"])[:, 1:].square().mean()  # the first logit is not looked at

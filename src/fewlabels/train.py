@@ -22,7 +22,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from fewlabels.config.arguments import understood
+from fewlabels.config.arguments import parse_arguments
+from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as sweep_module
@@ -217,8 +218,9 @@ def main() -> None:
     """The command line. A user's mistake ends in one line and exit code 2."""
     configure_logging()
     register()
+    register_help()
     try:
-        sys.argv[1:] = understood(sys.argv[1:])
+        sys.argv[1:] = parse_arguments(sys.argv[1:])
     except UserError as error:
         sys.exit(report_error(error))
     sys.exit(stopper.exit_code(sweep_module.run_and_summarise(lambda: guarded(_hydra_main), sys.argv[1:])))

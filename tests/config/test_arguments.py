@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from fewlabels import train
-from fewlabels.config.arguments import understood
+from fewlabels.config.arguments import parse_arguments
 from fewlabels.config.compose import composed
 from fewlabels.config.validate import check, find_class
 from fewlabels.launch.errors import explain
@@ -21,7 +21,7 @@ READ = OverridesParser.create()
 
 
 def value(argument):
-    (understood_as,) = understood([argument])
+    (understood_as,) = parse_arguments([argument])
     return READ.parse_override(understood_as).value()
 
 
@@ -71,13 +71,13 @@ def test_a_text_stays_a_text_and_a_comma_sweeps_where_it_may(text):
     ],
 )
 def test_what_hydra_reads_is_left_as_it_is(argument):
-    assert understood([argument]) == [argument]
+    assert parse_arguments([argument]) == [argument]
 
 
 def test_a_value_that_looks_others_up_may_hold_any_letter(configure):
-    (argument,) = understood(["output_root=${oc.env:HOME}/Öl,x"])
+    (argument,) = parse_arguments(["output_root=${oc.env:HOME}/Öl,x"])
     assert configure(argument).output_root == f"{os.environ['HOME']}/Öl,x"
-    (argument,) = understood(["epochs=${choose:${seed},{0:5,default:7}}"])
+    (argument,) = parse_arguments(["epochs=${choose:${seed},{0:5,default:7}}"])
     assert configure(argument).epochs == 5
 
 
@@ -97,7 +97,7 @@ def test_a_value_that_looks_others_up_may_hold_any_letter(configure):
     ],
 )
 def test_forms_that_are_understood(given, read):
-    assert understood(given) == read
+    assert parse_arguments(given) == read
 
 
 REFUSED = {
@@ -123,7 +123,7 @@ REFUSED = {
 @pytest.mark.parametrize("given", REFUSED, ids=lambda given: " ".join(given)[:40].encode("ascii", "replace").decode())
 def test_forms_that_are_refused_say_what_to_write(given):
     with pytest.raises(UserError) as error:
-        understood(list(given))
+        parse_arguments(list(given))
     assert REFUSED[given] in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -220,7 +220,7 @@ def test_a_model_is_no_method():
 
 
 def test_a_target_inside_a_setting_is_a_plain_value(configure):
-    cfg = configure("model=densenet121", *understood(["model.options={block_config: {_target_: subprocess.Popen}}"]))
+    cfg = configure("model=densenet121", *parse_arguments(["model.options={block_config: {_target_: subprocess.Popen}}"]))
     check(cfg)
     assert cfg.model.options.block_config == {"_target_": "subprocess.Popen"}
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from fewlabels.config.arguments import understood
+from fewlabels.config.arguments import parse_arguments
 from fewlabels.config.suggest import unknown_key, unknown_option
 from fewlabels.config.validate import check, leaves
 from fewlabels.search.space import text
@@ -57,7 +57,7 @@ def test_a_suggestion_that_is_taken_composes(wrong, configure, monkeypatch):
     assert match, said
     given = [f"{match[2]}={match[3]}"] if match[2] else []
     needed = ["model.timm_name=resnet18"] if match[3] == "timm" else ["search.trials=1"] if match[2] == "search" else []
-    check(configure(*understood([*given, *needed, f"{match[1]}={value}"])))
+    check(configure(*parse_arguments([*given, *needed, f"{match[1]}={value}"])))
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_suggestion_for_an_added_key_composes_as_it_stands(wrong, more, config
         check(configure(*more, wrong))
     match = SUGGESTED.search(str(error.value))
     assert match, str(error.value)
-    check(configure(*understood([*more, f"{match[1]}={wrong.partition('=')[2]}"])))
+    check(configure(*parse_arguments([*more, f"{match[1]}={wrong.partition('=')[2]}"])))
 
 
 def test_a_setting_that_a_file_leaves_out_is_suggested_with_the_sign_that_adds_it(configure):

@@ -3,8 +3,13 @@
 import itertools
 
 import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationValidationError
 
+from fewlabels.config.reference import schema_keys
 from fewlabels.config.validate import check, resolved
+from fewlabels.launch.errors import explain
 from fewlabels.runs.fingerprint import fingerprint
 from fewlabels.system.paths import conf_dir
 from fewlabels.types import UserError
@@ -21,8 +26,10 @@ GOLDEN = {
     "fixmatch": "62a655eb",
     "flexmatch": "08882e84",
     "freematch": "e8b695b2",
+    "improved_gan": "bc864ac3",
     "inversion": "7ac82a70",
     "kmeans_fixmatch": "4c2b5e8b",
+    "ladder": "e67d8dff",
     "lee_pseudo_label": "d9a4d33b",
     "mean_teacher": "9328d045",
     "mixmatch": "f82a30a9",
@@ -185,8 +192,43 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
     ],
 )
 def test_settings_that_do_not_fit_are_refused(overrides, message, configure):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, ConfigCompositionException)) as error:
         check(configure(*overrides))
+    assert message in explain(error.value)
+
+
+CHOICES = [(key.name, key.choices) for key in schema_keys() if key.choices]
+
+
+@pytest.mark.parametrize(("key", "choices"), CHOICES)
+def test_a_wrong_choice_fails_at_composition_with_the_choices_and_the_nearest(key, choices, configure, tmp_path):
+    search = ["search=tpe"] if key.startswith("search.") else []
+    with pytest.raises(ConfigCompositionException) as error:
+        configure(*search, f"{key}={choices[-1]}x")
+    assert explain(error.value) == (f"{key}={choices[-1]}x is none of {', '.join(choices)}; did you mean {choices[-1]}?")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("key", "choices"), CHOICES)
+def test_every_choice_is_a_plain_word_in_what_is_recorded_and_looked_up(key, choices, configure):
+    cfg = configure(*(["search=tpe"] if key.startswith("search.") else []))
+    for choice in choices:
+        OmegaConf.update(cfg, key, choice)
+        OmegaConf.update(cfg, "decisions.of", f"${{{key}}}", force_add=True)
+        OmegaConf.update(cfg, "decisions.by", f"${{choose:${{{key}}},{{{choice}: yes}}}}", force_add=True)
+        node = resolved(cfg)
+        assert node["decisions"] == {"of": choice, "by": "yes"}
+        for part in key.split("."):
+            node = node[part]
+        assert (type(node), node) == (str, choice)
+        assert OmegaConf.select(cfg, key) == choice
+
+
+def test_a_choice_that_is_looked_up_is_checked_as_well(configure):
+    cfg = configure("optim.schedule=${oc.env:NO_SUCH_NAME,cosin}")
+    with pytest.raises(InterpolationValidationError) as error:
+        check(cfg)
+    assert explain(error.value).startswith("optim.schedule=cosin is none of")
 
 
 def test_resolved_values_are_plain(configure):

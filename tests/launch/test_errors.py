@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -15,12 +13,14 @@ from fewlabels.launch.errors import explain, guarded
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import LeftAlone, UserError
 from tests.conftest import png, random_images
+from tests.launch import preloaded
 
 
 def command(tmp_path, *overrides, **more):
+    """``python -m fewlabels.train`` in ``tmp_path`` with these settings; ``more`` is of its environment."""
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "FEWLABELS_DATA": str(tmp_path / "data"), **more}
-    line = [sys.executable, "-m", "fewlabels.train", f"output_root={tmp_path / 'out'}", "hardware.threads=1", *overrides]
-    return subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    line = [f"output_root={tmp_path / 'out'}", "hardware.threads=1", *overrides]
+    return preloaded.run("fewlabels.train", *line, folder=tmp_path, environment=environment)
 
 
 MISTAKES = {

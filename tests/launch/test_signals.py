@@ -79,8 +79,8 @@ def test_while_a_command_imports(module, number, tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "to_all"),
-    [(signal.SIGTERM, False), (signal.SIGINT, True), (signal.SIGHUP, True)],
-    ids=["kill", "Ctrl-C in a terminal", "a terminal that closes"],
+    [(signal.SIGTERM, False), (signal.SIGINT, True)],
+    ids=["kill", "Ctrl-C in a terminal"],
 )
 @pytest.mark.parametrize("moment", ["before workers exist", "while they import"])
 def test_a_parallel_sweep_before_it_trains(moment, to_all, number, tmp_path):

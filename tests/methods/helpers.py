@@ -12,10 +12,13 @@ from fewlabels.config.validate import build
 from fewlabels.methods.base import Context, Sizes, UnlabelledSet
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
+from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch
 from tests.conftest import random_images
 
+METHODS = sorted(file.stem for file in (conf_dir() / "method").glob("*.yaml"))
 TRAIN = random_images(64, 4, size=16)
 
 
@@ -27,14 +30,16 @@ def simple_cnn():
 class Case:
     """What a method's conformance is tested with.
 
-    ``terms``: those of its unlabelled loss; ``eager``: settings with which it bites within a few steps on a fresh network;
-    ``earlier``: whether it first sees the batch with another network, for what it remembers of each image.
+    ``terms``: those of its unlabelled loss; ``eager``: settings with which that loss acts within a few steps on a fresh
+    network; ``earlier``: whether the method first has a step with another network, to fill what it keeps of each image;
+    ``begun``: whether it first makes a few updates, for weights that get no gradient while others are still at zero.
     """
 
     terms: tuple[str, ...] = ()
     eager: dict[str, Any] = field(default_factory=dict)
     network: Callable[[], Any] = simple_cnn
     earlier: bool = False
+    begun: bool = False
 
 
 CASES = {
@@ -47,7 +52,14 @@ CASES = {
     "fixmatch": Case(("fixmatch",), {"threshold": 0.0}),
     "flexmatch": Case(("flexmatch",)),
     "freematch": Case(("freematch",)),
+    "improved_gan": Case(("adversarial",), {"filters": 8}),
     "inversion": Case(("mean_entropy", "reconstruction")),
+    "ladder": Case(
+        tuple(f"denoising_{layer}" for layer in range(4)),
+        {"widths": [12, 8]},
+        lambda: LadderMLP(4, (16, 16), 3, widths=[12, 8]),
+        begun=True,
+    ),
     "kmeans_fixmatch": Case(("fixmatch", "kmeans"), {"threshold": 0.0}),
     "lee_pseudo_label": Case(("pseudo_label",)),
     "mean_teacher": Case(("consistency",)),
@@ -70,7 +82,7 @@ def images(index):
 
 
 def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "strong")):
-    """The first images labelled, the next unlabelled, and each strong or turned view a noisy one of its own.
+    """A batch of the first images labelled and the next ones unlabelled; strong and rotated views have noise of their own.
 
     ``views``: kinds, or a method's mapping from names to kinds.
     """
@@ -97,13 +109,13 @@ def whole(batch):
 
 
 def context(network, **more):
-    """In the middle of training; the network is its own teacher where no other is given."""
+    """A context half-way through training; without a ``teacher`` the network itself is it."""
     settings = {"teacher": network, "progress": torch.tensor(0.5)} | more
     return Context(network, **settings)
 
 
 def built(method, seed=0):
-    """With its own modules made, as for SimpleCNN."""
+    """The method after ``build``, for the sizes of a SimpleCNN."""
     torch.manual_seed(seed)
     method.build(Sizes(4, (3, 16, 16), (64, 4, 4), 100, 64, torch.full((4,), 2), (0.5,) * 3, (0.5,) * 3))
     return method
@@ -114,13 +126,29 @@ def model(name="supervised", seed=0):
     return CASES[name].network()
 
 
+def median_confidence(network, batch):
+    """A threshold that half of the unlabelled images pass."""
+    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).quantile(0.5).item()
+
+
 def teacher_of(network):
-    """Another network than the student: as it was some steps ago."""
+    """A copy of the network with other weights, in evaluation mode."""
     teacher = copy.deepcopy(network).eval().requires_grad_(False)
     random = torch.Generator().manual_seed(3)
     for parameter in teacher.parameters():
         parameter.mul_(1 + 0.3 * torch.randn(parameter.shape, generator=random))
     return teacher
+
+
+def begin(method, network, batch, ctx):
+    """Three updates of all that is trained."""
+    trained = [p for group in method.parameter_groups(network, method.phases[0]) for p in group.parameters]
+    optimiser = torch.optim.Adam(trained, lr=1e-3)
+    for seed in range(3):
+        optimiser.zero_grad()
+        method.step(ctx(100 + seed), batch).loss.backward()
+        optimiser.step()
+    optimiser.zero_grad()
 
 
 def setting(name, configure, labelled=8, **options):
@@ -145,4 +173,6 @@ def setting(name, configure, labelled=8, **options):
     if CASES[name].earlier:
         before = replace(ctx(), network=teacher_of(network))
         method.after_update(before, batch, method.step(before, batch).kept)
+    if CASES[name].begun:
+        begin(method, network, batch, ctx)
     return SimpleNamespace(method=method, network=network, batch=batch, ctx=ctx)

@@ -89,15 +89,15 @@ def small(**options):
     return built(CoMatch(**settings | {"projection": 5, "memory": 64, "alignment": 3} | options)).double()
 
 
-def opinionated():
-    """A fresh network's predictions are all but uniform: none would pass a threshold and none fail it."""
+def confident_network():
+    """A network with predictions on both sides of a threshold; those of a fresh one are nearly uniform."""
     network = model("comatch").double()
     network.last_layer().weight.data.mul_(100)
     return network
 
 
-def doubled(batch):
-    """Embeddings of a fresh network lie close together: what tells them apart is lost in single precision."""
+def in_double_precision(batch):
+    """The embeddings of a fresh network differ too little for single precision."""
     views = [{name: view.double() for name, view in each.items()} for each in (batch.labelled, batch.unlabelled)]
     return replace(batch, labelled=views[0], unlabelled=views[1])
 
@@ -107,10 +107,10 @@ def after(method, network, batch, kept):
 
 
 def test_five_steps_are_the_loops():
-    method, network = small(), opinionated()
+    method, network = small(), confident_network()
     hand, shares = ByHand(method, images=64, alignment=3), []
     for number in range(5):  # the memory is full from the third step on, the mean forgets from the fourth on
-        batch = doubled(make_batch(labelled=8 if number != 2 else 0, views=VIEWS))
+        batch = in_double_precision(make_batch(labelled=8 if number != 2 else 0, views=VIEWS))
         batch.unlabelled = {name: view + 0.1 * number for name, view in batch.unlabelled.items()}
         output = method.step(context(network), batch)
         loss, terms = hand.step(network, batch)
@@ -129,8 +129,8 @@ def test_five_steps_are_the_loops():
 
 
 def test_the_weak_view_is_a_target_alone():
-    method, network = small(memory=24, graph_threshold=0.0), opinionated()
-    batch = doubled(make_batch(labelled=0, views=VIEWS))
+    method, network = small(memory=24, graph_threshold=0.0), confident_network()
+    batch = in_double_precision(make_batch(labelled=0, views=VIEWS))
     after(method, network, batch, method.step(context(network), batch).kept)  # which fills the memory
     for view in batch.unlabelled.values():
         view.requires_grad_()
@@ -141,8 +141,8 @@ def test_the_weak_view_is_a_target_alone():
 
 
 def test_the_classes_learn_from_the_first_strong_view_and_the_head_from_both():
-    method, network = small(contrast_weight=0.0), opinionated()
-    batch = doubled(make_batch(labelled=0, views=VIEWS))
+    method, network = small(contrast_weight=0.0), confident_network()
+    batch = in_double_precision(make_batch(labelled=0, views=VIEWS))
     for view in batch.unlabelled.values():
         view.requires_grad_()
     method.step(context(network), batch).loss.backward()
@@ -163,7 +163,7 @@ def test_a_batch_without_unlabelled_images_is_supervised(configure):
 
 def test_micro_batches_fill_the_memory_as_the_whole_batch_does(configure):
     whole, cut = small(), small()
-    network, batch = opinionated(), doubled(make_batch(views=VIEWS))
+    network, batch = confident_network(), in_double_precision(make_batch(views=VIEWS))
     after(whole, network, batch, whole.step(context(network), batch).kept)
     kept = [cut.step(context(network), part).kept for part in batch.split(2)]
     after(cut, network, batch, {name: torch.cat([each[name] for each in kept]) for name in kept[0]})

@@ -6,20 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fewlabels import losses
 from fewlabels.methods.fixmatch import FixMatch
 from fewlabels.methods.passes import separate
 from fewlabels.models.wide_resnet import WideResNet
-from tests.methods.helpers import context, make_batch, model
+from tests.methods.helpers import context, make_batch, median_confidence, model
 
 
 def wide_resnet():
     torch.manual_seed(0)
     return WideResNet(4, (16, 16), 3, depth=10, width=1)
-
-
-def half(network, batch):
-    """A threshold that half of the images pass."""
-    return copy.deepcopy(network)(batch.unlabelled["weak"]).softmax(1).amax(1).quantile(0.5).item()
 
 
 def result(method, network, batch):
@@ -50,7 +46,7 @@ def first_version(network, batch, threshold):
 @pytest.mark.parametrize("make", [model, wide_resnet], ids=["no batch norm", "batch norm"])
 def test_the_defaults_have_the_bits_that_they_always_had(make):
     network, batch = make(), make_batch()
-    threshold = half(network, batch)
+    threshold = median_confidence(network, batch)
     before = first_version(copy.deepcopy(network), batch, threshold)
     for method in (FixMatch(threshold), FixMatch(threshold, mean="all", passes="joint")):
         for ours, theirs in zip(result(method, copy.deepcopy(network), batch), before, strict=True):
@@ -59,7 +55,7 @@ def test_the_defaults_have_the_bits_that_they_always_had(make):
 
 def test_separate_passes_have_statistics_of_their_own():
     network, batch = wide_resnet(), make_batch()
-    threshold, other = half(network, batch), copy.deepcopy(network)
+    threshold, other = median_confidence(network, batch), copy.deepcopy(network)
     found = result(FixMatch(threshold, passes="separate"), network, batch)
     views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
     labelled, weak, strong = (other(view) for view in views)
@@ -76,7 +72,10 @@ def test_separate_passes_have_statistics_of_their_own():
 
 def test_separate_and_joint_are_the_same_without_batch_norm():
     batch = make_batch()
-    found = [result(FixMatch(half(model(), batch), passes=passes), model(), batch) for passes in ("joint", "separate")]
+    found = [
+        result(FixMatch(median_confidence(model(), batch), passes=passes), model(), batch)
+        for passes in ("joint", "separate")
+    ]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -93,7 +92,7 @@ def test_a_view_without_images_leaves_the_statistics_alone(labelled, unlabelled)
 
 def test_the_mean_over_the_confident_divides_by_them():
     network, batch = model(), make_batch()
-    threshold = half(network, batch)
+    threshold = median_confidence(network, batch)
     every, sure = (FixMatch(threshold, mean=mean).step(context(network), batch).terms for mean in ("all", "confident"))
     assert 0 < every["confident"] < 1
     torch.testing.assert_close(sure["fixmatch"], every["fixmatch"] / every["confident"])
@@ -101,3 +100,28 @@ def test_the_mean_over_the_confident_divides_by_them():
     assert nobody.terms["fixmatch"] == 0
     nobody.loss.backward()
     assert all(p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_fixmatch_is_the_sum_of_its_two_terms():
+    network, batch = model(), make_batch()
+    labelled, weak, strong = (
+        network(x) for x in (batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"])
+    )
+    threshold = median_confidence(network, batch)
+    output = FixMatch(threshold, weight=2.0).step(context(network), batch)
+    expected = F.cross_entropy(labelled, batch.labels) + 2 * losses.fixmatch(weak, strong, threshold)
+    torch.testing.assert_close(output.loss, expected)
+    assert 0 < output.terms["confident"] < 1
+
+
+@pytest.mark.parametrize("name", ["supervised", "attention_fixmatch"], ids=["no batch norm", "batch norm"])
+def test_fixmatch_has_the_gradient_of_one_pass_over_all_views(name):
+    ours, joint, batch = model(name), model(name), make_batch()
+    views = [batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]]
+    labelled, weak, strong = joint(torch.cat(views)).split([len(view) for view in views])
+    threshold = weak.softmax(1).amax(1).quantile(0.5).item()
+    FixMatch(threshold).step(context(ours), batch).loss.backward()
+    (F.cross_entropy(labelled, batch.labels) + losses.fixmatch(weak, strong, threshold)).backward()
+    for a, b in zip(ours.parameters(), joint.parameters(), strict=True):
+        if b.grad is not None:  # the attention's own weights take no part in it
+            torch.testing.assert_close(a.grad, b.grad)

@@ -12,8 +12,8 @@ from fewlabels.methods.flexmatch import FlexMatch
 from tests.methods.helpers import built, context, make_batch, model, whole
 
 
-def decided():
-    """A network whose predictions lie anywhere, and not all near one another as those of a fresh one."""
+def confident_network():
+    """A network with predictions on both sides of a threshold; those of a fresh one are nearly uniform."""
     network = model()
     with torch.no_grad():
         network.fc3.weight.mul_(60)
@@ -34,7 +34,7 @@ def thresholds_by_loop(labels, images, tau, warmup):
 
 @pytest.mark.parametrize("warmup", [True, False])
 def test_thresholds_follow_the_last_confident_labels_of_the_whole_set(warmup):
-    network, batch, tau = decided(), make_batch(), 0.8
+    network, batch, tau = confident_network(), make_batch(), 0.8
     method = built(FlexMatch(tau, weight=2.0, thresh_warmup=warmup))
     method.begin_epoch(context(network), whole(batch))
     optimiser = torch.optim.SGD(network.parameters(), lr=0.003)

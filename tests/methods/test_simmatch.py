@@ -85,15 +85,15 @@ def small(**options):
     return built(SimMatch(**settings | {"temperature": 0.01} | options)).double()
 
 
-def opinionated():
-    """A fresh network's predictions are all but uniform: none would pass a threshold and none fail it."""
+def confident_network():
+    """A network with predictions on both sides of a threshold; those of a fresh one are nearly uniform."""
     network = model("simmatch").double()
     network.last_layer().weight.data.mul_(100)
     return network
 
 
-def doubled(batch):
-    """Embeddings of a fresh network lie close together: what tells them apart is lost in single precision."""
+def in_double_precision(batch):
+    """The embeddings of a fresh network differ too little for single precision."""
     views = [{name: view.double() for name, view in each.items()} for each in (batch.labelled, batch.unlabelled)]
     return replace(batch, labelled=views[0], unlabelled=views[1])
 
@@ -112,10 +112,10 @@ def after(method, network, batch, kept):
 
 
 def test_six_steps_are_the_loops():
-    method, network = small(start=0.1), opinionated()
+    method, network = small(start=0.1), confident_network()
     hand, shares = ByHand(method), []
     for number, images in enumerate(([5], [2, 0, 2], [7, 1, 5], [], [0, 1, 2, 3, 4, 5, 6, 7], [3, 4])):
-        batch = of_images(doubled(make_batch(views=VIEWS)), images)
+        batch = of_images(in_double_precision(make_batch(views=VIEWS)), images)
         batch.unlabelled = {name: view + 0.1 * number for name, view in batch.unlabelled.items()}
         output = method.step(context(network, progress=torch.tensor(0.1 * number, dtype=torch.double)), batch)
         loss, terms = hand.step(network, batch, started=number >= 1)
@@ -139,8 +139,8 @@ def test_six_steps_are_the_loops():
 
 
 def test_the_weak_view_is_a_target_alone():
-    method, network = small(), opinionated()
-    batch = doubled(make_batch(labelled=0, views=VIEWS))
+    method, network = small(), confident_network()
+    batch = in_double_precision(make_batch(labelled=0, views=VIEWS))
     for view in batch.unlabelled.values():
         view.requires_grad_()
     method.step(context(network), batch).loss.backward()
@@ -171,7 +171,7 @@ def test_a_batch_without_unlabelled_images_is_supervised(configure):
 
 def test_micro_batches_fill_the_bank_as_the_whole_batch_does():
     whole, cut = small(), small()
-    network, batch = opinionated(), doubled(make_batch(views=VIEWS))
+    network, batch = confident_network(), in_double_precision(make_batch(views=VIEWS))
     after(whole, network, batch, whole.step(context(network), batch).kept)
     kept = [cut.step(context(network), part).kept for part in batch.split(2)]
     after(cut, network, batch, {name: torch.cat([each[name] for each in kept]) for name in kept[0]})

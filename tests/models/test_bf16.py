@@ -32,15 +32,6 @@ BF16 = HardwareConfig(precision="bf16")
 M_PERTURB = -6  # of malloc.h
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small convolutions wait for each other's threads longer than they compute."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @contextlib.contextmanager
 def poisoned():
     """All memory that is asked for within this block comes filled with 3e38."""
@@ -72,7 +63,7 @@ def convolution(kind, inputs, outputs, *args, layout=torch.channels_last, **opti
 
 
 class Standardised(nn.Conv2d):
-    """Calls the function itself, as timm's layers do."""
+    """Calls ``F.conv2d`` itself, as layers of timm do."""
 
     def forward(self, input):
         return F.conv2d(input, weight=self.weight, bias=self.bias, stride=self.stride, padding=self.padding)

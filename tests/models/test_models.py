@@ -8,10 +8,14 @@ from fewlabels.losses import layer_errors
 from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.base import Activations
 from fewlabels.models.conv13 import Conv13
+from fewlabels.models.fixmatch_wide_resnet import FixMatchWideResNet
+from fewlabels.models.improved_gan_conv import ImprovedGANConv
 from fewlabels.models.inference import predict
 from fewlabels.models.inversion_nets import InversionResNet, LargeCNN
+from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
 from fewlabels.models.timm_model import TimmModel
+from fewlabels.models.vat_convs import ConvLarge, ConvSmall
 from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.types import UserError
 
@@ -40,6 +44,11 @@ MODELS = {
     "large_cnn_sigmoid": (lambda: LargeCNN(**SHAPE, nonlinearity="sigmoid"), 192),
     "resnet1-8max": (lambda: InversionResNet(**SHAPE, n=1, k=8, max_pool=True), 32),
     "conv13_x0.25": (lambda: Conv13(**SHAPE, width=0.25), 32),
+    "ladder_mlp_20_10": (lambda: LadderMLP(**SHAPE, widths=[20, 10]), 10),
+    "conv_small_16": (lambda: ConvSmall(**SHAPE, filters=16), 32),
+    "conv_large_16": (lambda: ConvLarge(**SHAPE, filters=16), 16),
+    "fixmatch_wide_resnet_10_1": (lambda: FixMatchWideResNet(**SHAPE, depth=10, width=1), 64),
+    "improved_gan_conv_16": (lambda: ImprovedGANConv(**SHAPE, filters=16), 32),
 }
 # Volumes z_0 .. z_{L-1}, by the papers' counting where there is one.
 VOLUMES = {
@@ -50,6 +59,11 @@ VOLUMES = {
     "large_cnn_sigmoid": 9,
     "resnet1-8max": 4,
     "conv13_x0.25": 10,
+    "ladder_mlp_20_10": 3,
+    "conv_small_16": 10,
+    "conv_large_16": 10,
+    "fixmatch_wide_resnet_10_1": 6,
+    "improved_gan_conv_16": 10,
 }
 VOLUMES["attention_wide_resnet_10_1"] = 6
 

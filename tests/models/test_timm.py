@@ -12,14 +12,6 @@ from fewlabels.models.timm_model import TimmModel
 from fewlabels.types import UserError
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make(name, side=32, **options):
     return TimmModel(10, (side, side), 3, timm_name=name, options=options)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fewlabels.report.page import TEMPLATES
+from fewlabels.report.spec.claims import HEADER, rule
 from fewlabels.runs import record
 from fewlabels.types import RunRecord
 
@@ -170,3 +172,13 @@ def finished(row, column, accuracy, seed=0, scale="paper", table="t_1", **change
     fields = {"status": "finished", "metrics": record.summarise(curve), "curve": curve, "config": config} | changes
     name = f"{table}{row}{column}{seed}{scale}"
     return RunRecord(table=table, row=row, column=column, seed=seed, scale=scale, fingerprint=name, **fields)
+
+
+def html_table(grid):
+    """One table of the page."""
+    return TEMPLATES.get_template("tables.html").module.table(grid)
+
+
+def html_claims(judgements):
+    """The page's section on all claims."""
+    return TEMPLATES.get_template("tables.html").module.all_claims(judgements, HEADER, rule(judgements))

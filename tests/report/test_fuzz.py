@@ -159,7 +159,7 @@ def test_any_wrong_value_at_any_path_is_named_or_harmless(table, place, monkeypa
 
 
 def test_figures_of_records_with_odd_values_are_drawn(place, capsys):
-    """Of those that are sound: settings of a sweep are labels, terms are curves. Warnings are errors here."""
+    """Of those that are valid: settings of a multirun are labels, terms are curves. Warnings are errors here."""
     number = 0
     for path in (("config", "method", "alpha"), ("config", "dataset", "name"), ("curve", 1, "loss"), ("curve", 1, "epoch")):
         for wrong in WRONG.values():
@@ -194,7 +194,7 @@ def test_bytes_that_are_no_text_are_named(place, capsys):
     assert "left out" in capsys.readouterr().err
 
 
-def test_every_published_record_is_sound(capsys):
+def test_every_published_record_is_valid(capsys):
     root = PUBLISHED.parent
     assert len(read_records(root)) == len(list(root.glob("*/*/record.json")))
     assert capsys.readouterr().err == ""

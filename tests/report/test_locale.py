@@ -44,7 +44,9 @@ def test_the_same_files_whatever_the_locale(outputs, tmp_path):
 
 def test_a_definition_is_read_as_utf_8(tmp_path):
     """Whatever the locale; a child with the C locale, whose default is ASCII, reads one with a letter beyond it."""
-    (tmp_path / "t_1.yaml").write_bytes("table: {id: t_1, title: Γ, rows: [λ], columns: [x], metrics: {}}".encode())
+    (tmp_path / "t_1.yaml").write_bytes(
+        "table: {id: t_1, title: Γ, rows: [λ], columns: [x], metrics: {test_accuracy: a}}".encode()
+    )
     code = "import sys, pathlib; from fewlabels.report.spec.definitions import read_definition as read; "
     code += "print(ascii(read(pathlib.Path(sys.argv[1])).rows))"
     env = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG", "PYTHON"))}

@@ -8,8 +8,7 @@ import pytest
 
 from fewlabels.report.collect import Cell
 from fewlabels.report.spec.claims import judge
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
+from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, TableDefinition, Trend
 
 ROWS = list("abcdefg")
 DRAWS, SEEDS = 2000, 3

@@ -14,7 +14,8 @@ from fewlabels.report import __main__ as report
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results, conflict, read_records
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition, load_definitions
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import grid, markdown
 from fewlabels.runs import record
 from fewlabels.system import waiting

@@ -9,13 +9,12 @@ import pytest
 from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
+from fewlabels.report.csv_export import cells_as_csv
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Derived, Quoted, TextSays, Verbatim
-from fewlabels.report.tables import REDUCED_NOTE, grid, html_table, markdown
-from fewlabels.report.tidy import tidy_csv
+from fewlabels.report.spec.reported import Derived, Quoted, TableDefinition, TextSays, Verbatim
+from fewlabels.report.tables import REDUCED_NOTE, grid, markdown
 from fewlabels.runs import record
-from tests.report.helpers import PRINTED, finished, write_tables
+from tests.report.helpers import PRINTED, finished, html_table, write_tables
 
 TABLE = TableDefinition(
     id="t_1",
@@ -68,9 +67,9 @@ def test_quoted_rows_stand_verbatim_and_only_where_something_is_reported():
     assert f"| *q\\*1* | *{QUOTED}* |  |  | *7* |  |  |" in markdown([g])
     assert r"\textit{q*1} & \textit{94.23 $\pm$ 0.17 [5.77 $\pm$ 0.17: an accuracy in a table of errors]} &  &" in latex([g])
     page = html_table(g)
-    assert f"<tr class=quoted><td>q*1</td><td class=first>{QUOTED}</td>" in page
-    assert page.count("class=quoted") == 2
-    assert page.count("class=derived") == 1
+    assert f'<tr class="quoted"><td>q*1</td><td class="first">{QUOTED}</td>' in page
+    assert page.count('class="quoted"') == 2
+    assert page.count('class="derived"') == 1
 
 
 def test_a_slip_without_a_reading_stands_at_each_of_its_numbers():
@@ -90,7 +89,7 @@ def test_quoted_rows_belong_to_the_first_metric_and_to_their_columns():
 
 
 def test_quoted_numbers_are_never_reproduced_ones_in_the_csv():
-    lines = list(csv.DictReader(io.StringIO(tidy_csv([TABLE], Results(RUNS)))))
+    lines = list(csv.DictReader(io.StringIO(cells_as_csv([TABLE], Results(RUNS)))))
     (quoted, *_), (derived, *_), (cell, *_) = (
         [line for line in lines if (line["kind"], line["row"]) == key]
         for key in (("quoted", "q*1"), ("derived", "m"), ("cell", "a"))
@@ -124,7 +123,7 @@ def test_no_format_shows_a_difference_between_a_reported_number_and_a_reduced_ru
         texts = [markdown([g]), latex([g]), html_table(g)]
         assert all(("25.68" in text) == shown for text in texts)
         assert all(("Delta" in text or "Δ" in text) == shown for text in texts)
-        lines = csv.DictReader(io.StringIO(tidy_csv([TABLE], results)))
+        lines = csv.DictReader(io.StringIO(cells_as_csv([TABLE], results)))
         cells = [line for line in lines if line["mean"] and line["scale"] == scale]
         assert [(line["reported"], line["difference"]) for line in cells] == [
             ("9.82", "25.68" if shown else ""), ("", ""), ("50", "-7.25" if shown else "")]  # fmt: skip
@@ -160,9 +159,9 @@ def test_a_wide_table_comes_in_parts_with_whole_groups_and_its_rows_names():
     assert latex([g]).count(r"\begin{table}") == 1
     page = html_table(g)
     assert page.count("<table>") == 1
-    assert "<th rowspan=2>row</th><th class=first colspan=3>c1: error</th>" in page
-    assert page.count("<th class=first>reported</th><th>reproduced</th><th>Δ</th>") == 3
-    assert [page.count(f"<td class=first>{i}.50</td>") for i in range(3)] == [1, 1, 1]
+    assert '<th rowspan="2">row</th><th class="first" colspan="3">c1: error</th>' in page
+    assert page.count('<th class="first">reported</th><th>reproduced</th><th>Δ</th>') == 3
+    assert [page.count(f'<td class="first">{i}.50</td>') for i in range(3)] == [1, 1, 1]
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_the_whole_report_of_two_write_ups(printed):
     assert "- Reported over 12 runs: Wide Resnet, lambda\n" in text
     page = (printed / "report" / "index.html").read_text()
     assert QUOTED in page
-    assert "id=claims" not in page  # these tables claim nothing
+    assert 'id="claims"' not in page  # these tables claim nothing
     assert "## Claims" not in (printed / "report" / "tables.md").read_text()
     lines = list(csv.DictReader(io.StringIO((printed / "report" / "tables.csv").read_text())))
     assert {line["kind"] for line in lines} == {"cell", "derived", "quoted"}

@@ -2,17 +2,20 @@
 
 import csv
 import io
+from importlib import resources
 
 import pytest
+from jinja2 import UndefinedError
 
 from fewlabels.report.collect import Results
+from fewlabels.report.csv_export import cells_as_csv
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.page import TEMPLATES
+from fewlabels.report.spec.reported import TableDefinition
+from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import csv_text, name, one_line, short, tex
 from fewlabels.report.text import markdown as escaped
-from fewlabels.report.tidy import tidy_csv
-from tests.report.helpers import finished
+from tests.report.helpers import finished, html_table
 
 ODD = "a\n| `b` <script>alert(1)</script> & \x1b[2J\u202e"
 
@@ -34,7 +37,7 @@ def test_an_odd_name_stays_one_cell_of_one_line_in_every_format():
         r"a $|$ \textasciigrave{}b\textasciigrave{} $<$script$>$alert(1)$<$/script$>$ \& U+FFFD[2JU+FFFD & 50.00" in source
     )
     assert source.isascii()
-    lines = list(csv.reader(io.StringIO(tidy_csv([table], results))))
+    lines = list(csv.reader(io.StringIO(cells_as_csv([table], results))))
     assert [line[3] for line in lines[1:]] == ["a | `b` <script>alert(1)</script> & �[2J�", "'=1+1"]
 
 
@@ -83,3 +86,11 @@ def test_long_names_are_cut_and_stay_apart():
     assert len(short([["a" * 1000] * 1000] * 1000)) <= 80
     assert one_line("\ud800 \x00") == "� �"
     assert one_line("👩\u200d💻") == "👩\u200d💻"
+
+
+def test_the_page_s_templates_come_with_the_package_escape_and_know_their_names():
+    for template in ("page.html", "tables.html"):
+        assert (resources.files("fewlabels.report") / "templates" / template).is_file()
+    assert "<b>" not in TEMPLATES.from_string("{{ text }}").render(text="<b>\"'")
+    with pytest.raises(UndefinedError):
+        TEMPLATES.from_string("{{ txt }}").render(text="a")

@@ -217,7 +217,7 @@ def test_images_that_do_not_fit_are_refused(configure, tmp_path):
     run(configure(*SHORT, *WRN))
     preprocess = load_run(the_folder(tmp_path)).preprocess
     assert preprocess(torch.zeros(2, 8, 8, 1, dtype=torch.uint8)).shape == (2, 1, 8, 8)
-    for wrong in (torch.zeros(2, 8, 9, 1), torch.zeros(2, 9, 8, 1, dtype=torch.uint8), torch.zeros(8, 8, 1)):
+    for wrong in (torch.zeros(2, 8, 8, 1), torch.zeros(2, 9, 8, 1).byte(), torch.zeros(8, 8, 1).byte()):
         with pytest.raises(UserError, match=r"takes images as \[B, 8, 8, 1\], uint8, and these are \["):
             preprocess(wrong)
     with pytest.raises(UserError, match=r"cannot read the image .*none.png: No such file"):

@@ -11,6 +11,7 @@ from fewlabels.search.space import read_space
 from fewlabels.search.study import Study
 from fewlabels.train import run
 from fewlabels.types import RunRecord, UserError
+from tests.launch import preloaded
 from tests.search.test_search import SEARCH, SHORT, FakeRun, outcome
 
 pytest.importorskip("optuna")
@@ -153,10 +154,10 @@ def test_an_assert_in_a_trial_ends_the_search(sweep, tmp_path):
     words = ["search=random", "search.space={optim.lr: [0.1, 0.2]}", "search.trials=2", *SHORT, "dataset.num_labels=40"]
     words += ["method=supervised", "method._target_=broken.Broken", "search.folds=2", "tracking=quiet", "hardware.threads=1"]
     words += ["-m", "seed=0,1"] if sweep else []
-    line = [sys.executable, "-m", "fewlabels.train", *words, f"output_root={tmp_path / 'out'}"]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    result = subprocess.run(line, capture_output=True, text=True, env=environment, timeout=240)
+    words.append(f"output_root={tmp_path / 'out'}")
+    result = preloaded.run("fewlabels.train", *words, folder=tmp_path, environment=environment)
     assert result.returncode == 1
     assert "AssertionError: a mistake of the method's" in result.stderr
 

@@ -13,8 +13,7 @@ from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.system.device import pinned
 from fewlabels.training.build import draw_split
 from fewlabels.training.meters import Meters
-from tests.methods.helpers import setting
-from tests.methods.test_methods import METHODS
+from tests.methods.helpers import METHODS, setting
 
 META = torch.device("meta")
 

@@ -10,6 +10,7 @@ from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.methods.base import Method, ParameterGroup
 from fewlabels.runs import checkpoint
 from fewlabels.train import run
+from fewlabels.training import trainer
 from fewlabels.types import StepOutput, UserError
 from tests.training.test_resume import assert_same
 
@@ -144,6 +145,14 @@ def test_as_many_steps_as_epochs_have_are_the_same_run(adversaries, tmp_path):
 def test_the_schedule_counts_the_given_steps(adversaries):
     result = run(adversaries(*STEPS, "optim.schedule=cosine", "optim.lr=1.0"))
     assert result.curve[-1]["lr"] == pytest.approx(0.5 * (1 + math.cos(math.pi * 6 / 7)))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "said"),
+    [(1, "1 min"), (119, "119 min"), (121, "2 h"), (2879, "48 h"), (4320, "3 days"), (2**21, "1,456 days")],
+)
+def test_a_long_estimate_is_in_hours_or_days(minutes, said):
+    assert trainer._duration(minutes) == said
 
 
 def test_a_smoke_run_cuts_the_steps(adversaries):

@@ -17,8 +17,8 @@ from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from fewlabels.config.schema import Config
-from fewlabels.config.suggest import PLACES, unknown_hydra_key
-from fewlabels.ranges import settings, told
+from fewlabels.config.suggest import HYDRA_FOLDERS, unknown_hydra_key
+from fewlabels.ranges import parameter_types, shown
 from fewlabels.system.paths import conf_dir
 from fewlabels.types import UserError
 
@@ -26,13 +26,15 @@ SWEEP = ("-m", "--multirun")
 # Hydra's own options; those of the second line take a value, perhaps as the next argument.
 FLAGS = ("help", "hydra-help", "version", "resolve", "run", "multirun", "shell-completion", "info")
 FLAGS_WITH_VALUE = ("cfg", "package", "config-path", "config-name", "config-dir", "experimental-rerun")
-LITERAL = ("output_root", "cache_dir")  # no sweep runs over these, so that a comma is a comma
-OPEN = "decisions"  # a node that takes any names below it; those of a network (model.options) are open by their own file
+TAKES_COMMAS = ("output_root", "cache_dir")  # no sweep runs over these, so that a comma is a comma
+OPEN_NODE = (
+    "decisions"  # a node that takes any names below it; those of a network (model.options) are open by their own file
+)
 LARGEST = 10**300  # Python knows no larger fraction than 10^308
 KEY = re.compile(r"(?:\+\+?|~)?[\w./@:]+")
 
 
-def understood(arguments: list[str]) -> list[str]:
+def parse_arguments(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them, ``-m`` first. Raises UserError for what would be misunderstood."""
     arguments = sorted(arguments, key=lambda argument: argument not in SWEEP)  # wherever it was put
     arguments = [_without_dashes(argument) for argument in arguments]
@@ -42,10 +44,10 @@ def understood(arguments: list[str]) -> list[str]:
     for argument in arguments:
         key, sign, value = argument.partition("=")
         if any("\ud800" <= character <= "\udfff" for character in argument):
-            raise UserError(f"{told(argument)} is not UTF-8: rename what it names")
+            raise UserError(f"{shown(argument)} is not UTF-8: rename what it names")
         if sign and KEY.fullmatch(key):
-            argument = _open(_quoted(argument, key, value, parser), key)
-            _check(argument, key.lstrip("+~").split("@")[0], value, groups)
+            argument = _allow_new_names(_quote_where_needed(argument, key, value, parser), key)
+            _refuse_misunderstood(argument, key.lstrip("+~").split("@")[0], value, groups)
         read.append(argument)
     given = {argument.partition("=")[0].lstrip("+") for argument in read}
     if {"epochs", "steps"} <= given:
@@ -65,26 +67,26 @@ def _without_dashes(argument: str) -> str:
     return argument.removeprefix("--")
 
 
-def _quoted(argument: str, key: str, value: str, parser: OverridesParser) -> str:
+def _quote_where_needed(argument: str, key: str, value: str, parser: OverridesParser) -> str:
     """``argument`` with its value in quotes where Hydra cannot read it, or would read a text as something else."""
     name = key.lstrip("+~")
     try:
         parsed = parser.parse_override(argument)
     except (HydraException, RecursionError) as error:
-        if key.startswith("~") or value[:1] in ("'", '"') or (value[:1] in ("[", "{") and name not in TEXTS):  # meant so
-            raise UserError(f"{told(argument)} cannot be read{_how(name, value)}") from error
-        if "," in value and "${" not in value and name not in LITERAL:
-            parts = [part if _reads(f"{key}={part}", parser) else _in_quotes(part) for part in value.split(",")]
+        if key.startswith("~") or value[:1] in ("'", '"') or (value[:1] in ("[", "{") and name not in TEXT_KEYS):  # meant so
+            raise UserError(f"{shown(argument)} cannot be read{_quoting_hint(name, value)}") from error
+        if "," in value and "${" not in value and name not in TAKES_COMMAS:
+            parts = [part if _can_parse(f"{key}={part}", parser) else _quote(part) for part in value.split(",")]
             return f"{key}={','.join(parts)}"
-        return f"{key}={_in_quotes(value)}"
+        return f"{key}={_quote(value)}"
     if isinstance(number := parsed.value(), int) and abs(number) > LARGEST:
         raise UserError(f"{key}: a number of {len(value)} digits is too large")
-    if value and name in TEXTS and not _is_text(parsed, sweeps=name not in LITERAL):
-        return f"{key}={_in_quotes(value)}"
+    if value and name in TEXT_KEYS and not _is_text(parsed, sweeps=name not in TAKES_COMMAS):
+        return f"{key}={_quote(value)}"
     return argument
 
 
-def _reads(argument: str, parser: OverridesParser) -> bool:
+def _can_parse(argument: str, parser: OverridesParser) -> bool:
     try:
         parser.parse_override(argument)
     except (HydraException, RecursionError):
@@ -97,38 +99,38 @@ def _is_text(parsed: Override, sweeps: bool) -> bool:
     return value is None or isinstance(value, str | QuotedString) or (sweeps and parsed.is_sweep_override())
 
 
-def _in_quotes(value: str) -> str:
+def _quote(value: str) -> str:
     """In Hydra's quotes, where a backslash counts before a quote alone."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
 
-def _how(key: str, value: str) -> str:
+def _quoting_hint(key: str, value: str) -> str:
     plain = value.strip("'\"")
     return f": a text with special characters is put in quotes, once for the shell and once more: '{key}=\"{plain}\"'"
 
 
-def _texts(owner: Any, prefix: str = "") -> Iterator[str]:
-    for name, kind in settings(owner).items():
+def _text_keys(owner: Any, prefix: str = "") -> Iterator[str]:
+    for name, kind in parameter_types(owner).items():
         for each in typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,):
             if is_dataclass(each):
-                yield from _texts(each, f"{prefix}{name}.")
+                yield from _text_keys(each, f"{prefix}{name}.")
             elif getattr(each, "__origin__", each) is str:
                 yield f"{prefix}{name}"
 
 
-TEXTS = frozenset(_texts(Config))
+TEXT_KEYS = frozenset(_text_keys(Config))
 
 
-def _open(argument: str, key: str) -> str:
+def _allow_new_names(argument: str, key: str) -> str:
     """Hydra adds names to a node only where it is told to, by ``++``."""
     name = key.lstrip("+")
-    below = name == OPEN or name.startswith(f"{OPEN}.")
+    below = name == OPEN_NODE or name.startswith(f"{OPEN_NODE}.")
     return f"++{argument.lstrip('+')}" if below else argument
 
 
-def _check(argument: str, name: str, value: str, groups: dict[str, str]) -> None:
-    if name in PLACES:
+def _refuse_misunderstood(argument: str, name: str, value: str, groups: dict[str, str]) -> None:
+    if name in HYDRA_FOLDERS:
         raise UserError(f"{name} is not used: output_root says where runs lie")
     if argument.startswith("+hydra.") and (said := unknown_hydra_key(name)):
         raise UserError(said)

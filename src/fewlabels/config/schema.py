@@ -1,162 +1,277 @@
-"""Every key of the configuration: its type, what it may be, and its default. The one place that says so."""
+"""Every key of the configuration: its type, what it may be, its default, and what it does. The one place that says so.
+
+The text below a key is its documentation: ``--help`` shows its first sentence, the reference in ``docs/`` the whole of it.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any
 
 from omegaconf import MISSING
 
-from fewlabels.ranges import (
-    Count,
-    CountFrom0,
-    Device,
-    FileName,
-    Line,
-    OneOf,
-    Pixels,
-    Positive,
-    Range,
-    Seed,
-    Share,
-    Weight,
-)
+from fewlabels.ranges import Count, CountFrom0, Device, FileName, Line, Pixels, Positive, Range, Seed, Share, Weight
 
 Images = Annotated[int, Range(1, 2**20)]  # in a batch
 PROCESSORS = os.cpu_count() or 1
 THREADS = max(64, 4 * PROCESSORS)  # 64: a command goes on on a smaller machine
 
+# Choices. OmegaConf reads an enum by its names and code compares values: with a list of words the two are the same.
+Source = StrEnum("Source", ["auto", "digits", "torchvision", "folder", "imagenet"])
+EpochOf = StrEnum("EpochOf", ["labelled", "unlabelled", "all"])
+Order = StrEnum("Order", ["together", "joined", "in_turn"])
+StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "jitter"])
+TestView = StrEnum("TestView", ["plain", "flip"])
+Optimiser = StrEnum("Optimiser", ["adam", "sgd"])
+Schedule = StrEnum("Schedule", ["constant", "halving", "cosine", "fixmatch"])
+StepEvery = StrEnum("StepEvery", ["batch", "epoch"])
+Scale = StrEnum("Scale", ["paper", "proxy", "smoke"])
+ScaleSettings = StrEnum("ScaleSettings", ["paper", "proxy"])
+Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
+WandBMode = StrEnum("WandBMode", ["auto", "online", "offline"])
+Sampler = StrEnum("Sampler", ["tpe", "random", "grid"])
+Trainable = StrEnum("Trainable", ["all", "head"])
+
 
 @dataclass
 class DatasetConfig:
     name: Annotated[str, FileName()] = MISSING
-    source: Annotated[str, OneOf("auto", "digits", "torchvision", "folder", "imagenet")] = "auto"
+    """Name of the data set, and of its archive. It stands in the names of folders."""
+    source: Source = Source.auto
+    """Format of the images. ``auto`` looks into ``dataset.path``; ``digits`` comes with scikit-learn; ``torchvision`` is an
+    official archive; ``folder`` is ``train/<class>/*`` and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is
+    ``train/<wnid>/`` and ``val/<wnid>/``."""
     path: Line = "data"
+    """Folder of the data sets, or one image folder or archive. Its default is the environment variable
+    ``FEWLABELS_DATA``, else ``data``."""
     download: bool = True
+    """Download an official archive that is not there."""
     num_labels: CountFrom0 | None = MISSING
+    """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``."""
     num_unlabelled: CountFrom0 | None = None
+    """Unlabelled images, drawn from the rest; null: all the rest."""
     num_validation: CountFrom0 = 0
+    """Images held out of the labelled ones. They are evaluated and not trained on."""
     folds: Annotated[int, Range(2, 10**9)] | None = None
+    """Cut the labelled images into this many folds; null: none. One is held out, in the place of
+    ``dataset.num_validation``; a search sets this itself."""
     fold: CountFrom0 = 0
+    """The fold that is held out, counted from 0."""
     split_seed: Seed = 0
+    """Draws the labelled images. By default it follows ``seed``; fix it to keep the images while the seed changes."""
     labelled_in_unlabelled: bool = False
+    """The labelled images count as unlabelled ones too."""
     image_size: Pixels | None = None
+    """Side in pixels that images are decoded at; null: as they are. For folders and archives of one's own."""
     grey: bool = False
+    """Decode in grey: one channel. For folders and archives of one's own."""
     train_per_class: Count | None = None
+    """Draw this many training images a class; null: all. Only these are decoded, for sets too large to decode whole."""
     mean: list[Share] = MISSING
+    """Mean of each channel, of pixels in [0, 1], to normalise by."""
     std: list[Annotated[float, Range(0.001, 1000)]] = MISSING
+    """Standard deviation of each channel, to normalise by."""
 
 
 @dataclass
 class BatchConfig:
     size: Images = 64
+    """Images a batch, labelled and unlabelled."""
     labelled_share: Share | None = None
-    epoch_of: Annotated[str, OneOf("labelled", "unlabelled", "all")] = "all"
-    order: Annotated[str, OneOf("together", "joined", "in_turn")] = "together"
+    """Share of a batch that is labelled; null: as in the data. For ``batch.order=together``."""
+    epoch_of: EpochOf = EpochOf.all
+    """Images whose full pass makes an epoch."""
+    order: Order = Order.together
+    """How batches mix the images. ``together``: labelled and unlabelled ones in each, by ``batch.labelled_share``;
+    ``joined``: one shuffled set; ``in_turn``: an epoch of labelled batches, then one of unlabelled batches."""
     steps: Count | None = None
+    """Batches an epoch, whatever the sizes of the sets; null: ``batch.epoch_of``."""
     unlabelled_size: Images | None = None
+    """Images of an unlabelled batch with ``batch.order=in_turn``; null: ``batch.size``."""
 
 
 @dataclass
 class ViewsConfig:
     flip: bool = True
+    """Mirror half of the images. Off where a mirrored image is another class, such as digits."""
     padding: Annotated[int, Range(0, 8192)] = 4
+    """Pixels that a random crop may reach over each border."""
     crop: Pixels | None = None
+    """Side of the crop in pixels; null: the image's. Views without a random crop take the centre."""
     size: Pixels | None = None
+    """Side in pixels that images are scaled to first; null: as they are."""
     reflect: bool = True
-    strong: Annotated[str, OneOf("randaugment", "fixmatch", "jitter")] = "randaugment"
+    """Mirror the image into the padding; false: black."""
+    strong: StrongView = StrongView.randaugment
+    """Strong view. ``randaugment`` and ``fixmatch`` (FixMatch's own) end with Cutout; ``jitter`` is colour jitter,
+    greyscale and blur."""
     num_ops: Annotated[int, Range(0, 100)] = 2
+    """Operations of RandAugment or FixMatch, one after the other."""
     magnitude: Annotated[int, Range(0, 30)] = 10
+    """Strength of RandAugment, of 30. With ``views.strong=fixmatch`` strengths are drawn from 1 to one less, of 10."""
     cutout: Share = 0.5
+    """Side of Cutout's square, as a share of the image's side."""
     hue: Annotated[float, Range(0, 0.5)] = 0.1
+    """Largest shift of hue of the jitter, in turns of the colour circle."""
     notebook: bool = False
+    """Srikanth's published views, for his table. One draw for a whole batch, on normalised images."""
     per_image: bool = False
-    test: Annotated[str, OneOf("plain", "flip")] = "plain"
+    """Normalise each image by itself, as Balestriero et al. do. Its mean is taken off and its largest absolute value
+    divides, in the place of ``dataset.mean`` and ``dataset.std``."""
+    test: TestView = TestView.plain
+    """View of the test images. ``flip`` mirrors them at random, as Srikanth's notebook does."""
 
 
 @dataclass
 class OptimConfig:
-    name: Annotated[str, OneOf("adam", "sgd")] = "sgd"
+    name: Optimiser = Optimiser.sgd
+    """Optimiser."""
     lr: Positive = 0.03
+    """Learning rate, before ``optim.schedule``."""
     momentum: Annotated[float, Range(0, below=1)] = 0.9
+    """Momentum of SGD."""
     nesterov: bool = True
+    """Nesterov's momentum, for SGD."""
     weight_decay: Weight = 0.0
+    """L2 weight decay. Biases and norms are spared unless ``optim.decay_all``."""
     decay_all: bool = False
-    schedule: Annotated[str, OneOf("constant", "halving", "cosine", "fixmatch")] = "constant"
+    """Decay biases and norms too."""
+    schedule: Schedule = Schedule.constant
+    """Learning rate over time. ``halving`` at ``optim.milestones``; ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t
+    from 0 to 1."""
     milestones: list[Count] = field(default_factory=list)
+    """Epochs at which ``optim.schedule=halving`` halves the rate."""
     warmup_epochs: Annotated[float, Range(0, 10**9)] = 0.0
+    """Epochs over which the rate rises linearly from 0."""
     accumulate: Count = 1
-    step_every: Annotated[str, OneOf("batch", "epoch")] = "batch"
+    """Parts that a batch is cut into, for less memory. The gradients are summed; batch norm sees each part by itself."""
+    step_every: StepEvery = StepEvery.batch
+    """When the optimiser steps. ``epoch`` sums the gradients of all batches of an epoch, as Srikanth's notebook does."""
     keep_gradient: bool = False
+    """Never zero the gradient, with ``optim.step_every=epoch``. What Srikanth's notebook does without labels."""
     clip_norm: Positive | None = None
+    """Largest norm of the gradient; null: not clipped."""
     ema_decay: Annotated[float, Range(0, below=1)] | None = None
+    """Decay a step of the averaged weights; null: no average. The average is evaluated, and is the teacher."""
     ema_warmup: bool = False
+    """Let the decay of the average rise from 0. For runs too short to forget the untrained weights."""
 
 
 @dataclass
 class ScaleConfig:
-    name: Annotated[str, OneOf("paper", "proxy", "smoke")] = "paper"
-    settings: Annotated[str, OneOf("paper", "proxy")] = "paper"
+    name: Scale = Scale.paper
+    """How far a run is cut down. ``paper``: not at all; ``proxy``: to minutes, as each table's file says; ``smoke``: to
+    seconds, to see that it runs."""
+    settings: ScaleSettings = ScaleSettings.paper
+    """Which of a table's two sets of settings hold."""
     max_epochs: Count | None = None
+    """At most this many epochs; null: as many as asked for."""
     max_steps: Count | None = None
+    """At most this many batches an epoch; null: all."""
     max_test_images: Count | None = None
+    """At most this many test images; null: all."""
     max_batch: Count | None = None
+    """At most this many images a batch; null: ``batch.size``."""
 
 
 @dataclass
 class HardwareConfig:
     device: Annotated[str, Device()] = "auto"
-    precision: Annotated[str, OneOf("auto", "bf16", "fp32")] = "auto"
+    """Where to train: auto, cpu, cuda or cuda:0. ``auto`` takes a GPU where there is one."""
+    precision: Precision = Precision.auto
+    """Number format of convolutions and matrix products. ``auto``: bf16 where the processor multiplies it natively."""
     channels_last: bool = True
+    """Keep the channels of a pixel together in memory, mostly faster."""
     threads: Annotated[int, Range(1, THREADS, because=f" here: this machine has {PROCESSORS} processors")] | None = None
+    """Threads on a processor; null: torch's choice. Fewer for runs side by side."""
     deterministic: bool = True
+    """The same bits on each run; false: faster on a GPU."""
     compile: bool = False
+    """Compile the network with torch.compile; rounds differently."""
 
 
 @dataclass
 class TrackingConfig:
     bar: bool = True
+    """Show a progress bar."""
     wandb: bool = False
+    """Log to Weights & Biases."""
     wandb_project: Line = "fewlabels"
+    """Project at Weights & Biases."""
     wandb_entity: Line | None = None
-    wandb_mode: Annotated[str, OneOf("auto", "online", "offline")] = "auto"
+    """User or team at Weights & Biases; null: the account's default."""
+    wandb_mode: WandBMode = WandBMode.auto
+    """Send to Weights & Biases or keep here. ``auto``: offline without an account."""
     tensorboard: bool = False
+    """Log to TensorBoard, in the run's folder."""
 
 
 @dataclass
 class SearchConfig:
-    sampler: Annotated[str, OneOf("tpe", "random", "grid")] = "tpe"
+    sampler: Sampler = Sampler.tpe
+    """How settings are chosen. ``tpe``: Tree-structured Parzen estimators; ``random``: evenly; ``grid``: all of them."""
     trials: Count | None = None
+    """Settings to try; null: the whole grid. Raise it later, and the same search goes on."""
     folds: Count = 5
+    """Folds of the labelled images to judge by; 1: validation images. These are ``dataset.num_validation``."""
     seed: Seed = 0
+    """Draws the settings."""
     space: Any = None
+    """Keys to choose, each with a list or a range. ``{method.alpha: [0, 0.2], optim.lr: {low: 1e-4, high: 1e-2, log:
+    true}}``; a range may have a ``step``."""
 
 
 @dataclass
 class Config:
     seed: Seed = 0
+    """Draws the weights, the batches and the views. The labelled images too, unless ``dataset.split_seed`` is fixed."""
     epochs: Count = MISSING
+    """Length of training, in epochs. What an epoch is, ``batch.epoch_of`` says."""
     steps: Count | None = None
+    """Updates in all, in the place of ``epochs``; null: epochs. The last epoch ends with them."""
     eval_every: Count = 1
+    """Epochs between evaluations. The last epoch is always evaluated."""
     evaluate_test: bool = True
+    """Evaluate the test set; a search does so for the best setting alone."""
     checkpoint_seconds: Annotated[float, Range(0)] = 60.0
+    """Seconds between checkpoints; 0: one each epoch. A run that is killed loses at most this much."""
     budget_minutes: Positive | None = None
+    """Minutes until a run or sweep ends at a checkpoint; null: never. The same command goes on."""
     rerun: bool = False
+    """Train a run again that is there already. The old record is kept beside it."""
     keep: bool = False
+    """Accept a run that was trained with other code, or go on with it."""
     output_root: Line = "outputs"
+    """Folder of the runs; ``~`` and ``$NAME`` are expanded."""
     cache_dir: Line | None = None
+    """Folder of decoded images; null: the user's cache. That is ``FEWLABELS_CACHE``, where it is set."""
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    """Images, and which of them have labels."""
     batch: BatchConfig = field(default_factory=BatchConfig)
+    """Batches and epochs."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    """Augmentation."""
     model: Any = MISSING
+    """Network."""
     method: Any = MISSING
+    """Method."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimiser, learning rate, average of the weights."""
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    """Limits, to try things in less time."""
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    """Device, precision, threads."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Progress bar and experiment trackers."""
     table: Any = None
+    """Table that the run is a cell of; null: none. ``table=NAME`` runs all its cells, or those that a sweep names."""
     init_from: Any = None
-    trainable: Annotated[str, OneOf("all", "head")] = "all"
+    """Folder of a finished run to start from; null: new weights. The last layer is new where the classes differ."""
+    trainable: Trainable = Trainable.all
+    """What is trained. ``head``: the last layer alone (linear probe)."""
     search: SearchConfig | None = None
+    """Search for settings by cross-validation on the labelled images; null: none."""
     decisions: dict[str, str] = field(default_factory=dict)
+    """Notes on choices that a paper leaves open, kept in the record."""

@@ -11,12 +11,13 @@ from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from fewlabels.config.validate import FROM_DATA, leaves, near, register
+from fewlabels.config.validate import FROM_DATA, leaves, register
+from fewlabels.system.nearest import near
 from fewlabels.system.paths import conf_dir
 
 # Where Hydra puts its own files. Runs lie where output_root says, and nowhere else.
-PLACES = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
-REFUSED = (*PLACES, "hydra.job.chdir")
+HYDRA_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir")
+REFUSED = (*HYDRA_FOLDERS, "hydra.job.chdir")
 
 
 def unknown_key(key: str, cfg: Any = None) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
@@ -16,7 +15,8 @@ from torch import nn
 from fewlabels.config.schema import Config
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
-from fewlabels.ranges import FileName, faults, settings, told
+from fewlabels.ranges import FileName, parameter_types, shown, violations
+from fewlabels.system.nearest import did_you_mean, near
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.types import UserError
 
@@ -46,7 +46,7 @@ def _choose(value: Any, options: DictConfig) -> Any:
         if key in options:
             chosen = options[key]
             return OmegaConf.create(chosen) if isinstance(chosen, dict | list) else chosen
-    raise UserError(f"{told(value)} is none of {', '.join(map(str, options))}")
+    raise UserError(f"{shown(value)} is none of {', '.join(map(str, options))}")
 
 
 def _number(kind: type) -> Callable[[Any], Any]:
@@ -54,7 +54,7 @@ def _number(kind: type) -> Callable[[Any], Any]:
         try:
             return kind(value)
         except (ValueError, TypeError, OverflowError):
-            raise UserError(f"{told(value)} is no {'whole ' * (kind is int)}number") from None
+            raise UserError(f"{shown(value)} is no {'whole ' * (kind is int)}number") from None
 
     return convert
 
@@ -62,14 +62,14 @@ def _number(kind: type) -> Callable[[Any], Any]:
 def _minus(a: Any, b: Any) -> Any:
     for value in (a, b):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise UserError(f"{told(a)} minus {told(b)}: {told(value)} is no number")
+            raise UserError(f"{shown(a)} minus {shown(b)}: {shown(value)} is no number")
     return a - b
 
 
 def _folder(root: Any, table: Any) -> str:
     """Where the runs of a sweep lie. Hydra makes this folder, so that ``~`` has to be put in before it sees it."""
-    for fault in faults({"output_root": root}, settings(Config)):
-        raise UserError(fault)
+    for violation in violations({"output_root": root}, parameter_types(Config)):
+        raise UserError(violation)
     check_table(table)
     return str(expanded(root) / (table["id"] if table else "runs"))
 
@@ -80,15 +80,15 @@ def check_table(table: Any) -> None:
         return
     if not isinstance(table, DictConfig | dict) or not table.get("id"):
         raise UserError("table.id must be given: the name of the table's file")
-    for fault in faults({"id": table["id"]}, {"id": Annotated[str, FileName()]}, "table."):
-        raise UserError(fault)
+    for violation in violations({"id": table["id"]}, {"id": Annotated[str, FileName()]}, "table."):
+        raise UserError(violation)
 
 
 def _network(name: str, changes: DictConfig | None = None) -> Any:
     path = conf_dir() / "model" / f"{name}.yaml"
     there = sorted(file.stem for file in path.parent.glob("*.yaml"))
     if name not in there:
-        raise UserError(f"there is no model {told(name)}{did_you_mean(str(name), there)}")
+        raise UserError(f"there is no model {shown(name)}{did_you_mean(str(name), there)}")
     network: Any = OmegaConf.load(path)
     network.pop("defaults", None)
     return OmegaConf.merge(network, changes or {})
@@ -105,8 +105,8 @@ def check(cfg: Config) -> None:
     if unknown := list(_unknown(container, schema)):  # "+key=1" adds what it likes
         known = set(leaves(container)) - set(unknown)
         raise UserError(f"{unknown[0]}: there is no such key{did_you_mean(unknown[0], sorted(known))}")
-    for fault in faults(container, settings(Config)):
-        raise UserError(fault)
+    for violation in violations(container, parameter_types(Config)):
+        raise UserError(violation)
     check_table(container["table"])
     for key in ("output_root", "cache_dir"):
         expanded(container[key] or "")
@@ -121,24 +121,6 @@ def check(cfg: Config) -> None:
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
-
-
-def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """The nearest of the names that there are, for the end of a message."""
-    return f"; did you mean {found}?" if (found := near(key, known)) else ""
-
-
-def near(key: str, known: Iterable[str]) -> str | None:
-    """The name that ``key`` was meant to be: below the same group the words count alone, for the group is alike in all."""
-    known = sorted(known)
-    group, _, word = key.rpartition(".")
-    if not group and (same := [name for name in known if name.rpartition(".")[2] == word]):
-        return same[0]
-    beside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == group}
-    close = difflib.get_close_matches(word, beside, n=1, cutoff=0.5)
-    if close or (group and beside):
-        return beside[close[0]] if close else None
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.5)), None)
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -163,7 +145,7 @@ def _missing_keys(values: dict[str, Any], owner: Any, prefix: str = "") -> Itera
     for field in fields(owner):
         if field.name not in values:
             yield f"{prefix}{field.name}"
-        elif is_dataclass(kind := settings(owner)[field.name]) and isinstance(values[field.name], dict):
+        elif is_dataclass(kind := parameter_types(owner)[field.name]) and isinstance(values[field.name], dict):
             yield from _missing_keys(values[field.name], kind, f"{prefix}{field.name}.")
 
 
@@ -203,8 +185,8 @@ def check_target(group: str, node: dict[str, Any]) -> type:
     for name in allowed:
         if name not in given and parameters[name].default is inspect.Parameter.empty:
             raise UserError(f"{group}.{name} must be given: add +{group}.{name}=...")
-    for fault in faults(given, settings(cls), f"{group}."):
-        raise UserError(fault)
+    for violation in violations(given, parameter_types(cls), f"{group}."):
+        raise UserError(violation)
     return cls
 
 
@@ -217,13 +199,13 @@ def build(group: str, node: Any, **extra: Any) -> Any:
     if isinstance(built, nn.Module) and "_modules" not in vars(built):
         raise UserError(f"{group}._target_={cls.__name__}: its __init__ must begin with super().__init__()")
     if isinstance(built, Classifier):
-        for fault in faults({"name": built.name}, {"name": Annotated[str, FileName()]}, "the network's "):
-            raise UserError(fault)
+        for violation in violations({"name": built.name}, {"name": Annotated[str, FileName()]}, "the network's "):
+            raise UserError(violation)
     return built
 
 
 def resolved(cfg: Config) -> dict[str, Any]:
     """The whole configuration as plain values."""
-    values = OmegaConf.to_container(cfg, resolve=True)
+    values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -19,7 +19,7 @@ from fewlabels.system.files import FileError, reason
 from fewlabels.types import RunRecord, UserError
 
 # What a function of this name does to a file; the innermost one counts.
-DOES = {
+ACTIONS = {
     **dict.fromkeys(("mkdir", "makedirs"), "make the folder"),
     **dict.fromkeys(("write_atomically", "write_text", "write_bytes", "save", "touch"), "write"),
     **dict.fromkeys(("read", "read_text", "read_bytes", "load", "getmembers", "testzip"), "read"),
@@ -28,14 +28,14 @@ DOES = {
     **dict.fromkeys(("rename", "move"), "rename"),
     "acquire": "lock",
 }
-ONLY_WRITTEN = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EEXIST)
-NOT_READ = ("write", "make the folder", "lock", "remove", "rename")
+ONLY_WHEN_WRITING = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EEXIST)
+WRITING = ("write", "make the folder", "lock", "remove", "rename")
 OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator|can't allocate memory|not enough memory|out of memory|ALLOC_FAILED|bad_alloc"
 )
-ASKED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]i?B)")
+REQUESTED = re.compile(r"[Tt]ried to allocate ([\d.]+) (bytes|[KMGT]i?B)")
 P = ParamSpec("P")
-ONE_VALUE = "Expected more than 1 value per channel"  # torch's words
+SINGLE_VALUE = "Expected more than 1 value per channel"  # torch's words
 
 
 def explain_os_error(error: OSError) -> str:
@@ -44,16 +44,16 @@ def explain_os_error(error: OSError) -> str:
         return f"the network failed: {error.strerror or error}"
     file = error.filename2 or error.filename
     file = os.fsdecode(file) if isinstance(file, str | bytes) else ""
-    done = error.doing if isinstance(error, FileError) else _done(error)
-    where = "; output_root and cache_dir say where files are written" if done in NOT_READ else ""
+    done = error.doing if isinstance(error, FileError) else _action(error)
+    where = "; output_root and cache_dir say where files are written" if done in WRITING else ""
     return f"cannot {done} {file}".rstrip() + f": {reason(error, file or None)}{where}"
 
 
-def _done(error: OSError) -> str:
+def _action(error: OSError) -> str:
     names = [frame.name for frame in traceback.extract_tb(error.__traceback__, limit=-20)]
-    if error.errno in ONLY_WRITTEN:
-        return next((DOES[name] for name in reversed(names) if DOES.get(name) in NOT_READ), "write")
-    return next((DOES[name] for name in reversed(names) if name in DOES), "read or write")
+    if error.errno in ONLY_WHEN_WRITING:
+        return next((ACTIONS[name] for name in reversed(names) if ACTIONS.get(name) in WRITING), "write")
+    return next((ACTIONS[name] for name in reversed(names) if name in ACTIONS), "read or write")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -68,15 +68,15 @@ def explain_out_of_memory(error: BaseException, size: int | None = None) -> str:
     """One line on memory that ran out. ``size`` is ``batch.size``, where it is known."""
     text = str(error)
     gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in text
-    asked = f" ({found[1]} {found[2]} were asked for at once)" if (found := ASKED.search(text)) else ""
+    asked = f" ({found[1]} {found[2]} were asked for at once)" if (found := REQUESTED.search(text)) else ""
     said = f"not enough memory{' on the GPU' * gpu}{asked}: "
     if size is None or size == 1:
         return f"{said}make batch.size, the images or the network smaller"
-    fits = _fits(found[1], found[2], size, gpu) if found else 2 ** ((size - 1).bit_length() - 1)
+    fits = _suggest_batch_size(found[1], found[2], size, gpu) if found else 2 ** ((size - 1).bit_length() - 1)
     return f"{said}batch.size={size} is too large here, try batch.size={fits}; optim.accumulate=n cuts a batch into n parts"
 
 
-def _fits(number: str, unit: str, size: int, gpu: bool) -> int:
+def _suggest_batch_size(number: str, unit: str, size: int, gpu: bool) -> int:
     """A size to try: at most half, and small enough for a tensor as large as the one that failed to be one of sixteen."""
     scale = 1 if unit == "bytes" else 2 ** (10 * (1 + "KMGT".index(unit[0])))
     memory = torch.cuda.mem_get_info()[1] if gpu and torch.cuda.is_available() else _memory()
@@ -102,7 +102,7 @@ def explain_torch_errors(run: Callable[Concatenate[Config, P], RunRecord]) -> Ca
         except Exception as error:
             if is_out_of_memory(error):
                 raise UserError(explain_out_of_memory(error, cfg.batch.size)) from error
-            if isinstance(error, ValueError) and ONE_VALUE in str(error):
+            if isinstance(error, ValueError) and SINGLE_VALUE in str(error):
                 raise UserError(
                     "batch norm cannot normalise a single image whose map is a single pixel: more images a batch "
                     f"(batch.size={cfg.batch.size}, batch.labelled_share), or larger images (views.size)"

@@ -7,6 +7,7 @@ from fewlabels.losses.clustering import kmeans, nearest_centroid
 from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
 from fewlabels.losses.divergence import alpha_divergence, power_mean
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
+from fewlabels.losses.generative import feature_matching, real_or_generated
 from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
@@ -25,6 +26,7 @@ __all__ = [
     "confident",
     "exponential_ramp",
     "fairness",
+    "feature_matching",
     "fixmatch",
     "graph_contrast",
     "indexed_by_mask",
@@ -47,6 +49,7 @@ __all__ = [
     "power_mean",
     "probability_weighted_maps",
     "pushed",
+    "real_or_generated",
     "reconstructions",
     "sharpen",
     "soft_cross_entropy",

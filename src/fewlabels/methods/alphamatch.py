@@ -27,10 +27,11 @@ class AlphaMatch(Method):
     (g_c / p_c)^alpha: what all views are sure of counts, and where they disagree g is flat. No threshold.
 
     Args:
-        weight: of the divergence.
-        alpha: its order. D_alpha(g || p) is D_(1 - alpha)(p || g), so that -0.5 is 1.5 with the arguments exchanged.
-        beta: the weight of the weak view beside that of all strong ones.
-        strong_views: n.
+        weight: Weight of the divergence.
+        alpha: Order of the divergence. D_alpha(g || p) is D_(1 - alpha)(p || g), so that -0.5 is 1.5 with the arguments
+            exchanged.
+        beta: Weight of the weak view beside that of all strong ones.
+        strong_views: Strong views of an image (n).
     """
 
     def __init__(

@@ -18,9 +18,9 @@ class AttentionFixMatch(Method):
     """FixMatch plus, for confident images, the divergence of the strong view's attention from the weak view's.
 
     Args:
-        threshold: least top probability of the weak view for an image to count.
-        weight: of the FixMatch term.
-        attention_weight: of the attention term.
+        threshold: Least top probability of the weak view for an image to count.
+        weight: Weight of the FixMatch term.
+        attention_weight: Weight of the attention term.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

@@ -28,9 +28,15 @@ class CoMatch(Method):
     The memory holds z and p (not q) of weak views, and the labels of labelled images; it smooths once it is full.
 
     Args:
-        threshold, graph_threshold: least max q, and least q . q' for two images to be drawn to each other.
-        smoothing, temperature: the share of an image's own prediction in q, and t.
-        projection, memory, alignment: the length of z, images in the memory, batches in the mean prediction.
+        threshold: Least max q for an image to count.
+        graph_threshold: Least q . q' for two images to be drawn to each other.
+        weight: Weight of the class term.
+        contrast_weight: Weight of the similarity term.
+        smoothing: Share of an image's own prediction in q; the rest is the memory's.
+        temperature: Temperature of the similarities (t).
+        projection: Length of z.
+        memory: Images in the memory.
+        alignment: Batches in the mean prediction that aligns p.
     """
 
     unlabelled_views = {"weak": "weak", "strong_1": "strong", "strong_2": {"kind": "strong", "strong": "jitter"}}

@@ -26,8 +26,10 @@ class Entropy(Method):
     over all images of the batch, labelled and unlabelled.
 
     Args:
-        alpha, beta, gamma: weights of the three; 0 leaves a term out.
-        maps: whose class activation map the locality penalty sees: that of the most probable class (``top1``), or those
+        alpha: Weight of the mean entropy; 0 leaves it out.
+        beta: Weight of the negative batch entropy; 0 leaves it out.
+        gamma: Weight of the locality penalty; 0 leaves it out.
+        maps: Class activation map that the locality penalty sees. That of the most probable class (``top1``), or those
             of all classes weighed by their probabilities (``probability_weighted``; first draft, section 3.4).
     """
 

@@ -21,13 +21,13 @@ class FixMatch(Method):
     """Cross-entropy on labelled images, plus that of a strong view against the confident prediction for the weak one.
 
     Args:
-        threshold: least top probability of the weak view for its prediction to become a target.
-        weight: of the unlabelled term (lambda_u).
-        mean: what the unlabelled term is divided by: ``all`` unlabelled images, as Sohn et al. write and compute it, or the
+        threshold: Least top probability of the weak view for its prediction to become a target.
+        weight: Weight of the unlabelled term (lambda_u).
+        mean: What the unlabelled term is divided by. ``all`` unlabelled images, as Sohn et al. write and compute it, or the
             ``confident`` ones, as the code of Alshami and Arya does.
-        passes: ``joint``: labelled images, weak and strong views go through the network together, as in the code of Sohn
-            et al., and share the batch norm's statistics (without batch norm the passes are split, to the same end).
-            ``separate``: a pass each, as in the code of Alshami and Arya; batch norm sees each view by itself.
+        passes: How images go through the network. ``joint``: labelled images, weak and strong views together, as in the code
+            of Sohn et al.; they share the batch norm's statistics (without batch norm the passes are split, to the same
+            end). ``separate``: a pass each, as in the code of Alshami and Arya; batch norm sees each view by itself.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

@@ -23,9 +23,10 @@ class FlexMatch(Method):
     of the best class, are beta; a class's threshold is ``threshold`` times beta / (2 - beta), and so 0 at the start.
 
     Args:
-        threshold: for a label to be kept (tau), and the threshold of the class that is learnt best.
-        weight: of the unlabelled term.
-        thresh_warmup: while the images without a label outnumber the best class, beta is the share of theirs (section 3.2).
+        threshold: Least probability for a label to be kept (tau). It is also the threshold of the class that is learnt best.
+        weight: Weight of the unlabelled term.
+        thresh_warmup: Count the images without a label while they outnumber the best class. Beta is the share of theirs then
+            (section 3.2).
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

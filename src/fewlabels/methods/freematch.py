@@ -25,10 +25,10 @@ class FreeMatch(Method):
     of its prediction. Self-adaptive fairness (:func:`fewlabels.losses.fairness`) comes on top, for the images that count.
 
     Args:
-        weight: of the unlabelled term (w_u).
-        fairness: weight of the fairness term (w_f).
-        momentum: of the running means (lambda).
-        most: the running mean confidence is held at or below this; the authors' code has 0.95 for SVHN.
+        weight: Weight of the unlabelled term (w_u).
+        fairness: Weight of the fairness term (w_f).
+        momentum: Momentum of the running means (lambda).
+        most: Highest running mean confidence. The authors' code has 0.95 for SVHN.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

@@ -27,8 +27,9 @@ class Inversion(Method):
     All are means over the images of the batch.
 
     Args:
-        reconstruction: ``gamma``, of the input (eq. 9), or ``lambda``, of every layer (eq. 10).
-        a, b: the weights of eq. 5; both or none.
+        reconstruction: What is reconstructed. ``gamma``: the input (eq. 9); ``lambda``: every layer (eq. 10).
+        a: Weight of eq. 5, with b; null: eq. 6.
+        b: Weight of eq. 5, with a; null: eq. 6.
     """
 
     labelled_views = {"plain": "plain"}

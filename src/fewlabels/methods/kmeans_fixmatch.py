@@ -26,14 +26,17 @@ class KMeansFixMatch(Method):
     image is pulled to the centroid nearest to it.
 
     Args:
-        variant: ``corrected`` is the method as the text's formulas state it. ``as_published`` computes what the notebook's
-            code does: its mask of confident images serves as index and as target
-            (:func:`fewlabels.losses.indexed_by_mask`), and the K-means term, there added once an epoch as the mean over
-            all images and all elements of z, is spread over the batches. It belongs with ``optim.step_every=epoch``,
+        variant: Which form of the method. ``corrected`` is the method as the text's formulas state it. ``as_published``
+            computes what the notebook's code does: its mask of confident images serves as index and as target
+            (:func:`fewlabels.losses.indexed_by_mask`), and the K-means term, there added once an epoch as the mean over all
+            images and all elements of z, is spread over the batches. It belongs with ``optim.step_every=epoch``,
             ``batch.order=in_turn`` and ``views.notebook=true``, which the method's YAML sets.
-        threshold: tau of FixMatch.
-        w_labeled, w_augment, w_kmeans: weights of the three terms.
-        clusters, n_init: of K-means, and how often it begins anew (:mod:`fewlabels.methods.kmeans`).
+        threshold: Least top probability of the weak view in FixMatch (tau).
+        w_labeled: Weight of the cross-entropy of labelled images.
+        w_augment: Weight of the FixMatch term.
+        w_kmeans: Weight of the K-means term.
+        clusters: Clusters of K-means.
+        n_init: Times that K-means begins anew; the best fit counts.
     """
 
     labelled_views = {"flip": "flip"}

@@ -23,8 +23,9 @@ class LeePseudoLabel(Method):
     however unsure. alpha(t) is 0 until T1 and rises in a line to ``weight`` at T2.
 
     Args:
-        weight: of the unlabelled term from T2 on (alpha_f).
-        start, end: T1 and T2, as shares of training.
+        weight: Weight of the unlabelled term from T2 on (alpha_f).
+        start: Share of training before the unlabelled term begins (T1).
+        end: Share of training after which it has its whole weight (T2).
     """
 
     unlabelled_views = {"weak": "weak"}

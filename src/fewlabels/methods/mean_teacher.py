@@ -21,8 +21,9 @@ class MeanTeacher(Method):
     distance is the mean over images and classes.
 
     Args:
-        weight: of the distance, once it has ramped up.
-        ramp: the share of training over which it does so, as exp(-5 (1 - t)^2); 0 for full weight from the start.
+        weight: Weight of the distance, once it has ramped up.
+        ramp: Share of training over which the weight ramps up. It does so as exp(-5 (1 - t)^2); 0 for full weight from the
+            start.
     """
 
     needs_teacher = True

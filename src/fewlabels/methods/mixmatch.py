@@ -30,10 +30,10 @@ class MixMatch(Method):
     they pass one after the other, to the same end. As theirs, the passes that guess leave the running statistics alone.
 
     Args:
-        weight: of the squared error (lambda_U).
-        temperature: of the sharpening (T).
-        alpha: of the Beta distribution.
-        ramp: the share of training over which the weight rises linearly from 0.
+        weight: Weight of the squared error (lambda_U).
+        temperature: Temperature of the sharpening (T).
+        alpha: Parameter of the Beta distribution that the mixing shares are drawn from.
+        ramp: Share of training over which the weight rises linearly from 0.
     """
 
     unlabelled_views = {"weak_1": "weak", "weak_2": "weak"}

@@ -29,8 +29,8 @@ class PiModel(Method):
     has draws of its own, and w starts from weight * M/N * exp(-5) and rises with each step.
 
     Args:
-        weight: of the second term at the end of its ramp, before it is multiplied by M/N.
-        ramp: the share of training in which it rises.
+        weight: Weight of the second term after its ramp, before it is multiplied by M/N.
+        ramp: Share of training over which the weight rises.
     """
 
     labelled_views = {"first": "weak", "second": "weak"}

@@ -22,9 +22,10 @@ class PseudoLabel(Method):
     The confident images join the labelled ones in one training set; cross-entropy is their common mean.
 
     Args:
-        threshold: an image is pseudo-labelled when its top probability exceeds this (unaugmented, evaluation mode).
-        warmup_epochs: epochs on the labelled images alone, at the start.
-        update: ``refresh`` computes the set afresh each epoch; ``accumulate`` keeps every label once given.
+        threshold: Top probability that an image must exceed to be labelled. Of the unaugmented image, in evaluation mode.
+        warmup_epochs: Epochs on the labelled images alone, at the start.
+        update: What becomes of earlier labels. ``refresh`` computes the set afresh each epoch; ``accumulate`` keeps every
+            label once given.
     """
 
     unlabelled_views = {"weak": "weak"}

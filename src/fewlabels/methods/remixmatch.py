@@ -32,8 +32,13 @@ class ReMixMatch(Method):
             + rotation_weight * H(r, p_r(r(u_1))).
 
     Args:
-        weight, unmixed_weight, rotation_weight: lambda_U, lambda_U1 and lambda_r.
-        strong_views: K. ``temperature``, ``alpha``, ``ramp``: as of MixMatch.
+        weight: Weight of the mixed unlabelled term (lambda_U).
+        unmixed_weight: Weight of the first strong view as it is (lambda_U1).
+        rotation_weight: Weight of the rotation loss (lambda_r).
+        strong_views: Strong views of an image (K).
+        temperature: Temperature of the sharpening (T).
+        alpha: Parameter of the Beta distribution that the mixing shares are drawn from.
+        ramp: Share of training over which the unlabelled weights rise linearly from 0.
     """
 
     labelled_views = {"strong": "strong"}

@@ -29,10 +29,15 @@ class SimMatch(Method):
     Until ``start`` r is p and the last term is 0. z_k is momentum z_k + (1 - momentum) z of the batch, normalised.
 
     Args:
-        threshold: least max r.
-        smoothing, temperature: the share of p in r, and t.
-        projection, momentum, alignment: the length of z, of the bank, batches in the mean prediction.
-        start: the share of training after which the bank is used.
+        threshold: Least max r for an image to count.
+        weight: Weight of the class term.
+        instance_weight: Weight of the term over the labelled images.
+        smoothing: Share of p in r; the rest is the bank's.
+        temperature: Temperature of the similarities (t).
+        projection: Length of z.
+        momentum: Momentum of the bank.
+        alignment: Batches in the mean prediction that aligns p.
+        start: Share of training after which the bank is used.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

@@ -27,10 +27,13 @@ class SimPLE(Method):
     where s = b(t_i, t_j) and a pair is counted once, though both of its orders are summed, as in the authors' code.
 
     Args:
-        weight, pair_weight: lambda_U and lambda_P.
-        threshold, similarity: which targets are confident, and which two are similar.
-        temperature: of the sharpening.
-        weak_views, strong_views: how many of an image.
+        weight: Weight of the squared error (lambda_U).
+        pair_weight: Weight of the pair loss (lambda_P).
+        threshold: Top probability that a target must exceed to count.
+        similarity: Similarity that the targets of a pair must exceed.
+        temperature: Temperature of the sharpening.
+        weak_views: Weak views of an image.
+        strong_views: Strong views of an image.
     """
 
     needs_teacher = True

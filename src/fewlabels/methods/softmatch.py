@@ -25,10 +25,10 @@ class SoftMatch(Method):
     prediction (uniform alignment), for the weight alone: the target is the class that was predicted.
 
     Args:
-        weight: of the unlabelled term (lambda_max, by which the Gaussian is multiplied).
-        momentum: of the running means (m).
-        sigmas: the running deviation is so many of the Gaussian's: its variance is divided by the square of this.
-        align: whether predictions are aligned.
+        weight: Weight of the unlabelled term (lambda_max). The Gaussian is multiplied by it.
+        momentum: Momentum of the running means (m).
+        sigmas: Running deviations in one of the Gaussian's. Its variance is the running one divided by the square of this.
+        align: Align predictions to the uniform distribution before their confidence is taken.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

@@ -31,9 +31,9 @@ class TemporalEnsembling(Method):
     image once, as with ``batch.order=joined``; by image it also holds for other batches.
 
     Args:
-        weight: of the second term at the end of its ramp, before it is multiplied by M/N.
-        ramp: the share of training in which it rises.
-        decay: what Z keeps of itself (alpha).
+        weight: Weight of the second term after its ramp, before it is multiplied by M/N.
+        ramp: Share of training over which the weight rises.
+        decay: What Z keeps of itself at an update (alpha).
     """
 
     unlabelled_views = {"weak": "weak"}

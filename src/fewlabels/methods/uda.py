@@ -29,10 +29,10 @@ class UDA(Method):
     exp(5 (t - 1)) (``exp``), with t the progress of training. ``none`` keeps them all.
 
     Args:
-        weight: of the unlabelled term (lambda).
-        threshold: the top probability of the weak view that its prediction must exceed (beta).
-        temperature: of the target; below 1 it is sharpened (tau).
-        annealing: the schedule of training signal annealing.
+        weight: Weight of the unlabelled term (lambda).
+        threshold: Top probability of the weak view that its prediction must exceed (beta).
+        temperature: Temperature of the target; below 1 sharpens it (tau).
+        annealing: Schedule of training signal annealing.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}

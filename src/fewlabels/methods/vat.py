@@ -22,12 +22,12 @@ class VAT(Method):
     Images are in normalised units, and so are ``xi`` and ``eps``: L2 norms over an image.
 
     Args:
-        xi: length of the finite difference of the power iteration.
-        eps: length of the perturbation.
-        iterations: of the power iteration.
-        weight: of the adversarial loss.
-        use_entmin: add the conditional entropy of the unlabelled predictions (with the same weight).
-        warmup_epochs: epochs on the labelled images alone, at the start.
+        xi: Length of the finite difference of the power iteration.
+        eps: Length of the perturbation.
+        iterations: Power iterations.
+        weight: Weight of the adversarial loss.
+        use_entmin: Add the entropy of the unlabelled predictions, with the same weight.
+        warmup_epochs: Epochs on the labelled images alone, at the start.
     """
 
     unlabelled_views = {"weak": "weak"}

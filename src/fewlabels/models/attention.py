@@ -17,8 +17,11 @@ class AttentionWideResNet(Classifier):
     The module is two 1 x 1 convolutions with a batch norm and a ReLU between them; its hidden width is ours.
 
     Args:
-        maps: number of attention maps (the text went from four to two).
-        depth, width, negative_slope, batch_norm_momentum: of the Wide ResNet.
+        maps: Attention maps. The text went from four to two.
+        depth: Depth of the Wide ResNet, 6 n + 4 with n blocks a group.
+        width: Widening factor.
+        negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
+        batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
     """
 
     def __init__(

@@ -63,10 +63,10 @@ class Conv13(Classifier):
     The authors set the lengths by the first batch; here they start where weights after He et al. have them.
 
     Args:
-        noise: standard deviation of what is added to the images in training, in units of the normalised images.
-        dropout: after each pooling.
-        batch_norm_momentum: torch's convention (share of the new batch in the running means).
-        width: multiplies the filters.
+        noise: Standard deviation of the noise on the images in training. In units of the normalised images.
+        dropout: Dropout after each pooling.
+        batch_norm_momentum: Share of the new batch in the running means (torch's convention).
+        width: Factor on the number of filters.
     """
 
     def __init__(

@@ -42,6 +42,11 @@ class LargeCNN(Classifier):
     """Eight convolutions and a linear layer: 1.37 M parameters for 32 x 32 colour images and ten classes.
 
     A layer is one convolution with its nonlinearity and pooling, so L = 9. ``width`` multiplies the filters.
+
+    Args:
+        nonlinearity: Nonlinearity of each layer.
+        dropout: Dropout after each convolution.
+        width: Factor on the number of filters.
     """
 
     def __init__(
@@ -106,9 +111,11 @@ class InversionResNet(Classifier):
     Resnet3-64 ("wide") has 2.13 M parameters, Resnet6-32 ("deep") 1.18 M, for ten classes. A layer is a block.
 
     Args:
-        n: blocks in each of the three groups.
-        k: filters of the first group.
-        max_pool: pool by the maximum (the MNIST network, Resnet2-32max).
+        n: Blocks in each of the three groups.
+        k: Filters of the first group.
+        nonlinearity: Nonlinearity of each block.
+        dropout: Dropout after the nonlinear convolution of each block.
+        max_pool: Pool by the maximum (the MNIST network, Resnet2-32max).
     """
 
     def __init__(

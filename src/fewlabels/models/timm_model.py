@@ -19,8 +19,8 @@ class TimmModel(Classifier):
     """A timm model with random weights, which gives the same logits here as timm's own forward: see docs/networks.md.
 
     Args:
-        timm_name: as in ``timm.list_models()``, e.g. ``densenet121``; no tag of pretrained weights.
-        options: further keyword arguments of that model, e.g. ``{growth_rate: 12}``.
+        timm_name: Name of the model. As in ``timm.list_models()``, e.g. ``densenet121``; no tag of pretrained weights.
+        options: Further keyword arguments of that model. For example ``{growth_rate: 12}``.
     """
 
     def __init__(

@@ -38,10 +38,10 @@ class WideResNet(Classifier):
     WRN-28-2 has 1,467,610 parameters for 10 classes, WRN-28-8 23,354,842.
 
     Args:
-        depth: 6 n + 4, with n blocks a group.
-        width: the widening factor.
-        negative_slope: of the leaky ReLU; 0.1 as in MixMatch and FixMatch, 0 is the original's ReLU.
-        batch_norm_momentum: torch's convention (share of the new batch in the running statistics).
+        depth: Depth, 6 n + 4 with n blocks a group.
+        width: Widening factor.
+        negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
+        batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
     """
 
     def __init__(

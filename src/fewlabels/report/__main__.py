@@ -14,16 +14,17 @@ if __name__ == "__main__":  # before the imports below, which take seconds
     stopper.listen()
 
 from fewlabels.report.collect import FoundRecord, Results, read_records
-from fewlabels.report.figures.build import check, draw_figures
+from fewlabels.report.csv_export import cells_as_csv
+from fewlabels.report.figures.build import draw_figures
 from fewlabels.report.latex import latex
 from fewlabels.report.page import page
+from fewlabels.report.runs_without_table import place_runs
 from fewlabels.report.spec.audit import audit
 from fewlabels.report.spec.claims import markdown_section
-from fewlabels.report.spec.definitions import TableDefinition, load_definitions
-from fewlabels.report.sweeps import with_sweeps
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import one_line, short
-from fewlabels.report.tidy import tidy_csv
 from fewlabels.runs.record import left_out
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir, expanded
@@ -35,23 +36,33 @@ logger = logging.getLogger("fewlabels.report")
 
 
 def build_report(root: Path, to: Path, only: str | None = None) -> str:
-    """Write index.html, tables.md, .csv and .tex and figures/ into ``to``; return the Markdown of the table ``only``, else
-    of the runs without one."""
+    """Write index.html, tables.md, .csv and .tex and figures/.
+
+    Args:
+        root: The folder of the runs.
+        to: Where the files go.
+        only: The id of a table; default: the runs without a table.
+
+    Returns:
+        The Markdown of that table or of those runs.
+
+    Raises:
+        UserError: There is no record below ``root``, no such table, or a mistake in a table's file.
+    """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
-    check(definitions)
     to.mkdir(parents=True, exist_ok=True)
     # make -j writes several reports into one folder; the last has read the latest records.
     with held(to / ".lock", "writing a report"):
         found = read_records(root)
         if not found:
             raise UserError(f"there is no record of a run below {root}: name the output_root of your runs")
-        sweeps, records = with_sweeps([run for run in found if _has_a_place(run, definitions)], definitions)
-        if only is not None and only not in sweeps | definitions:
-            raise UserError(f"there is no table {only}: {', '.join(sweeps | definitions)}")
-        printed = sweeps if only is None else {only}
-        return _written(sweeps | definitions, Results(records), to, printed)
+        without_table, records = place_runs([run for run in found if _has_a_place(run, definitions)], definitions)
+        if only is not None and only not in without_table | definitions:
+            raise UserError(f"there is no table {only}: {', '.join(without_table | definitions)}")
+        printed = without_table if only is None else {only}
+        return _written(without_table | definitions, Results(records), to, printed)
 
 
 def _has_a_place(run: FoundRecord, definitions: dict[str, TableDefinition]) -> bool:
@@ -76,7 +87,7 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
         sections.append((table, parts))
     grids = [part[1] for _, parts in sections for part in parts]
     write_text(to / "tables.md", markdown(grids) + markdown_section(judged for g in grids for judged in g.claims))
-    write_text(to / "tables.csv", tidy_csv(definitions.values(), results))
+    write_text(to / "tables.csv", cells_as_csv(definitions.values(), results))
     write_text(to / "tables.tex", latex(grids))
     write_text(to / "index.html", page(sections, results))
     return markdown(part[1] for table, parts in sections for part in parts if table.id in printed)

@@ -12,20 +12,20 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from fewlabels.report.mixtures import MIXED, UNDER, grouped, of_rows, of_seeds
-from fewlabels.report.sound import SCALES, sound_records
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.conditions import MIXED, UNDER, differing_between_rows, differing_between_seeds, grouped
+from fewlabels.report.record_checks import SCALES, valid_records
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.runs.record import LONGEST_LINE, left_out
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RunRecord
 
 logger = logging.getLogger(__name__)
 
-APART = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
-APART |= {"rerun", "keep"}
-APART |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
-APART |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
-FEWEST = 3  # seeds from which on there is a spread: two numbers have a distance, and no interval
+NO_SETTINGS = {"seed", "output_root", "cache_dir", "checkpoint_seconds", "budget_minutes", "tracking", "table", "decisions"}
+NO_SETTINGS |= {"rerun", "keep"}
+NO_SETTINGS |= {"dataset.split_seed", "dataset.source", "dataset.path", "dataset.download"}
+NO_SETTINGS |= {f"hardware.{key}" for key in ("device", "channels_last", "threads", "deterministic")}
+MIN_SEEDS = 3  # seeds from which on there is a spread: two numbers have a distance, and no interval
 
 
 Place = tuple[str | None, str, str | None, str | None]  # table, scale, row and column
@@ -49,7 +49,7 @@ class Cell:
     @cached_property
     def std(self) -> float | None:
         """Sample standard deviation; None for one or two values."""
-        return stdev(self.values) if len(self.values) >= FEWEST else None
+        return stdev(self.values) if len(self.values) >= MIN_SEEDS else None
 
     @cached_property
     def variances(self) -> list[tuple[float, int]] | None:
@@ -86,7 +86,7 @@ class Cell:
 
 def mixed_between(cells: Sequence[Cell]) -> str:
     """In which conditions the runs of several rows differ, from row to row or within one."""
-    between = of_rows([named for cell in cells for named in cell.runs])
+    between = differing_between_rows([named for cell in cells for named in cell.runs])
     return between or next((cell.mixed for cell in cells if cell.mixed), "")
 
 
@@ -102,7 +102,7 @@ def read_records(root: Path) -> list[FoundRecord]:
     published one, and where their results differ that is said; files that are no records are named and left out."""
     records: dict[tuple[str | None, str], FoundRecord] = {}
     finished: dict[tuple[str | None, str], list[FoundRecord]] = defaultdict(list)
-    for path, found in sound_records(sorted(record_files(root), key=lambda p: ("published" not in p.parts, p))):
+    for path, found in valid_records(sorted(record_files(root), key=lambda p: ("published" not in p.parts, p))):
         if found.config.get("evaluate_test") is False and "search" in _places(path, root):
             continue  # a search's trial: it never saw the test set
         key = (found.table, found.fingerprint)
@@ -222,9 +222,9 @@ def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{prefix}{key}"
-        if isinstance(value, dict) and value and name not in APART:
+        if isinstance(value, dict) and value and name not in NO_SETTINGS:
             flat |= _flatten(value, f"{name}.")
-        elif name not in APART:
+        elif name not in NO_SETTINGS:
             flat[name] = value
     return flat
 
@@ -273,9 +273,9 @@ class Results:
             )
         found = [run for run in self.agreeing(table.id, scale, row, column) if run.metrics.get(metric) is not None]
         values, runs = [run.metrics[metric] for run in found], [(row, run) for run in found]
-        return Cell(values, reported, [], reduced, of_seeds(found), runs)
+        return Cell(values, reported, [], reduced, differing_between_seeds(found), runs)
 
-    def mixtures(self, table: TableDefinition, scale: str) -> list[str]:
+    def condition_notes(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for the cells whose runs were made under different conditions, once for all that have the same."""
         places: dict[str, list[str]] = {}
         for row in table.all_rows:

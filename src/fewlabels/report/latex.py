@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fewlabels.report.mixtures import MIXED
+from fewlabels.report.conditions import MIXED
 from fewlabels.report.tables import CHOSEN, Grid, pages
 from fewlabels.report.text import tex
 

@@ -1,15 +1,14 @@
-"""One grid of text a table and scale; the same grid as Markdown and as HTML."""
+"""One grid of text a table and scale, and the same as Markdown."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from fewlabels.report.collect import Results
 from fewlabels.report.spec.audit import text_against_table
-from fewlabels.report.spec.claims import Judgement, html_list, judge, markdown_list
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.claims import Judgement, judge, markdown_list
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
@@ -37,14 +36,30 @@ class Grid:
     def kind(self, i: int) -> str:
         return self.kinds[i] if self.kinds else ""
 
+    @property
+    def has_groups(self) -> bool:
+        """Whether a heading stands over several columns."""
+        return any(len(group) > 1 for _, group in self.groups)
+
+    @property
+    def group_starts(self) -> set[int]:
+        """The columns that groups begin with."""
+        return {1 + sum(len(group) for _, group in self.groups[:i]) for i in range(len(self.groups))}
+
 
 def signed(value: float | None) -> str:
     return "" if value is None else f"{value:+.2f}"
 
 
 def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
-    """Rows of the table; for each metric the reported value, then each column's reproduced value and, at the paper's scale,
-    its difference."""
+    """A table as text: for each metric the reported value, then each column's reproduced value and, at the paper's scale,
+    its difference.
+
+    Args:
+        table: What was reported.
+        results: What was reproduced.
+        scale: Whose runs.
+    """
     differences = table.has_numbers and scale == "paper"
     lines: list[list[str]] = [[table.rows_are or "row", *table.all_rows, *(quoted.row for quoted in table.quoted)]]
     groups = []
@@ -103,7 +118,7 @@ def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     """What the proxy reduces, the table's own notes and slips, then every decision that stands between reported and ours."""
     notes = [f"Proxy scale: {table.proxy}"] if table.proxy and scale == "proxy" else []
     notes += [REDUCED_NOTE] if table.has_numbers and scale != "paper" else []
-    notes += results.conflicts(table, scale) + results.mixtures(table, scale)
+    notes += results.conflicts(table, scale) + results.condition_notes(table, scale)
     if any(metric.startswith("best_test") for metric in table.metrics):
         notes.append(CHOSEN_NOTE)
     notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]
@@ -178,28 +193,3 @@ def _italic(cell: str) -> str:
 
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def html_table(g: Grid) -> str:
-    starts = {1 + sum(len(group) for _, group in g.groups[:i]) for i in range(len(g.groups))}
-    body = ""
-    for number, line in enumerate(g.rows):
-        kind = f" class={g.kind(number)}" if g.kind(number) else ""
-        cells = [f"<td{' class=first' if i in starts else ''}>{html.escape(c) or '&nbsp;'}</td>" for i, c in enumerate(line)]
-        body += f"<tr{kind}>{''.join(cells)}</tr>"
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in g.notes)
-    listing = f"<details><summary>Notes and decisions</summary><ul>{notes}</ul></details>" if notes else ""
-    table = f"<div class=scroll><table><thead>{_html_head(g)}</thead><tbody>{body}</tbody></table></div>"
-    return table + html_list(g.claims) + listing
-
-
-def _html_head(g: Grid) -> str:
-    """Two lines of headings where columns stand in groups."""
-    if all(len(group) == 1 for _, group in g.groups):
-        return "<tr>" + "".join(f"<th>{html.escape(cell)}</th>" for cell in g.header) + "</tr>"
-    upper = f"<th rowspan=2>{html.escape(g.header[0])}</th>"
-    lower = ""
-    for heading, group in g.groups:
-        upper += f"<th class=first colspan={len(group)}>{html.escape(heading)}</th>"
-        lower += "".join(f"<th{'' if i else ' class=first'}>{html.escape(cell)}</th>" for i, cell in enumerate(group))
-    return f"<tr>{upper}</tr><tr>{lower}</tr>"

@@ -1,4 +1,8 @@
-"""Names from records and definitions as each format can hold them: on one line, and never as markup or a formula."""
+"""Names from records and definitions as each format can hold them: on one line, and never as markup or a formula.
+
+By hand, for there is no library that keeps Markdown's and a spreadsheet's text as it was written, or TeX's without packages.
+The page's template engine escapes what stands on the page.
+"""
 
 from __future__ import annotations
 

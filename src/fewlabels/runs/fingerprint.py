@@ -51,6 +51,8 @@ _FIRST_RECORDED = {
         "methods.comatch.CoMatch",
         "methods.flexmatch.FlexMatch",
         "methods.freematch.FreeMatch",
+        "methods.ladder.Ladder",
+        "methods.improved_gan.ImprovedGAN",
         "methods.lee_pseudo_label.LeePseudoLabel",
         "methods.mean_teacher.MeanTeacher",
         "methods.mixmatch.MixMatch",

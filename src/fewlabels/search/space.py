@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -15,8 +14,9 @@ from fewlabels.config.schema import Config
 from fewlabels.config.suggest import unknown_key
 from fewlabels.config.validate import build, check, resolved
 from fewlabels.launch.errors import explain
-from fewlabels.ranges import faults
+from fewlabels.ranges import violations
 from fewlabels.runs.fingerprint import changes_result
+from fewlabels.system.nearest import near
 from fewlabels.types import UserError
 
 RANGE = ("low", "high", "log", "step")
@@ -128,16 +128,14 @@ def _range(cfg: Config, key: str, values: dict[Any, Any], current: Any) -> Axis:
 
     for name in values:
         if name not in RANGE:
-            near = difflib.get_close_matches(str(name), RANGE, n=1)
-            raise wrong(
-                f"a range has no {name}" + (f"; did you mean {near[0]}?" if near else f"; it has {', '.join(RANGE)}")
-            )
+            close = near(str(name), RANGE)
+            raise wrong(f"a range has no {name}" + (f"; did you mean {close}?" if close else f"; it has {', '.join(RANGE)}"))
     given: dict[str, Any] = dict.fromkeys(RANGE) | values
     low, high, log, step = (given[name] for name in RANGE)
     numbers = {"low": low, "high": high} | ({} if step is None else {"step": step})
     for name, number in numbers.items():
-        for fault in faults({name: number}, {name: float}):
-            raise wrong(fault)
+        for violation in violations({name: number}, {name: float}):
+            raise wrong(violation)
     if isinstance(current, str | bool | list):
         raise wrong("it is no number: give a list of choices")
     if low >= high:

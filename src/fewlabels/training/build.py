@@ -131,9 +131,7 @@ def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier
         if found.origin is None or not _same_place(found.config.get("init_from"), apart.config["init_from"]):
             continue
         info = identify(cfg, data, split, model, found.origin)
-        if info.fingerprint == found.fingerprint and (
-            found.status == "finished" or path.with_name(CHECKPOINT).exists()
-        ):
+        if info.fingerprint == found.fingerprint and (found.status == "finished" or path.with_name(CHECKPOINT).exists()):
             begun.append((info, found))
     if len(begun) > 1:
         names = f"{begun[0][0].folder} and {begun[1][0].name}"

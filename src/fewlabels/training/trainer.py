@@ -49,6 +49,7 @@ from fewlabels.types import Batch, Diverged, StepOutput, UserError
 logger = logging.getLogger(__name__)
 
 STEPS_TO_ESTIMATE = 20
+A_DAY = 24 * 60  # minutes
 
 
 @dataclass
@@ -307,7 +308,8 @@ class Trainer:
         left = self.schedule.epochs - self.epoch
         minutes = left * (self._look_seconds + an_image * self.loader.epoch_images) / 60
         if minutes >= 1:
-            logger.info(f"estimate: about {minutes:.0f} min for {left:g} epochs")
+            shorter = "; steps=... or epochs=... train for less" if minutes >= A_DAY else ""
+            logger.info(f"estimate: about {_duration(minutes)} for {left:g} epochs{shorter}")
 
     def _save(self) -> None:
         self.check_folder()
@@ -377,3 +379,9 @@ class Trainer:
 
 def _parameters(method: Method, model: Classifier, phase: str) -> list[torch.nn.Parameter]:
     return [p for group in method.parameter_groups(model, phase) for p in group.parameters]
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 2 * A_DAY else f"{minutes / A_DAY:,.0f} days"

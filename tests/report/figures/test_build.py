@@ -1,18 +1,20 @@
 """Figures of numbers by what matplotlib holds; entries that cannot be drawn; files that are small and always the same."""
 
 import math
+import re
 
 import numpy as np
 import pytest
+import yaml
 
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures import curves, plot
-from fewlabels.report.figures.build import KINDS, check, draw_figures
+from fewlabels.report.figures.build import KINDS, draw_figures
 from fewlabels.report.figures.plot import Plot, label, over_seeds, thinned
 from fewlabels.report.page import page
-from fewlabels.report.spec.definitions import TableDefinition, load_definitions
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.runs import record
-from fewlabels.system.paths import conf_dir
 from fewlabels.types import RunRecord, UserError
 
 PAIRS = [["a, lambda", "a, Gamma"], ["b, lambda", "b, Gamma"]]
@@ -37,9 +39,12 @@ def run(row, column="x", seed=0, scale="paper", epochs=3, terms=None, **fields):
 def plotted(kind, records, definition=None, tables=None, **entry):
     definition = definition or table()
     tables = {definition.id: definition, **(tables or {})}
-    entry = {"name": "f", "kind": kind, **entry}
-    check({**tables, definition.id: table(definition.rows, definition.columns, figures=[entry])})
-    return KINDS[kind].draw(Plot(definition, entry, Results(records), "paper", tables))
+    return KINDS[kind].draw(Plot(definition, figure(name="f", kind=kind, **entry), Results(records), "paper", tables))
+
+
+def figure(**entry):
+    """The entry as a table holds it."""
+    return table(figures=[entry]).figures[0]
 
 
 def drawn(axis):
@@ -184,50 +189,69 @@ def test_labels_name_their_units():
 
 
 FINE = {"name": "f", "kind": "curves", "terms": ["loss"]}
+LAYERS = {"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5"]]}
+VALUES = {"name": "f", "kind": "values", "metric": "test_error"}
 BASE = {"table": "t", "row": "1.0", "column": "x"}
+
+
+def read(tmp_path, *entries):
+    """A file whose table has these figures, read with all tables of its folder."""
+    node = {"id": "t", "title": "T", "rows": ["0.25", "0.5", "1.0"], "columns": ["x", "y"]}
+    node |= {"metrics": {"test_accuracy": "accuracy"}, "figures": [*entries]}
+    (tmp_path / "table").mkdir(exist_ok=True)
+    (tmp_path / "table" / "t.yaml").write_text(yaml.safe_dump({"table": node}))
+    return load_definitions(tmp_path)["t"]
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("curves", "table t, figure 1: there is no kind curves"),
-        ({"name": "f", "kind": "curve"}, "table t, figure f: there is no kind curve: accuracy, values, curves"),
-        ({"name": "f", "kind": ["curves"]}, "there is no kind"),
-        ({"kind": "maps"}, "figure 1: name is missing"),
-        ({**FINE, "name": "../f"}, "name is '../f' and should be letters, digits"),
-        ({**FINE, "name": "accuracy"}, "two figures of this name"),
-        ({**FINE, "colour": "red"}, "colour is no key of kind curves: name, kind, caption, terms, rows, columns, log"),
-        ({"name": "f", "kind": "curves"}, "terms is missing"),
-        ({**FINE, "terms": "loss"}, "terms is 'loss' and should be a list of names"),
+        ("curves", r"table.figures\[0\] must hold keys and values, not 'curves'"),
+        ({"name": "f", "kind": "curve"}, r"table.figures\[0\].kind: there is no kind 'curve'; did you mean curves?"),
+        ({"name": "f", "kind": ["curves"]}, r"table.figures\[0\].kind: there is no kind"),
+        ({"name": "f"}, r"table.figures\[0\].kind must be given: accuracy, values, curves"),
+        ({"kind": "maps"}, r"table.figures\[0\].name must be given"),
+        ({**FINE, "name": "../f"}, r"figures\[0\].name: '../f' should be letters, digits"),
+        ({**FINE, "name": "accuracy"}, "table.figures: the table has two figures of the name accuracy"),
+        ({**FINE, "zzz": "red"}, r"table.figures\[0\]: there is no key 'zzz'; there are name, caption, rows, columns"),
+        ({**FINE, "term": ["loss"]}, r"table.figures\[0\]: there is no key 'term'; did you mean terms?"),
+        ({"name": "f", "kind": "curves"}, r"figures\[0\].terms must be given"),
+        ({**FINE, "terms": "loss"}, r"figures\[0\].terms must be a list, not 'loss'"),
+        ({**FINE, "terms": []}, r"figures\[0\].terms must hold at least 1"),
+        ({**FINE, "caption": 3}, r"figures\[0\].caption: 3 is no text"),
         ({**FINE, "log": ["kmeans"]}, "log names kmeans, which is none of its terms"),
-        ({**FINE, "rows": ["0.3"]}, "table t has no row 0.3: 0.25, 0.5, 1.0"),
-        ({**FINE, "columns": ["z"]}, "table t has no column z: x, y"),
-        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5", "q"]]}, "has no row q"),
-        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5"]], "column": "q"}, "has no column q"),
-        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": [["0.5"]], "limits": [0, 1]}, "limits is .* two numbers"),
-        ({"name": "f", "kind": "layers", "prefix": "r_", "pairs": ["0.5"]}, "should be a list of pairs of rows"),
-        ({"name": "f", "kind": "grid", "names": ["weak"], "images": 0}, "images is 0 and should be a whole number above 0"),
-        ({"name": "f", "kind": "values", "metric": "m", "baseline": {"table": "t"}}, "the table, row and column of a cell"),
-        (
-            {"name": "f", "kind": "values", "metric": "m", "baseline": {**BASE, "table": "q"}},
-            "baseline: there is no table q",
-        ),
-        ({"name": "f", "kind": "values", "metric": "m", "baseline": {**BASE, "row": "q"}}, "baseline: table t has no row q"),
+        ({**FINE, "rows": ["0.3"]}, r"figures\[0\].rows\[0\]: there is no row '0.3'"),
+        ({**FINE, "columns": ["z"]}, r"figures\[0\].columns\[0\]: there is no column 'z'; there are x, y"),
+        ({**LAYERS, "pairs": [["0.5", "q"]]}, r"figures\[0\].pairs\[0\]\[1\]: there is no row 'q'"),
+        ({**LAYERS, "column": "q"}, r"figures\[0\].column: there is no column 'q'"),
+        ({**LAYERS, "limits": [0, 1]}, r"figures\[0\].limits: should be two numbers above 0"),
+        ({**LAYERS, "limits": [2, 1]}, r"figures\[0\].limits: should be two numbers above 0, the smaller first"),
+        ({**LAYERS, "limits": [float("nan"), 1]}, r"figures\[0\].limits\[0\]: .nan is no number"),
+        ({**LAYERS, "limits": [0.5, True]}, r"figures\[0\].limits\[1\]: True is no number"),
+        ({**LAYERS, "pairs": ["0.5"]}, r"figures\[0\].pairs\[0\] must be a list, not '0.5'"),
+        ({**LAYERS, "pairs": [["0.5"] * 3]}, r"figures\[0\].pairs\[0\] must hold at most 2"),
+        ({"name": "f", "kind": "grid", "names": ["weak"], "images": 0}, "images should be greater than 0, not 0"),
+        ({"name": "f", "kind": "grid", "names": ["weak"], "images": True}, "images should be a valid integer, not True"),
+        ({"name": "f", "kind": "pictures", "names": ["weak"], "errors": 1}, "errors should be a valid boolean, not 1"),
+        ({**VALUES, "metric": "test_errors"}, "metric: there is no metric 'test_errors'; did you mean test_error?"),
+        ({**VALUES, "baseline": {"table": "t", "column": "x"}}, r"figures\[0\].baseline.row must be given"),
+        ({**VALUES, "baseline": {**BASE, "rows": "a"}}, r"figures\[0\].baseline: there is no key 'rows'; did you mean row?"),
+        ({**VALUES, "baseline": {**BASE, "table": "q"}}, r"table t: .*baseline: there is no table 'q'"),
+        ({**VALUES, "baseline": {**BASE, "row": "q"}}, "baseline: in table t there is no row 'q'"),
+        ({**VALUES, "baseline": {**BASE, "column": "q"}}, "baseline: in table t there is no column 'q'"),
     ],
 )
-def test_mistakes_in_an_entry_are_named(entry, message):
+def test_mistakes_in_an_entry_are_named(entry, message, tmp_path):
     with pytest.raises(UserError, match=message):
-        check({"t": table(figures=[entry])})
+        read(tmp_path, entry)
 
 
-def test_two_figures_of_one_name_are_refused_and_numbers_may_name_rows():
-    with pytest.raises(UserError, match="two figures of this name"):
-        check({"t": table(figures=[FINE, FINE])})
-    check({"t": table(figures=[{**FINE, "rows": [0.25, 1.0]}])})
-
-
-def test_the_definitions_of_the_project_can_be_drawn():
-    check(load_definitions(conf_dir()))
+def test_two_figures_of_one_name_are_refused_and_numbers_may_name_rows(tmp_path):
+    with pytest.raises(UserError, match="two figures of the name f"):
+        read(tmp_path, FINE, FINE)
+    found = read(tmp_path, {**FINE, "rows": [0.25, 1.0]}, {**VALUES, "name": "v", "baseline": {**BASE, "row": 1.0}})
+    assert found.figures[0].rows == ["0.25", "1.0"]
+    assert found.figures[1].baseline.row == "1.0"
 
 
 FIGURES = [
@@ -284,6 +308,8 @@ def test_the_same_records_give_the_same_bytes_whatever_matplotlib_s_settings(fou
         second = draw_figures(definition, Results(found[::-1]), "proxy", tmp_path / "2", {"t": definition})
         assert matplotlib.rcParams["font.size"] == 30
     assert first == second
+    assert 'clip-path="url(#t-proxy-losses-0)"' in first[1].svg
+    assert not re.search(r"#p[0-9a-f]{10}\)", first[1].svg)  # a hash of positions, which the layout finds to a last digit
     for path in (tmp_path / "1").iterdir():
         assert path.read_bytes() == (tmp_path / "2" / path.name).read_bytes()
 

@@ -2,16 +2,18 @@
 
 import sys
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.transforms import Bbox
 
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.build import KINDS, draw_figures
 from fewlabels.report.figures.plot import Plot
 from fewlabels.runs import record
-from tests.report.figures.test_build import run, table
+from tests.report.figures.test_build import figure, run, table
 
 ROWS = ("lambda", "gamma")
 
@@ -52,23 +54,37 @@ def results(tmp_path):
 
 def shown(kind, results, columns=("x",), **entry):
     definition = table(ROWS, columns)
-    return KINDS[kind].draw(Plot(definition, {"name": "f", "kind": kind, **entry}, results, "paper", {"t": definition}))
+    return KINDS[kind].draw(Plot(definition, figure(name="f", kind=kind, **entry), results, "paper", {"t": definition}))
 
 
-def texts(axis):
-    return [text.get_text() for text in axis.texts]
+def titles(figure):
+    return [part.get_suptitle() for part in figure.subfigs if part.get_suptitle()]
+
+
+def pictures(part):
+    """The axes of a grid's pictures, line by line."""
+    return np.array(part.axes).reshape(part.axes[0].get_gridspec().get_geometry())
+
+
+def under(part):
+    """The texts under the pictures of the last line."""
+    return [axis.get_xlabel() for axis in pictures(part)[-1]]
 
 
 def test_strips_at_the_last_epoch_with_their_errors(results):
     found = results({row: arrays() for row in ROWS}, seeds=2)
     figure = shown("pictures", found, names=["original", "reconstruction"], errors=True, images=3)
-    assert [text.get_text() for text in figure.texts] == ["lambda, seed 0, epoch 10", "gamma, seed 0, epoch 10"]
-    for axis in figure.axes:
-        assert len(axis.images) == 2 * 3
-        assert texts(axis) == ["19,200"] * 3  # 8 x 8 x 3 differences of 10
-        assert [name.get_text() for name in axis.get_yticklabels()] == ["original", "reconstruction\n‖x − x′‖²"]
-    assert len(shown("pictures", found, names=["original", "weak"], rows=["gamma"]).axes[0].images) == 2 * 4
-    assert texts(shown("pictures", found, names=["original", "weak"]).axes[0]) == []
+    assert titles(figure) == ["lambda, seed 0, epoch 10", "gamma, seed 0, epoch 10"]
+    for part in figure.subfigs:
+        axes = pictures(part)
+        assert axes.shape == (2, 3)
+        assert all(len(axis.images) == 1 for axis in axes.flat)
+        assert under(part) == ["19,200"] * 3  # 8 x 8 x 3 differences of 10
+        assert [axis.get_xlabel() for axis in axes[0]] == [""] * 3
+        assert [axis.get_ylabel() for axis in axes[:, 0]] == ["original", "reconstruction\n‖x − x′‖²"]
+    (part,) = shown("pictures", found, names=["original", "weak"], rows=["gamma"]).subfigs
+    assert pictures(part).shape == (2, 4)
+    assert under(part) == [""] * 4
 
 
 def test_errors_are_sums_of_squares_in_the_stored_units():
@@ -80,16 +96,16 @@ def test_what_is_no_number_is_shown_and_its_error_is_none(results):
     broken = images()
     broken[0, 0, 0, 0], broken[1, 0, 0, 0] = np.nan, np.inf
     found = results({"lambda": {"original@1": images(), "reconstruction@1": broken}})
-    axis = shown("pictures", found, names=["original", "reconstruction"], errors=True).axes[0]
-    assert texts(axis) == ["nan", "inf", "0", "0"]
+    (part,) = shown("pictures", found, names=["original", "reconstruction"], errors=True).subfigs
+    assert under(part) == ["nan", "inf", "0", "0"]
 
 
 def test_originals_of_several_epochs_stand_for_their_own_alone(results):
     stored = {f"original@{epoch}": images(seed=epoch) for epoch in (1, 2)}
     found = results({"lambda": stored | {f"reconstruction@{epoch}": images(seed=epoch) for epoch in (1, 2, 3)}})
     figure = shown("pictures", found, names=["original", "reconstruction"], errors=True)
-    assert figure.texts[0].get_text() == "lambda, seed 0, epoch 2"
-    assert texts(figure.axes[0]) == ["0"] * 4
+    assert titles(figure) == ["lambda, seed 0, epoch 2"]
+    assert under(figure.subfigs[0]) == ["0"] * 4
 
 
 def test_an_image_is_shown_on_the_scale_of_its_original():
@@ -102,25 +118,43 @@ def test_an_image_is_shown_on_the_scale_of_its_original():
 def test_the_grid_has_a_line_an_image_and_a_column_a_name(results):
     found = results({"lambda": None, "gamma": arrays()}, columns=("x", "y"))
     figure = shown("grid", found, ("x", "y"), names=["original", "weak", "reconstruction"], images=3)
-    assert [text.get_text() for text in figure.texts] == ["x", "y"]  # of each column's first row with pictures
-    for axis in figure.axes:
-        assert len(axis.images) == 9
-        assert [name.get_text() for name in axis.get_xticklabels()] == ["original", "weak", "reconstruction"]
-    first, second = figure.axes[0].images[:2]
-    assert first.get_extent()[0] < second.get_extent()[0]
-    assert first.get_extent()[2:] == second.get_extent()[2:]
+    assert titles(figure) == ["x", "y"]  # of each column's first row with pictures
+    for part in figure.subfigs:
+        axes = pictures(part)
+        assert axes.shape == (3, 3)
+        assert [axis.get_title() for axis in axes[0]] == ["original", "weak", "reconstruction"]
+        assert not any(axis.get_title() for axis in axes[1:].flat)
+
+
+def test_no_picture_and_no_text_of_a_figure_covers_another(results):
+    found = results({row: arrays() for row in ROWS}, columns=("x", "y"))
+    names = ["original", "reconstruction"]
+    for drawn in (
+        shown("pictures", found, ("x", "y"), names=names, errors=True, images=4),
+        shown("grid", found, ("x", "y"), names=names, images=3),
+        shown("maps", found, ("x", "y"), images=2),
+    ):
+        drawn.draw_without_rendering()
+        boxes = [axis.get_tightbbox() for axis in drawn.axes]
+        assert all(box.width > 20 and box.height > 20 for box in boxes)
+        width, height = drawn.get_size_inches() * drawn.dpi
+        assert all(box.x0 > -1 and box.y0 > -1 and box.x1 < width + 1 and box.y1 < height + 1 for box in boxes)
+        for one, other in combinations(boxes, 2):
+            shared = Bbox.intersection(one, other)
+            assert shared is None or min(shared.width, shared.height) < 1
 
 
 def test_maps_have_a_line_an_image_a_column_an_epoch_and_the_area_beside_them(results):
     found = results({"lambda": arrays(), "gamma": None}, seeds=2)
-    grid_, area = shown("maps", found, images=3).axes
-    assert len(grid_.images) == 3 * 2
-    assert [name.get_text() for name in grid_.get_xticklabels()] == ["2", "10"]
+    grid_, beside = shown("maps", found, images=3).subfigs
+    assert pictures(grid_).shape == (3, 2)
+    assert [axis.get_title() for axis in pictures(grid_)[0]] == ["2", "10"]
+    (area,) = beside.axes
     assert area.lines[0].get_ydata().tolist() == [1, 1 / 2, 1 / 3]
     many = {f"maps@{epoch}": images(channels=1)[..., 0] for epoch in range(1, 31)}
     np.savez(found.runs("t", "paper", "lambda", "x")[0].folder / files.FILE, **{"original@30": images()}, **many)
-    grid_, _ = shown("maps", found).axes
-    assert [name.get_text() for name in grid_.get_xticklabels()] == ["1", "7", "13", "18", "24", "30"]
+    grid_, _ = shown("maps", found).subfigs
+    assert [axis.get_title() for axis in pictures(grid_)[0]] == ["1", "7", "13", "18", "24", "30"]
 
 
 def test_the_heat_is_brightest_where_the_map_is_largest():
@@ -160,7 +194,7 @@ def test_a_truncated_file_costs_its_own_strip_alone(results, capsys):
     found = results({row: arrays() for row in ROWS})
     path = found.records[0].folder / files.FILE
     path.write_bytes(path.read_bytes()[:-900])
-    assert len(shown("pictures", found, names=["original", "weak"]).axes) == 1
+    assert len(shown("pictures", found, names=["original", "weak"]).subfigs) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -177,7 +211,7 @@ def test_bytes_changed_inside_are_noticed(results, capsys):
 def test_another_seed_stands_in_and_nothing_is_said_without_a_run(results, capsys):
     found = results({"lambda": arrays()}, seeds=2)
     (found.runs("t", "paper", "lambda", "x")[0].folder / files.FILE).unlink()
-    assert shown("pictures", found, names=["original"]).texts[0].get_text() == "lambda, seed 1, epoch 1"
+    assert titles(shown("pictures", found, names=["original"])) == ["lambda, seed 1, epoch 1"]
     assert shown("pictures", found, names=["original"], rows=["gamma"]) is None
     assert capsys.readouterr().err == ""
     bare = Results([replace(found.records[0], folder=None)])

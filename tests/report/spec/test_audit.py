@@ -6,8 +6,8 @@ import pytest
 
 from fewlabels.report import __main__ as command
 from fewlabels.report.spec.audit import audit, findings
-from fewlabels.report.spec.definitions import TableDefinition, load_definitions
-from fewlabels.report.spec.reported import Derived, Quoted, TextSays, Verbatim
+from fewlabels.report.spec.definitions import load_definitions
+from fewlabels.report.spec.reported import Derived, Quoted, TableDefinition, TextSays, Verbatim
 from fewlabels.system.paths import conf_dir
 from tests.report.helpers import PRINTED, write_tables
 

@@ -10,12 +10,11 @@ from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
 from fewlabels.report.significance import against_zero, difference, holm
-from fewlabels.report.spec.claims import html_section, judge, markdown_section
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, Trend
-from fewlabels.report.tables import grid, html_table, markdown
+from fewlabels.report.spec.claims import judge, markdown_section
+from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, TableDefinition, Trend
+from fewlabels.report.tables import grid, markdown
 from fewlabels.runs import record
-from tests.report.helpers import finished, write_tables
+from tests.report.helpers import finished, html_claims, html_table, write_tables
 
 
 def judged(claim, runs, scale="paper", columns=("x",), derived=None):
@@ -277,7 +276,7 @@ def test_curves_under_different_conditions_are_marked():
 
 def test_the_section_tells_what_the_mark_means():
     a, b = around("a", 51.0, starts=[{"threads": 1}]), around("b", 48.0, starts=[{"threads": 2}])
-    for section in (markdown_section, html_section):
+    for section in (markdown_section, html_claims):
         assert "‡: runs that are compared were made under different" in section([judged(beats(("a", "b")), a + b)])
         assert "‡" not in section([judged(beats(("a", "b")), a + around("b", 48.0, starts=[{"threads": 1}]))])
 
@@ -323,7 +322,7 @@ def test_claims_stand_under_their_table_and_in_a_section(tmp_path, monkeypatch):
         "| t_1 | a\\|b rises | proxy | not seen | 3 |",
     ]
     page = (tmp_path / "report" / "index.html").read_text()
-    assert page.count("id=claims") == page.count("href='#claims'") == 1
+    assert page.count('id="claims"') == page.count('href="#claims"') == 1
     assert "<td>a &lt; b &amp; more</td><td>proxy</td><td>seen</td><td>3</td>" in page
     assert "<summary>Claims at proxy scale</summary>" in page
     assert f"<li>{line.replace('<', '&lt;')}</li>" in page

@@ -68,7 +68,7 @@ def test_every_key_becomes_what_it_says(tmp_path):
     assert [table.quoted[0].text(column) for column in ("x", "y")] == ["", "94.23 ± 0.17 [5.77 ± 0.17: an accuracy]"]
     assert (table.text_says[0].where, table.text_says[0].value) == ("abstract", 1.9)
     assert [type(claim) for claim in table.claims] == [Beats, Trend, BestAmong, CurveFlattens]
-    assert table.claims[0].pairs == [["a", "b"], ["m", "c"]]
+    assert table.claims[0].pairs == [("a", "b"), ("m", "c")]
 
 
 def test_the_tables_of_two_write_ups_are_read(tmp_path):
@@ -93,7 +93,7 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
         ({"zzz": 1}, "table: there is no key 'zzz'; there are "),
         ({"title": None}, "table.title must be given"),
         ({"id": "bad"}, "table.id: bad must be the file's name, good"),
-        ({"rows": ["a", 0.25]}, "table.rows: 0.25 is no text: put it in quotes"),
+        ({"rows": ["a", 0.25]}, r"table.rows\[1\]: 0.25 is no text: put it in quotes"),
         ({"rows": "a"}, "table.rows must be a list, not 'a'"),
         ({"reported": {"aa": {"x": {"test_error": 1}}}}, "table.reported: there is no row 'aa'; did you mean a?"),
         ({"reported": {"m": {"x": {"test_error": 1}}}}, "table.reported: there is no row 'm'"),
@@ -108,13 +108,16 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
         ),
         ({"reported": {"a": {"x": {"test_error": "9,82"}}}}, "table.reported.a.x.test_error: '9,82' is no number"),
         ({"reported": {"a": 9.82}}, "table.reported.a must hold keys and values, not 9.82"),
-        ({"reported": {"a": {"x": {"std": 1}}}}, "table.reported.a.x.std must stand beside one metric"),
+        ({"reported": {"a": {"x": {"std": 1}}}}, "table.reported.a.x: std must stand beside one metric"),
         ({"reported": [1]}, r"table.reported must hold keys and values, not \[1\]"),
         ({"figures": {"name": "f"}}, "table.figures must be a list, not "),
-        ({"derived": {"m": {"mean_of": ["a", "bb"]}}}, "table.derived.m.mean_of: there is no row 'bb'; did you mean b?"),
+        (
+            {"derived": {"m": {"mean_of": ["a", "bb"]}}},
+            r"table.derived.m.mean_of\[1\]: there is no row 'bb'; did you mean b?",
+        ),
         ({"derived": {"m": {"mean_of": ["a"]}}}, "table.derived.m.mean_of must hold at least 2"),
         ({"derived": {"m": {"means_of": ["a"]}}}, "table.derived.m: there is no key 'means_of'; did you mean mean_of?"),
-        ({"derived": {"a": {"mean_of": ["a", "b"]}}}, "table.derived.a: there is a row of this name already"),
+        ({"derived": {"a": {"mean_of": ["a", "b"]}}}, "table.derived: there is a row 'a' already"),
         (
             {"derived": {"m": {"mean_of": ["a", "b"], "reported": {"z": {"test_error": 1}}}}},
             "derived.m.reported: there is no",
@@ -131,11 +134,14 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
         ({"text_says": [SAID | {"metric": "test_accuracy"}]}, r"table.text_says\[0\].metric: there is no metric"),
         ({"text_says": [SAID | {"value": "much"}]}, r"table.text_says\[0\].value: 'much' is no number"),
         ({"claims": [{"says": "s"}]}, r"table.claims\[0\].kind must be given: beats, trend"),
-        ({"claims": [BEATS | {"kind": "beat"}]}, "there is no kind of claim 'beat'; did you mean beats?"),
+        ({"claims": [BEATS | {"kind": "beat"}]}, "there is no kind 'beat'; did you mean beats?"),
         ({"claims": [BEATS | {"row": "a"}]}, r"table.claims\[0\]: there is no key 'row'"),
-        ({"claims": [BEATS | {"pairs": [["a", "q"]]}]}, r"table.claims\[0\].pairs\[0\]: there is no row 'q'"),
-        ({"claims": [BEATS | {"pairs": [["a", "b", "c"]]}]}, r"table.claims\[0\].pairs\[0\] must hold two rows"),
-        ({"claims": [BEATS | {"columns": ["z"]}]}, r"table.claims\[0\].columns: there is no column 'z'"),
+        ({"claims": [BEATS | {"pairs": [["a", "q"]]}]}, r"table.claims\[0\].pairs\[0\]\[1\]: there is no row 'q'"),
+        ({"claims": [BEATS | {"pairs": [["a", "b", "c"]]}]}, r"table.claims\[0\].pairs\[0\] must hold at most 2"),
+        ({"claims": [BEATS | {"pairs": [["a"]]}]}, r"table.claims\[0\].pairs\[0\]\[1\] must be given"),
+        ({"claims": [BEATS | {"pairs": []}]}, r"table.claims\[0\].pairs must hold at least 1"),
+        ({"claims": [BEATS | {"columns": ["z"]}]}, r"table.claims\[0\].columns\[0\]: there is no column 'z'"),
+        ({"claims": [BEATS | {"columns": []}]}, r"table.claims\[0\].columns must hold at least 1"),
         ({"claims": [BEATS | {"metric": "test_errors"}]}, "there is no metric 'test_errors'; did you mean test_error?"),
         (
             {
@@ -147,20 +153,41 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
             },
             "whether lower or higher is better does not follow from the name speed",
         ),
-        ({"claims": [TREND | {"rows": ["a", "z"]}]}, r"table.claims\[0\].rows: there is no row 'z'"),
+        ({"claims": [TREND | {"rows": ["a", "z"]}]}, r"table.claims\[0\].rows\[1\]: there is no row 'z'"),
         ({"claims": [TREND | {"direction": "raises"}]}, "there is no direction 'raises'; did you mean rises?"),
-        ({"claims": [BEST | {"rows": ["m"]}]}, r"table.claims\[0\].rows: there is no row 'm'"),
+        ({"claims": [BEST | {"rows": ["m"]}]}, r"table.claims\[0\].rows\[0\]: there is no row 'm'"),
         ({"claims": [BEST | {"rows": ["a", "b", "c"]}]}, "names every row of the table: none is left to compete"),
         ({"claims": [FLAT | {"column": "z"}]}, r"table.claims\[0\].column: there is no column 'z'"),
         ({"claims": [FLAT | {"rows": ["a"]}]}, r"table.claims\[0\].rows must hold at least 2"),
         ({"claims": [TURN | {"column": "z"}]}, r"table.claims\[0\].column: there is no column 'z'"),
-        ({"claims": [TURN | {"falls": ["zz"]}]}, r"table.claims\[0\].rises and falls: there is no row 'zz'"),
+        ({"claims": [TURN | {"falls": ["zz"]}]}, r"table.claims\[0\].falls\[0\]: there is no row 'zz'"),
+        ({"claims": [TURN | {"rises": [], "falls": []}]}, r"table.claims\[0\]: rises and falls must hold at least one row"),
+        ({"rows": ["a", "b", "c", "a"]}, "table.rows: 'a' stands there twice"),
+        ({"columns": []}, "table.columns: at least one must be given"),
+        ({"metrics": {}}, "table.metrics: at least one must be given"),
+        ({"title": 5}, "table.title: 5 is no text"),
+        ({"reported": {0.95: {"x": {"test_error": 1}}}}, "table.reported: 0.95 is no text: put it in quotes"),
+        ({"reported": {1: {"x": {"test_error": 1}}}}, "table.reported: 1 is no text: put it in quotes"),
+        ({"reported": {"a": {"x": {"test_error": True}}}}, "table.reported.a.x.test_error: True is no number"),
+        ({"reported": {"a": {"x": {"test_error": None}}}}, "table.reported.a.x.test_error: None is no number"),
+        ({"reported": {"a": {"x": {"test_error": float("nan")}}}}, "table.reported.a.x.test_error: .nan is no number"),
+        ({"reported": {"a": {"test_error": float("-inf")}}}, "table.reported.a.test_error: -.inf is no number"),
+        ({"reported": {"a": {"x": {"test_error": 1, "std": -1}}}}, "table.reported.a.x: std is -1, below 0"),
+        (
+            {"reported": {"a": {"x": {"test_error": 1, "runs": 1.5}}}},
+            "table.reported.a.x: runs is 1.5 and should be a whole",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_file_and_key(changes, message, tmp_path):
     read(tmp_path, changed())
     with pytest.raises(UserError, match=f"good.yaml: .*{message}"):
         read(tmp_path, changed(**changes))
+
+
+def test_a_key_that_is_no_text_is_named(tmp_path):
+    with pytest.raises(UserError, match="good.yaml: table: the key 1 is no text: put it in quotes"):
+        read(tmp_path, GOOD + "  1: x\n")
 
 
 @pytest.mark.parametrize("text", ["table: {", "[1]", "other: {}", "table: 3"])
@@ -174,5 +201,5 @@ def test_a_spread_beside_two_metrics_is_nobody_s(tmp_path):
     metrics = {"test_error": "error", "best_test_error": "best"}
     entry = {"test_error": 2.0, "best_test_error": 1.0}
     read(tmp_path, changed(metrics=metrics, reported={"a": entry | {"runs": 3}}))
-    with pytest.raises(UserError, match="table.reported.a.std must stand beside one metric"):
+    with pytest.raises(UserError, match="table.reported.a: std must stand beside one metric"):
         read(tmp_path, changed(metrics=metrics, reported={"a": entry | {"std": 1.0}}))

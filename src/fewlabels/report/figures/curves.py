@@ -22,6 +22,7 @@ from fewlabels.report.figures.plot import (
     panels,
     thinned,
 )
+from fewlabels.report.spec.figures import AccuracyFigure, CurvesFigure, LayersFigure, ValuesFigure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +32,7 @@ _NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(k|M)?(?![A-
 _DECADES = 50  # largest over smallest number from which on a logarithmic axis shows more
 
 
-def accuracy(plot: Plot) -> Figure | None:
+def accuracy(plot: Plot[AccuracyFigure]) -> Figure | None:
     """Test accuracy over epochs: a panel a column, a line a row."""
     lines = {(row, column): over_seeds(plot.runs(row, column), "test_accuracy")
              for column in plot.columns for row in plot.rows}  # fmt: skip
@@ -51,12 +52,12 @@ def accuracy(plot: Plot) -> Figure | None:
     return figure
 
 
-def curves(plot: Plot) -> Figure | None:
+def curves(plot: Plot[CurvesFigure]) -> Figure | None:
     """A panel a term over epochs, a line a row; where there are several columns, each has panels of its own."""
     lines = {(row, column, term): over_seeds(plot.runs(row, column), term)
-             for row in plot.rows for column in plot.columns for term in plot.entry["terms"]}  # fmt: skip
+             for row in plot.rows for column in plot.columns for term in plot.entry.terms}  # fmt: skip
     lines = {key: line for key, line in lines.items() if line}
-    terms = [term for term in plot.entry["terms"] if any(key[2] == term for key in lines)]
+    terms = [term for term in plot.entry.terms if any(key[2] == term for key in lines)]
     columns = [column for column in plot.columns if any(key[1] == column for key in lines)]
     if not lines:
         return None
@@ -71,7 +72,7 @@ def curves(plot: Plot) -> Figure | None:
         for row in plot.rows:
             if line := lines.get((row, column, term)):
                 draw_line(axis, thinned(line, len(lines)), label=row, **plot.colour(row))
-        if term in plot.entry.get("log", []):
+        if term in plot.entry.log:
             log_axis(axis)
         if len(plot.table.columns) > 1:
             axis.set_title(column)
@@ -81,26 +82,26 @@ def curves(plot: Plot) -> Figure | None:
     return figure
 
 
-def layers(plot: Plot) -> Figure | None:
+def layers(plot: Plot[LayersFigure]) -> Figure | None:
     """Per-layer losses over epochs: a panel a pair of rows, the first in blues, the second in reds, inner layers darker."""
-    columns = [str(plot.entry["column"])] if "column" in plot.entry else plot.columns
+    columns = [plot.entry.column] if plot.entry.column else plot.columns
     found = []
-    for column, pair in product(columns, plot.entry["pairs"]):
-        both = [(str(row), _layers(plot, str(row), column)) for row in pair]
+    for column, pair in product(columns, plot.entry.pairs):
+        both = [(row, _layers(plot, row, column)) for row in pair]
         if any(lines for _, lines in both):
             found.append((column if len(columns) > 1 else "", both))
     if not found:
         return None
     figure, axes = panels(len(found), 2, 6.0, 3.6, sharex=True, sharey=True)
-    total = sum(len(lines) for _, pair in found for _, lines in pair)
-    for axis, (title, pair) in zip(axes, found, strict=True):
-        for (row, lines), shades in zip(pair, ("Blues", "Reds"), strict=False):
+    total = sum(len(lines) for _, both in found for _, lines in both)
+    for axis, (title, both) in zip(axes, found, strict=True):
+        for (row, lines), shades in zip(both, ("Blues", "Reds"), strict=False):
             for number, (line, shade) in enumerate(zip(lines, _shades(shades, len(lines)), strict=True)):
                 ends = {0: f"{row}: layer 0 (input)", len(lines) - 1: f"{row}: layer {len(lines) - 1}"}
                 draw_line(axis, thinned(line, total), color=shade, linewidth=1.2, label=ends.get(number, "_"))
         log_axis(axis)
-        if limits := plot.entry.get("limits"):
-            axis.set_ylim(*limits)
+        if plot.entry.limits:
+            axis.set_ylim(*plot.entry.limits)
         axis.set_title(title)
         axis.set_ylabel("loss of a layer")
         epoch_axis(axis)
@@ -109,9 +110,9 @@ def layers(plot: Plot) -> Figure | None:
     return figure
 
 
-def _layers(plot: Plot, row: str, column: str) -> list[Line]:
+def _layers(plot: Plot[LayersFigure], row: str, column: str) -> list[Line]:
     """From the input's to the innermost."""
-    runs, prefix = plot.runs(row, column), plot.entry["prefix"]
+    runs, prefix = plot.runs(row, column), plot.entry.prefix
     found = {key for run in runs for line in run.curve for key in line if re.fullmatch(re.escape(prefix) + r"\d+", key)}
     ordered = sorted(found, key=lambda key: int(key.removeprefix(prefix)))
     return [line for term in ordered if (line := over_seeds(runs, term))]
@@ -124,10 +125,10 @@ def _shades(name: str, count: int) -> Any:
     return colormaps[name](np.linspace(0.4, 1.0, count))
 
 
-def values(plot: Plot) -> Figure | None:
+def values(plot: Plot[ValuesFigure]) -> Figure | None:
     """A metric against the rows' numbers: mean and deviation over seeds, of two seeds both values, a line a column, and the
     baseline's mean."""
-    metric = plot.entry["metric"]
+    metric = plot.entry.metric
     places, numeric = positions(plot.rows)
     figure, (axis,) = panels(1, 1, 6.5, 3.6)
     for column in plot.columns:
@@ -167,8 +168,8 @@ def _number(match: re.Match[str]) -> float:
     return float(digits) * {"k": 1e3, "M": 1e6, None: 1}[match[1]]
 
 
-def _rows_axis(axis: Axes, plot: Plot, places: list[float], numeric: bool) -> None:
-    axis.set_xlabel(plot.entry.get("x") or plot.table.rows_are or "row")
+def _rows_axis(axis: Axes, plot: Plot[ValuesFigure], places: list[float], numeric: bool) -> None:
+    axis.set_xlabel(plot.entry.x or plot.table.rows_are or "row")
     if not numeric:
         axis.set_xlim(-0.5, len(places) - 0.5)
         axis.set_xticks(places, plot.rows, rotation=25 if sum(map(len, plot.rows)) > 60 else 0, ha="center")
@@ -176,10 +177,9 @@ def _rows_axis(axis: Axes, plot: Plot, places: list[float], numeric: bool) -> No
         axis.set_xscale("log")
 
 
-def _baseline(axis: Axes, plot: Plot, metric: str) -> None:
-    if not (where := plot.entry.get("baseline")):
+def _baseline(axis: Axes, plot: Plot[ValuesFigure], metric: str) -> None:
+    if not (where := plot.entry.baseline):
         return
-    row, column = str(where["row"]), str(where["column"])
-    cell = plot.results.cell(plot.tables[where["table"]], plot.scale, row, column, metric)
+    cell = plot.results.cell(plot.tables[where.table], plot.scale, where.row, where.column, metric)
     if cell.mean is not None:
-        axis.axhline(cell.mean, color="#555555", linestyle="--", linewidth=1.2, label=row)
+        axis.axhline(cell.mean, color="#555555", linestyle="--", linewidth=1.2, label=where.row)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, product
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.plot import Plot, draw_line, epoch_axis, label, new_figure, over_seeds
+from fewlabels.report.spec.figures import GridFigure, MapsFigure, PicturesFigure
 from fewlabels.types import RunRecord, UserError
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
-GAP, UNDER = 0.06, 0.24  # between two pictures, and for a line of text under one, in widths of a picture
-TITLE, HEADS = 0.32, 0.2  # inches above a panel
+TEXT = 0.24  # inches of a line of text
+PADS = {"w_pad": 0.03, "h_pad": 0.03, "wspace": 0.0, "hspace": 0.0}  # inches around a picture; nothing more between two
+GAP = 0.2  # inches between two grids
 MOST_EPOCHS = 6  # columns of maps
 
 
-class Shot(NamedTuple):
+class RunPictures(NamedTuple):
     """The pictures of one run, by epoch."""
 
     title: str
@@ -34,8 +35,8 @@ class Shot(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Pictures in lines, with a name left of each line, texts under its pictures, and heads above the columns."""
+class Pictures:
+    """A grid of pictures, with names left of its lines, texts under its pictures, and heads above its columns."""
 
     title: str
     lines: list[list[np.ndarray]]
@@ -43,119 +44,136 @@ class Panel:
     under: Sequence[Sequence[str]] = ()
     heads: Sequence[str] = ()
 
-    @property
-    def ratio(self) -> float:
-        return self.lines[0][0].shape[0] / self.lines[0][0].shape[1]
+    def size(self, side: float) -> tuple[float, float]:
+        """Width and height in inches, about: the layout fits what is in it."""
+        shape, (lines, columns) = self.lines[0][0].shape, (len(self.lines), len(self.lines[0]))
+        longest = max((len(part) for name in self.names for part in name.split("\n")), default=0)
+        width = columns * max(side + 0.06, *(0.07 * len(head) for head in self.heads), 0) + 0.07 * longest
+        height = lines * (side * shape[0] / shape[1] + 0.06) + TEXT * (sum(map(bool, self.under)) + bool(self.heads) + 1)
+        return max(width, 0.07 * len(self.title)) + 0.1, height + 0.1
 
-    @property
-    def width(self) -> float:
-        """In widths of a picture, as the heights."""
-        return len(self.lines[0]) * (1 + GAP) - GAP
+    def draw(self, axes: np.ndarray) -> None:
+        for (i, j), axis in np.ndenumerate(axes):
+            axis.imshow(self.lines[i][j], interpolation="none", clip_on=False)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            axis.patch.set_visible(False)  # behind the picture: it would only make the file larger
+            if j == 0 and self.names:
+                axis.set_ylabel(self.names[i], rotation="horizontal", ha="right", va="center")
+            if i == 0 and self.heads:
+                axis.set_title(self.heads[j], fontsize=8.5)
+            if self.under and self.under[i]:
+                axis.set_xlabel(self.under[i][j], fontsize=7, labelpad=1)
 
-    @property
-    def tops(self) -> list[float]:
-        """Where each line begins, and where the next one would."""
-        texts = [UNDER if i < len(self.under) and self.under[i] else 0.0 for i in range(len(self.lines))]
-        return [0.0, *accumulate(self.ratio + GAP + text for text in texts)]
 
-
-def pictures(plot: Plot) -> Figure | None:
+def pictures(plot: Plot[PicturesFigure]) -> Figure | None:
     """Strips at the last epoch: a strip a run, a line a name, and under each image its error against the first name's."""
-    names = plot.entry["names"]
-    shots = _shots(plot, names, _last)
-    if not shots:
+    names = plot.entry.names
+    runs = _runs_with_pictures(plot, names, _last)
+    if not runs:
         return None
-    count = plot.entry.get("images") or int(np.clip(64 // (len(shots) * len(names)), 3, 8))
-    panels = []
-    for shot in shots:
-        lines, under = _strip(shot, names, count, len(shots), plot.entry.get("errors", False))
+    count = plot.entry.images or int(np.clip(64 // (len(runs) * len(names)), 3, 8))
+    grids = []
+    for of_run in runs:
+        lines, under = _strip(of_run, names, count, len(runs), plot.entry.errors)
         marked = [f"{name}\n‖x − x′‖²" if under and i else name for i, name in enumerate(names)]
-        panels.append(Panel(f"{shot.title}, epoch {max(shot.arrays)}", lines, marked, under))
-    return _draw(panels, min(1.0, 9.5 / max(len(panel.lines[0]) for panel in panels)))[0]
+        grids.append(Pictures(f"{of_run.title}, epoch {max(of_run.arrays)}", lines, marked, under))
+    return _draw(grids, min(1.0, 9.5 / max(len(of_run.lines[0]) for of_run in grids)))
 
 
-def grid(plot: Plot) -> Figure | None:
+def grid(plot: Plot[GridFigure]) -> Figure | None:
     """A line an image, a column a name; a grid for each column of the table, of its first row with pictures."""
-    names, count = plot.entry["names"], plot.entry.get("images", 3)
-    shots = [shots[0] for column in plot.columns if (shots := _shots(plot, names, _last, [column], first=True))]
-    panels = []
-    for shot in shots:
-        lines = [list(line) for line in zip(*_strip(shot, names, count, len(shots))[0], strict=True)]
-        panels.append(Panel(str(shot.run.column), lines, heads=names))
-    return _draw(panels, min(1.1, 10 / len(panels) / len(names)), across=True)[0] if panels else None
+    names, count = plot.entry.names, plot.entry.images
+    runs = [runs[0] for column in plot.columns if (runs := _runs_with_pictures(plot, names, _last, [column], first=True))]
+    grids = []
+    for of_run in runs:
+        lines = [list(line) for line in zip(*_strip(of_run, names, count, len(runs))[0], strict=True)]
+        grids.append(Pictures(str(of_run.run.column), lines, heads=names))
+    return _draw(grids, min(1.1, 10 / len(grids) / len(names)), across=True) if grids else None
 
 
-def maps(plot: Plot) -> Figure | None:
+def maps(plot: Plot[MapsFigure]) -> Figure | None:
     """Class activation maps: a line an image, a column an epoch, and beside them the area of the maps over training."""
-    shots = _shots(plot, ["original", "maps"], _spread)
-    count = plot.entry.get("images", 4)
-    total = sum(len(shot.arrays) for shot in shots) * count
-    panels = []
-    for shot in shots:
-        columns = [_heat(arrays, count, total) for arrays in shot.arrays.values()]
-        lines = [list(line) for line in zip(*columns, strict=True)]
-        panels.append(Panel(f"{shot.title}, at epoch", lines, heads=[str(epoch) for epoch in shot.arrays]))
-    if not panels:
+    runs = _runs_with_pictures(plot, ["original", "maps"], _spread)
+    count = plot.entry.images
+    total = sum(len(of_run.arrays) for of_run in runs) * count
+    if not runs:
         return None
-    figure, axes = _draw(panels, 1.1, beside=3.6)
-    for shot, left in zip(shots, axes, strict=True):
-        area = over_seeds(plot.runs(str(shot.run.row), str(shot.run.column)), "map_area")
+    grids = []
+    for of_run in runs:
+        columns = [_heat(arrays, count, total) for arrays in of_run.arrays.values()]
+        lines = [list(line) for line in zip(*columns, strict=True)]
+        grids.append(Pictures(f"{of_run.title}, at epoch", lines, heads=[str(epoch) for epoch in of_run.arrays]))
+    sizes = [one.size(1.1) for one in grids]
+    widest, beside = max(width for width, _ in sizes), 3.6
+    figure, parts = _parts([widest, beside], [height for _, height in sizes])
+    for of_run, one, (left, right) in zip(runs, grids, parts, strict=True):
+        _fill(left, one)
+        area = over_seeds(plot.runs(str(of_run.run.row), str(of_run.run.column)), "map_area")
         if area:
-            place, width = left.get_position(), figure.get_figwidth()
-            axis = figure.add_axes((place.x1 + 0.8 / width, place.y0, 2.7 / width, place.height))
-            draw_line(axis, area, **plot.colour(str(shot.run.row)))
+            axis = right.subplots()
+            draw_line(axis, area, **plot.colour(str(of_run.run.row)))
             axis.set_ylabel(label("map_area"))
             axis.set_ylim(bottom=0)
             epoch_axis(axis)
     return figure
 
 
-def _draw(panels: list[Panel], side: float, across: bool = False, beside: float = 0.0) -> tuple[Figure, list[Axes]]:
-    """Panels one below the other, or side by side, laid out in inches; ``beside`` is kept free on their right."""
-    margin = 0.15 + 0.075 * max(
-        (len(line) for panel in panels for name in panel.names for line in name.split("\n")), default=0
+def _draw(grids: list[Pictures], side: float, across: bool = False) -> Figure:
+    """A figure of several grids.
+
+    Args:
+        grids: Each with its title.
+        side: Width of a picture in inches, about.
+        across: Side by side, and not one below the other.
+    """
+    widths, heights = zip(*(one.size(side) for one in grids), strict=True)
+    figure, parts = _parts(widths, [max(heights)]) if across else _parts([max(widths)], heights)
+    for part, one in zip(parts.flat, grids, strict=True):
+        _fill(part, one)
+    return figure
+
+
+def _parts(widths: Sequence[float], heights: Sequence[float]) -> tuple[Figure, np.ndarray]:
+    """A figure in parts of these widths and heights in inches, with space between them."""
+    width, height = sum(widths) + GAP * (len(widths) - 1), sum(heights) + GAP * (len(heights) - 1)
+    figure = new_figure(width, height)
+    figure.get_layout_engine().set(**PADS)  # type: ignore[union-attr]
+    return figure, figure.subfigures(
+        len(heights),
+        len(widths),
+        squeeze=False,
+        width_ratios=widths,
+        height_ratios=heights,
+        wspace=GAP * len(widths) / width,  # matplotlib counts it in shares of a part
+        hspace=GAP * len(heights) / height,
     )
-    widths = [max(panel.width * side, 0.07 * len(panel.title)) + 0.3 for panel in panels]
-    above = TITLE + (HEADS if panels[0].heads else 0)
-    heights = [above + panel.tops[-1] * side + (0.5 if beside else 0.05) for panel in panels]
-    width = margin + beside + (sum(widths) if across else max(widths))
-    height = max(heights) if across else sum(heights)
-    figure = new_figure(width, height, layout=None)
-    axes = []
-    for i, panel in enumerate(panels):
-        left, top = margin + (sum(widths[:i]) if across else 0), above + (0 if across else sum(heights[:i]))
-        wide, tall = panel.width * side, (panel.tops[-1] - GAP) * side
-        axes.append(figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height)))
-        figure.text(left / width, 1 - (top - above + 0.08) / height, panel.title, va="top", fontsize=9)
-        _fill(axes[-1], panel)
-    return figure, axes
 
 
-def _fill(axis: Axes, panel: Panel) -> None:
-    tops = panel.tops
-    for i, line in enumerate(panel.lines):
-        for j, picture in enumerate(line):
-            left, bottom = j * (1 + GAP), tops[i] + panel.ratio
-            extent = (left, left + 1, bottom, tops[i])
-            axis.imshow(picture, extent=extent, interpolation="none", clip_on=False, aspect="auto")
-            if i < len(panel.under) and panel.under[i]:
-                axis.text(left + 0.5, bottom + 0.04, panel.under[i][j], ha="center", va="top", fontsize=7)
-    axis.set_xlim(0, panel.width)
-    axis.set_ylim(tops[-1] - GAP, 0)
-    axis.set_yticks([tops[i] + panel.ratio / 2 for i in range(len(panel.names))], panel.names)
-    axis.set_xticks([j * (1 + GAP) + 0.5 for j in range(len(panel.heads))], panel.heads)
-    axis.tick_params(length=0, labeltop=True, labelbottom=False)
-    axis.spines[:].set_visible(False)
+def _fill(part: SubFigure, pictures: Pictures) -> None:
+    part.suptitle(pictures.title, x=0.01, ha="left", fontsize=9)
+    pictures.draw(part.subplots(len(pictures.lines), len(pictures.lines[0]), squeeze=False))
 
 
 def _strip(
-    shot: Shot, names: Sequence[str], count: int, shots: int, errors: bool = False
+    of_run: RunPictures, names: Sequence[str], count: int, runs: int, errors: bool = False
 ) -> tuple[list[Any], list[list[str]]]:
-    """The pictures of each name, as they are shown, and the texts under them."""
-    arrays = shot.arrays[max(shot.arrays)]
+    """The pictures of a run's last epoch.
+
+    Args:
+        of_run: The run.
+        names: Of arrays, a line each.
+        count: Pictures in a line.
+        runs: How many runs share the figure, and its file's size.
+        errors: Whether there are texts, each line's squared errors against the first line.
+
+    Returns:
+        The lines of pictures as they are shown, and the texts under each.
+    """
+    arrays = of_run.arrays[max(of_run.arrays)]
     first = arrays[names[0]]
     seen = [files.visible(arrays[name], arrays.get("original", first))[:count] for name in names]
-    lines = [[files.shrunk(image, shots * len(names) * count) for image in images] for images in seen]
+    lines = [[files.shrunk(image, runs * len(names) * count) for image in images] for images in seen]
     return lines, [[], *([_rounded(e) for e in files.squared_errors(first, arrays[n])] for n in names[1:])] if errors else []
 
 
@@ -177,15 +195,23 @@ def _spread(epochs: list[int]) -> list[int]:
     return [epochs[i] for i in sorted({round(x) for x in np.linspace(0, len(epochs) - 1, MOST_EPOCHS)})]
 
 
-def _shots(
-    plot: Plot,
+def _runs_with_pictures(
+    plot: Plot[Any],
     names: Sequence[str],
     choose: Callable[[list[int]], list[int]],
     columns: Sequence[str] = (),
     first: bool = False,
-) -> list[Shot]:
-    """The first run of each cell with pictures of all these names, or only the first cell's. Cells without are named."""
-    shots: list[Shot] = []
+) -> list[RunPictures]:
+    """The first run of each cell that has pictures; cells without are told.
+
+    Args:
+        plot: Whose rows and columns.
+        names: Arrays that a run must have.
+        choose: Picks from the epochs that have all of them.
+        columns: These alone.
+        first: The first cell with pictures alone.
+    """
+    runs: list[RunPictures] = []
     reasons: list[str] = []
     for row, column in product(plot.rows, columns or plot.columns):
         title = row if len(plot.table.columns) == 1 else f"{row}, {column}"
@@ -196,13 +222,13 @@ def _shots(
             except UserError as error:
                 missed.append(str(error))
                 continue
-            shots.append(Shot(f"{title}, seed {run.seed}", run, arrays))
+            runs.append(RunPictures(f"{title}, seed {run.seed}", run, arrays))
             break
         else:
             reasons += missed[:1]
-        if first and shots:
-            return shots
+        if first and runs:
+            return runs
     if reasons:
-        where = f"figure {plot.entry['name']} of table {plot.table.id} at {plot.scale} scale"
+        where = f"figure {plot.entry.name} of table {plot.table.id} at {plot.scale} scale"
         logger.warning(f"left out of {where}: {'; '.join(reasons)}")
-    return shots
+    return runs

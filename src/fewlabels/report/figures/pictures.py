@@ -18,10 +18,18 @@ Arrays = dict[str, np.ndarray]  # by name: maps [n, h, w], all others [n, H, W, 
 
 
 def read(folder: Path | None, names: Sequence[str], choose: Callable[[list[int]], list[int]]) -> dict[int, Arrays]:
-    """The arrays of the epochs that ``choose`` picks from those which have all names.
+    """Read the pictures of a run.
 
-    ``original`` comes along wherever there is one; stored once, it stands for all epochs. Raises UserError where a name is
-    not there, or is nothing that can be shown.
+    Args:
+        folder: The run's.
+        names: Arrays that an epoch must have.
+        choose: Picks from the epochs that have all of them.
+
+    Returns:
+        Arrays by name, by epoch. ``original`` comes along wherever there is one; stored once, it stands for all epochs.
+
+    Raises:
+        UserError: A name is not there, or is nothing that can be shown.
     """
     path = (folder or Path()) / FILE
     if folder is None or not path.is_file():

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
 from fewlabels.report.collect import Results
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.figures import AnyFigure
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.types import RunRecord
 
 if TYPE_CHECKING:
@@ -41,23 +42,26 @@ LABELS = {
 Line = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # epochs; mean, lowest and highest over seeds
 
 
+Entry = TypeVar("Entry", bound=AnyFigure)
+
+
 @dataclass(frozen=True)
-class Plot:
+class Plot(Generic[Entry]):
     """One entry of a table's ``figures`` at one scale, and where its numbers come from."""
 
     table: TableDefinition
-    entry: dict[str, Any]
+    entry: Entry
     results: Results
     scale: str
     tables: dict[str, TableDefinition]
 
     @property
     def rows(self) -> list[str]:
-        return [str(row) for row in self.entry.get("rows", self.table.rows)]
+        return getattr(self.entry, "rows", None) or self.table.rows
 
     @property
     def columns(self) -> list[str]:
-        return [str(column) for column in self.entry.get("columns", self.table.columns)]
+        return self.entry.columns or self.table.columns
 
     def runs(self, row: str, column: str) -> list[RunRecord]:
         return self.results.agreeing(self.table.id, self.scale, row, column)
@@ -114,7 +118,18 @@ def draw_line(axis: Axes, line: Line, **style: Any) -> None:
 
 
 def panels(count: int, per_line: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure with ``count`` panels of at most ``width`` x ``height`` inches, at most ``per_line`` side by side."""
+    """A figure in panels.
+
+    Args:
+        count: How many.
+        per_line: At most so many side by side.
+        width: Of a panel in inches, at most.
+        height: Of a panel in inches.
+        **options: Of ``Figure.subplots``.
+
+    Returns:
+        The figure and the axes of its panels.
+    """
     lines = math.ceil(count / per_line)
     per_line = math.ceil(count / lines)
     size = (max(min(width, PAGE / per_line) * per_line, 5.5), height * lines + 0.4)
@@ -125,10 +140,10 @@ def panels(count: int, per_line: int, width: float, height: float, **options: An
     return figure, axes[:count]
 
 
-def new_figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout=layout)
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def epoch_axis(axis: Axes) -> None:
@@ -146,7 +161,13 @@ def log_axis(axis: Axes) -> None:
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], title: str | None = None) -> None:
-    """One legend for all panels, each label once, in columns as the width takes them."""
+    """One legend for all panels, in columns as the width takes them.
+
+    Args:
+        figure: Grows where the legend needs it.
+        axes: The panels whose labels it has, each label once.
+        title: Over the legend.
+    """
     handles: dict[str, Any] = {}
     for axis in axes:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):

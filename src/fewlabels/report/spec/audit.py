@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean, median, pstdev, stdev
 
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Printed, Quoted, Verbatim, as_written, lower_is_better
+from fewlabels.report.spec.fields import lower_is_better
+from fewlabels.report.spec.reported import Printed, Quoted, TableDefinition, Verbatim, as_written
 
 # A number is taken for its complement when it lies farther than FAR points, and than they are apart, from all numbers across
 # 50, and 100 less it lies NEARER times as near to one of them.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
-from fewlabels.report.collect import FEWEST, Cell, Results, mixed_between
-from fewlabels.report.mixtures import MIXED, UNDER, of_seeds
+from fewlabels.report.collect import MIN_SEEDS, Cell, Results, mixed_between
+from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
 from fewlabels.report.significance import LEVEL, against_zero, difference, holm
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, Trend, lower_is_better
+from fewlabels.report.spec.fields import lower_is_better
+from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition, Trend
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
@@ -23,7 +22,7 @@ TOO_FEW, UNTRIED = "too few seeds to tell", "not yet tried"
 RULE = (
     "A comparison is seen, or not seen where its opposite is significant, by Welch's t test over the seeds, at "
     f"{100 * LEVEL:g} % for all comparisons of a claim together (Holm's correction; p is the corrected one). Else the two "
-    f"{ALIKE}. With fewer than {FEWEST} seeds on a side there are {TOO_FEW}."
+    f"{ALIKE}. With fewer than {MIN_SEEDS} seeds on a side there are {TOO_FEW}."
 )
 MIXED_RULE = f"{MIXED}: runs that are compared were {UNDER}, as the figures under the table tell."
 NEAR_ZERO = 1e-12  # of its beginning, in the place of a loss that ended at 0, which has no logarithm
@@ -104,7 +103,13 @@ def _p(value: float) -> str:
 
 
 def judge(table: TableDefinition, results: Results, scale: str) -> list[Judgement]:
-    """Every claim of the table. Smoke runs show that the code runs, and nothing else: they judge no claim."""
+    """Judge every claim of a table.
+
+    Args:
+        table: Whose claims.
+        results: The runs that decide.
+        scale: Whose runs; smoke runs show that the code runs, and nothing else: they judge no claim.
+    """
     if scale == "smoke":
         return []
     return [Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale))) for claim in table.claims]
@@ -226,7 +231,7 @@ def _logarithms(claim: CurveFlattens | CurveTurns, row: str, runs: list[RunRecor
         if len(term) > 1 and term[0] > TINIEST:
             values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
             used.append(run)
-    return Cell(values, mixed=of_seeds(used), runs=[(row, run) for run in used])
+    return Cell(values, mixed=differing_between_seeds(used), runs=[(row, run) for run in used])
 
 
 def _ratio(logs: Cell) -> str:
@@ -250,17 +255,6 @@ def markdown_list(judgements: list[Judgement]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def html_list(judgements: list[Judgement]) -> str:
-    if not judgements:
-        return ""
-    items = ""
-    for judged in judgements:
-        figures = "".join(f"<li>{html.escape(line)}</li>" for line in judged.lines)
-        items += f"<li>{html.escape(judged.says)}: <b>{html.escape(judged.verdict)}</b>"
-        items += f"<ul>{figures}</ul></li>" if figures else "</li>"
-    return f"<details><summary>Claims at {judgements[0].scale} scale</summary><ul>{items}</ul></details>"
-
-
 HEADER = ["table", "claim", "scale", "verdict", "seeds"]
 
 
@@ -270,24 +264,10 @@ def markdown_section(judgements: Iterable[Judgement]) -> str:
     lines = [" | ".join((j.table, escaped(j.says, cell=True), j.scale, j.verdict, j.seeds)) for j in judgements]
     if not lines:
         return ""
-    head = ["", "## Claims", "", _rule(judgements), "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
+    head = ["", "## Claims", "", rule(judgements), "", f"| {' | '.join(HEADER)} |", "| --- | --- | --- | --- | --- |"]
     return "\n".join([*head, *(f"| {line} |" for line in lines)]) + "\n"
 
 
-def _rule(judgements: list[Judgement]) -> str:
+def rule(judgements: list[Judgement]) -> str:
+    """How the verdicts come about."""
     return f"{RULE} {MIXED_RULE}" if any(judged.mixed for judged in judgements) else RULE
-
-
-def html_section(judgements: Iterable[Judgement]) -> str:
-    judgements, rows = list(judgements), ""
-    for j in judgements:
-        link = f"<a href='#{html.escape(j.table)}'>{html.escape(j.table)}</a>"
-        rows += (
-            f"<tr><td>{link}</td>"
-            + "".join(f"<td>{html.escape(t)}</td>" for t in (j.says, j.scale, j.verdict, j.seeds))
-            + "</tr>"
-        )
-    head = "".join(f"<th>{name}</th>" for name in HEADER)
-    table = f"<div class=scroll><table class=claims><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
-    lead = f"What the write-ups say their tables show, judged from the runs here, each scale for itself. {_rule(judgements)}"
-    return f"<h2 id=claims>Claims</h2><p class=lead>{html.escape(lead)}</p>{table}" if rows else ""

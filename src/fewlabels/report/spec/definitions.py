@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection
-from dataclasses import MISSING, fields
+import re
+from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, get_args
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from fewlabels.report.spec import figures
+from fewlabels.report.spec.fields import nearest
 from fewlabels.report.spec.reported import (
-    Beats,
-    BestAmong,
+    BY_COLUMN,
+    FOR_ALL,
     Claim,
-    CurveFlattens,
-    CurveTurns,
     Derived,
     Quoted,
     TableDefinition,
     TextSays,
-    Trend,
     Verbatim,
-    has_better,
 )
-from fewlabels.runs import record
+from fewlabels.report.text import short
 from fewlabels.types import UserError
 
 # For the runs, not for the report: the cell, and what a table's own interpolations look up.
 OTHER_KEYS = {"row", "column", "settings", "epochs", "weights", "nets", "unlabelled", "headings"}
-SPREAD = {"std", "runs"}
-KINDS: dict[str, type[Claim]] = {
-    "beats": Beats,
-    "trend": Trend,
-    "best_among": BestAmong,
-    "curve_flattens": CurveFlattens,
-    "curve_turns": CurveTurns,
+TABLE = TypeAdapter(TableDefinition)
+KINDS: dict[str, dict[str, Any]] = {
+    "claims": {cls.kind: cls for cls in get_args(Claim)},
+    "figures": {cls.kind: cls for cls in get_args(figures.AnyFigure)},
 }
-# Every metric that a record may hold.
-METRICS = set(record.summarise([{"test_accuracy": 0.0, "validation_accuracy": 0.0, "map_area": 0.0}]))
-
-T = TypeVar("T")
+BELOW: dict[str, Any] = {"derived": Derived, "quoted": Quoted, "text_says": TextSays, "baseline": figures.Baseline}
+BELOW |= KINDS["claims"] | KINDS["figures"]
+# By pydantic's types of errors; what has no line here is told in pydantic's own words.
+MESSAGES = {
+    "missing": "{path} must be given",
+    "list_type": "{path} must be a list, not {input}",
+    "tuple_type": "{path} must be a list, not {input}",
+    "dict_type": "{path} must hold keys and values, not {input}",
+    "dataclass_type": "{path} must hold keys and values, not {input}",
+    "model_attributes_type": "{path} must hold keys and values, not {input}",
+    "string_type": "{path}: {input} is no text: put it in quotes",
+    "invalid_key": "{path}: the key {input} is no text: put it in quotes",
+    "too_short": "{path} must hold at least {min_length}",
+    "too_long": "{path} must hold at most {max_length}",
+    "value_error": "{path}: {error}",
+}
 
 
 class _Loader(yaml.SafeLoader):
     """Numbers as they are written."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: Verbatim(loader.construct_scalar(node)))
+_Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda loader, node: Verbatim(node.value, loader.construct_yaml_float(node))
+)
 
 
 def load_definitions(conf: Path) -> dict[str, TableDefinition]:
     """Every table of ``conf/table/``, by id."""
-    return {file.stem: read_definition(file) for file in sorted((conf / "table").glob("*.yaml"))}
+    tables = {file.stem: read_definition(file) for file in sorted((conf / "table").glob("*.yaml"))}
+    check_baselines(tables)
+    return tables
 
 
 def read_definition(file: Path) -> TableDefinition:
@@ -66,164 +79,67 @@ def read_definition(file: Path) -> TableDefinition:
             raise UserError(f"table.id: {table.id} must be the file's name, {file.stem}")
         return table
     except (UserError, yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from error
+        text = first_mistake(error) if isinstance(error, ValidationError) else str(error)
+        raise UserError(f"{file}: {' '.join(text.split())}") from error
 
 
-def _table(node: dict[str, Any]) -> TableDefinition:
-    known = {f.name for f in fields(TableDefinition)}
-    for key in node:
-        _check(key, known | OTHER_KEYS, "table", "key")
-    values = {key: value for key, value in node.items() if key in known}
-    for key in ("rows", "columns", "notes", "slips"):
-        _texts(values.get(key, []), f"table.{key}")
-    values["derived"] = {
-        row: _build(Derived, entry, f"table.derived.{row}") for row, entry in _mapping(node, "derived").items()
-    }
-    for key, cls in (("quoted", Quoted), ("text_says", TextSays)):
-        entries = _list(node.get(key, []), f"table.{key}")
-        values[key] = [_build(cls, entry, f"table.{key}[{i}]") for i, entry in enumerate(entries)]
-    values["claims"] = [
-        _claim(entry, f"table.claims[{i}]") for i, entry in enumerate(_list(node.get("claims", []), "table.claims"))
-    ]
-    _list(node.get("figures", []), "table.figures")
-    _mapping(node, "reported")
-    table: TableDefinition = _build(TableDefinition, values, "table")
-    _check_names(table)
-    return table
+def _table(node: dict[Any, Any]) -> TableDefinition:
+    context = {key: _texts(node.get(key)) for key in ("rows", "derived", "columns", "metrics")}
+    return TABLE.validate_python({key: value for key, value in node.items() if key not in OTHER_KEYS}, context=context)
 
 
-def _claim(node: Any, where: str) -> Claim:
-    if not isinstance(node, dict) or "kind" not in node:
-        raise UserError(f"{where}.kind must be given: {', '.join(KINDS)}")
-    _check(node["kind"], KINDS, f"{where}.kind", "kind of claim")
-    claim: Claim = _build(KINDS[node["kind"]], {key: value for key, value in node.items() if key != "kind"}, where)
-    return claim
+def _texts(names: Any) -> list[str]:
+    """Of a list, or of a mapping's keys, as far as it is one: what is wrong with it is told where it is validated."""
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list | dict) else []
 
 
-def _build(cls: type[T], node: Any, where: str) -> T:
-    """A dataclass from a node whose keys are its fields."""
-    if not isinstance(node, dict):
-        raise UserError(f"{where} must hold keys and values, not {node!r}")
-    known = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
-    for key in node:
-        _check(key, known, where, "key")
-    for name, f in known.items():
-        if name not in node and f.default is MISSING and f.default_factory is MISSING:
-            raise UserError(f"{where}.{name} must be given")
-    return cls(**node)
+def check_baselines(tables: dict[str, TableDefinition]) -> None:
+    """The cell that a figure is drawn against may stand in any table. Raises UserError for one that is nowhere."""
+    for table in tables.values():
+        for number, figure in enumerate(table.figures):
+            if isinstance(figure, figures.ValuesFigure) and (cell := figure.baseline):
+                where = f"table {table.id}: table.figures[{number}].baseline:"
+                _look_up("table", cell.table, tables, where)
+                _look_up("row", cell.row, tables[cell.table].rows, f"{where} in table {cell.table}")
+                _look_up("column", cell.column, tables[cell.table].columns, f"{where} in table {cell.table}")
 
 
-def _check_names(table: TableDefinition) -> None:
-    """Every row, column and metric that something speaks of is there."""
-    for row, entry in table.reported.items():
-        _check(row, table.rows, "table.reported", "row")
-        _check_reported(entry, table, f"table.reported.{row}")
-    for row, derived in table.derived.items():
-        where = f"table.derived.{row}"
-        if row in table.rows:
-            raise UserError(f"{where}: there is a row of this name already")
-        _check_all(derived.mean_of, table.rows, f"{where}.mean_of", "row")
-        _check_reported(derived.reported, table, f"{where}.reported")
-    for i, quoted in enumerate(table.quoted):
-        for key in ("values", "corrected"):
-            where = f"table.quoted[{i}].{key}"
-            for column, text in _mapping(vars(quoted), key, f"table.quoted[{i}]").items():
-                _check(column, table.columns, where, "column")
-                if not isinstance(text, str):
-                    raise UserError(f"{where}.{column}: {text!r} is no text: put it in quotes, as printed")
-    for i, said in enumerate(table.text_says):
-        where = f"table.text_says[{i}]"
-        _check(said.row, table.all_rows, f"{where}.row", "row")
-        _check(said.column, table.columns, f"{where}.column", "column")
-        _check(said.metric, table.metrics, f"{where}.metric", "metric")
-        _number(said.value, f"{where}.value")
-    for i, claim in enumerate(table.claims):
-        _check_claim(claim, table, f"table.claims[{i}]")
+def _look_up(noun: str, name: str, known: Iterable[str], where: str) -> None:
+    if name not in known:
+        raise UserError(f"{where} there is no {noun} {short(name)}{nearest(name, known)}")
 
 
-def _check_reported(entry: Any, table: TableDefinition, where: str) -> None:
-    """``{column: {metric: value}}``, or ``{metric: value}`` for all columns."""
-    if not isinstance(entry, dict):
-        raise UserError(f"{where} must hold keys and values, not {entry!r}")
-    by_column = any(isinstance(value, dict) for value in entry.values())
-    for column, values in entry.items() if by_column else [("", entry)]:
-        place = f"{where}.{column}" if column else where
-        if by_column:
-            _check(column, table.columns, where, "column")
-            if not isinstance(values, dict):
-                raise UserError(f"{place} must hold keys and values, not {values!r}")
-        for key, value in values.items():
-            _check(key, SPREAD | set(table.metrics), place, "metric")
-            _number(value, f"{place}.{key}")
-        if "std" in values and len(values.keys() - SPREAD) != 1:
-            raise UserError(f"{place}.std must stand beside one metric")
+def first_mistake(error: ValidationError) -> str:
+    """One line: where, what is wrong, and the nearest valid name. A key that is unknown comes first: it may be the one that
+    is missing elsewhere."""
+    mistakes = error.errors(include_url=False)
+    return _told(min(mistakes, key=lambda mistake: mistake["type"] != "unexpected_keyword_argument"))
 
 
-def _check_claim(claim: Claim, table: TableDefinition, where: str) -> None:
-    if isinstance(claim, CurveTurns):
-        _check(claim.column, table.columns, f"{where}.column", "column")
-        _check_all([*claim.rises, *claim.falls], table.rows, f"{where}.rises and falls", "row", least=1)
-        return
-    if isinstance(claim, CurveFlattens):
-        _check(claim.column, table.columns, f"{where}.column", "column")
-        _check_all(claim.rows, table.rows, f"{where}.rows", "row")
-        return
-    _check(claim.metric, METRICS | set(table.metrics), f"{where}.metric", "metric")
-    if claim.columns is not None:
-        _check_all(claim.columns, table.columns, f"{where}.columns", "column", least=1)
-    if not isinstance(claim, Trend) and not has_better(claim.metric):
-        raise UserError(f"{where}.metric: whether lower or higher is better does not follow from the name {claim.metric}")
-    if isinstance(claim, Beats):
-        for i, pair in enumerate(_list(claim.pairs, f"{where}.pairs")):
-            if len(_check_all(pair, table.all_rows, f"{where}.pairs[{i}]", "row")) != 2:
-                raise UserError(f"{where}.pairs[{i}] must hold two rows")
-    elif isinstance(claim, Trend):
-        _check_all(claim.rows, table.all_rows, f"{where}.rows", "row")
-        _check(claim.direction, ("rises", "falls"), f"{where}.direction", "direction")
-    else:
-        _check_all(claim.rows, table.rows, f"{where}.rows", "row", least=1)
-        if set(claim.rows) == set(table.rows):
-            raise UserError(f"{where}.rows names every row of the table: none is left to compete")
+def _told(mistake: ErrorDetails) -> str:
+    loc, kind, context = mistake["loc"], mistake["type"], mistake.get("ctx", {})
+    path = _path(loc[:-1] if kind == "invalid_key" else loc)
+    if kind == "unexpected_keyword_argument":
+        cls = next((BELOW[part] for part in reversed(loc[:-1]) if part in BELOW), TableDefinition)
+        there = [f.name for f in fields(cls)] + ([*OTHER_KEYS] if cls is TableDefinition else [])
+        return f"{_path(loc[:-1])}: there is no key {str(loc[-1])!r}{nearest(str(loc[-1]), there)}"
+    if kind == "union_tag_not_found":
+        return f"{path}.kind must be given: {', '.join(KINDS[str(loc[0])])}"
+    if kind == "union_tag_invalid":
+        return f"{path}.kind: there is no kind {context['tag']!r}{nearest(context['tag'], KINDS[str(loc[0])])}"
+    if kind == "literal_error":
+        given, there = str(mistake["input"]), re.findall("'(.*?)'", context["expected"])
+        return f"{path}: there is no {loc[-1]} {given!r}{nearest(given, there)}"
+    message = MESSAGES.get(kind, "{path} {msg}, not {input}")
+    return message.format(path=path, input=short(mistake["input"]), msg=mistake["msg"].removeprefix("Input "), **context)
 
 
-def _check_all(names: Any, known: Collection[str], where: str, what: str, least: int = 2) -> list[str]:
-    if len(_texts(names, where)) < least:
-        raise UserError(f"{where} must hold at least {least}")
-    for name in names:
-        _check(name, known, where, what)
-    return list(names)
-
-
-def _check(name: Any, known: Collection[str], where: str, what: str) -> None:
-    if not isinstance(name, str) or name not in known:
-        raise UserError(f"{where}: there is no {what} {name!r}{_nearest(str(name), known)}")
-
-
-def _nearest(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(known))}"
-
-
-def _mapping(node: dict[str, Any], key: str, where: str = "table") -> dict[str, Any]:
-    value = node.get(key, {})
-    if not isinstance(value, dict):
-        raise UserError(f"{where}.{key} must hold keys and values, not {value!r}")
-    return value
-
-
-def _list(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise UserError(f"{where} must be a list, not {value!r}")
-    return value
-
-
-def _texts(value: Any, where: str) -> list[str]:
-    for item in _list(value, where):
-        if not isinstance(item, str):
-            raise UserError(f"{where}: {item!r} is no text: put it in quotes")
-    return list(value)
-
-
-def _number(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{where}: {value!r} is no number")
+def _path(loc: tuple[int | str, ...]) -> str:
+    """``("claims", 0, "beats", "pairs", 1)`` -> ``table.claims[0].pairs[1]``: without pydantic's marks for the form of a
+    node; where a key itself is wrong, the node that it stands in."""
+    if loc and loc[-1] == "[key]":
+        loc = loc[:-2]
+    if loc and loc[0] in ("claims", "figures"):
+        loc = loc[:2] + loc[3:]
+    parts = [part for part in loc if part not in (BY_COLUMN, FOR_ALL)]
+    return "table" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)

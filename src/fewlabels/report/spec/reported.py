@@ -1,26 +1,67 @@
-"""What the write-ups reported and claimed, as data."""
+"""What the write-ups reported and claimed: the schema of the ``table`` nodes in conf/table/."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
-Reported = dict[str, dict[str, Any]]
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
+from pydantic.dataclasses import dataclass
+
+from fewlabels.report.spec.fields import (
+    FORBID,
+    SPREAD,
+    AnyRow,
+    Column,
+    Declared,
+    Metric,
+    NewRow,
+    Number,
+    RankedMetric,
+    RecordedMetric,
+    ReportedKey,
+    Row,
+)
+from fewlabels.report.spec.figures import AnyFigure
+
+BY_COLUMN, FOR_ALL = "by column", "for all columns"  # the two forms of a row's reported numbers
 
 
 class Verbatim(float):
     """A number that remembers how it was written: 1.80 is not 1.8."""
 
-    def __new__(cls, text: str) -> Verbatim:
-        number = super().__new__(cls, text)
+    text: str
+
+    def __new__(cls, text: str, value: float | None = None) -> Verbatim:
+        number = super().__new__(cls, text if value is None else value)
         number.text = str(text)
         return number
 
-    text: str
-
     def __str__(self) -> str:
         return self.text
+
+    __repr__ = __str__
+
+
+def _spread(values: dict[str, float]) -> dict[str, float]:
+    if "std" in values and len(values.keys() - {*SPREAD}) != 1:
+        raise ValueError("std must stand beside one metric")
+    if values.get("std", 0) < 0:
+        raise ValueError(f"std is {values['std']}, below 0")
+    if type(runs := values.get("runs", 1)) is not int or runs < 1:
+        raise ValueError(f"runs is {runs} and should be a whole number above 0")
+    return values
+
+
+def _form(entry: Any) -> str:
+    nested = isinstance(entry, dict) and any(isinstance(value, dict) for value in entry.values())
+    return BY_COLUMN if nested else FOR_ALL
+
+
+Numbers = Annotated[dict[ReportedKey, Number], AfterValidator(_spread)]
+OfARow = Annotated[Annotated[dict[Column, Numbers], Tag(BY_COLUMN)] | Annotated[Numbers, Tag(FOR_ALL)], Discriminator(_form)]
 
 
 def as_written(value: float) -> str:
@@ -28,7 +69,7 @@ def as_written(value: float) -> str:
     return str(value) if isinstance(value, Verbatim | int) else f"{value:.2f}"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)  # of numbers that are checked already
 class Printed:
     """One reported number, with the spread and the number of runs where the text gives them."""
 
@@ -41,21 +82,21 @@ class Printed:
         return as_written(self.value) + spread
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class Derived:
     """A row that is the mean of other rows; ``reported`` as the write-up printed it."""
 
-    mean_of: list[str]
-    reported: Reported = field(default_factory=dict)
+    mean_of: Annotated[list[Row], Field(min_length=2)]
+    reported: OfARow = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class Quoted:
     """A row that the write-up took from elsewhere, verbatim: column -> text. It belongs to the table's first metric."""
 
     row: str
-    values: dict[str, str]
-    corrected: dict[str, str] = field(default_factory=dict)
+    values: dict[Column, str]
+    corrected: dict[Column, str] = field(default_factory=dict)
     slip: str = ""
 
     def flagged(self, column: str) -> bool:
@@ -70,92 +111,124 @@ class Quoted:
         return f"{value} [{': '.join(filter(None, (self.corrected.get(column), self.slip)))}]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class TextSays:
     """A number of the running text that ought to be the table's."""
 
     where: str
-    row: str
-    column: str
-    metric: str
-    value: float
+    row: AnyRow
+    column: Column
+    metric: Metric
+    value: Number
 
 
-@dataclass(frozen=True)
+Columns = Annotated[list[Column], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=FORBID)
 class Beats:
     """The first row of each pair is better than the second."""
 
     says: str
-    metric: str
-    pairs: list[tuple[str, str]]
-    columns: list[str] | None = None
+    metric: RankedMetric
+    pairs: Annotated[list[tuple[AnyRow, AnyRow]], Field(min_length=1)]
+    columns: Columns | None = None
+    kind: Literal["beats"] = "beats"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class Trend:
     """The metric rises, or falls, from row to row."""
 
     says: str
-    metric: str
-    rows: list[str]
-    direction: str
-    columns: list[str] | None = None
+    metric: RecordedMetric
+    rows: Annotated[list[AnyRow], Field(min_length=2)]
+    direction: Literal["rises", "falls"]
+    columns: Columns | None = None
+    kind: Literal["trend"] = "trend"
 
 
-@dataclass(frozen=True)
+def _leaves_others(rows: list[str], info: ValidationInfo) -> list[str]:
+    if info.context is not None and {*rows} == {*info.context["rows"]}:
+        raise ValueError("names every row of the table: none is left to compete")
+    return rows
+
+
+@dataclass(frozen=True, config=FORBID)
 class BestAmong:
     """The best of all the table's rows is one of these."""
 
     says: str
-    metric: str
-    rows: list[str]
-    columns: list[str] | None = None
+    metric: RankedMetric
+    rows: Annotated[list[Row], Field(min_length=1), AfterValidator(_leaves_others)]
+    columns: Columns | None = None
+    kind: Literal["best_among"] = "best_among"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class CurveFlattens:
     """From row to row a loss term grows less over training: the ratio of its last epoch to its first falls."""
 
     says: str
     term: str
-    rows: list[str]
-    column: str
+    rows: Annotated[list[Row], Field(min_length=2)]
+    column: Column
+    kind: Literal["curve_flattens"] = "curve_flattens"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=FORBID)
 class CurveTurns:
     """A loss term ends above its first epoch in the rows ``rises``, and below it in the rows ``falls``."""
 
     says: str
     term: str
-    rises: list[str]
-    falls: list[str]
-    column: str
+    rises: list[Row]
+    falls: list[Row]
+    column: Column
+    kind: Literal["curve_turns"] = "curve_turns"
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> CurveTurns:
+        if not self.rises and not self.falls:
+            raise ValueError("rises and falls must hold at least one row together")
+        return self
 
 
 Claim = Beats | Trend | BestAmong | CurveFlattens | CurveTurns
 
 
-@dataclass(frozen=True)
+def _own_names(figures: list[Any]) -> list[Any]:
+    """Figures are files: no two of one name, nor one of the figure that every table has."""
+    names = ["accuracy"]
+    for figure in figures:
+        if figure.name in names:
+            raise ValueError(f"the table has two figures of the name {figure.name}")
+        names.append(figure.name)
+    return figures
+
+
+@dataclass(frozen=True, config=FORBID)
 class TableDefinition:
     """A table as its write-up printed it: rows, columns, metrics and reported values."""
 
     id: str
     title: str
-    rows: list[str]
-    columns: list[str]
-    metrics: dict[str, str]  # key in a record's metrics -> heading
+    rows: Annotated[list[str], Declared]
+    columns: Annotated[list[str], Declared]
+    metrics: Annotated[dict[str, str], Declared]  # key in a record's metrics -> heading
     rows_are: str = ""
     columns_are: str = ""
-    reported: Reported = field(default_factory=dict)
+    reported: dict[Row, OfARow] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     proxy: str = ""  # what the proxy scale reduces
-    derived: dict[str, Derived] = field(default_factory=dict)
+    derived: dict[NewRow, Derived] = field(default_factory=dict)
     quoted: list[Quoted] = field(default_factory=list)
     text_says: list[TextSays] = field(default_factory=list)
     slips: list[str] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    figures: list[dict[str, Any]] = field(default_factory=list)  # entries as fewlabels.report.figures.build knows them
+    claims: list[Annotated[Claim, Field(discriminator="kind")]] = field(default_factory=list)
+    figures: Annotated[list[Annotated[AnyFigure, Field(discriminator="kind")]], AfterValidator(_own_names)] = field(
+        default_factory=list
+    )
 
     @property
     def all_rows(self) -> list[str]:
@@ -187,12 +260,3 @@ class TableDefinition:
                     printed = self.printed(row, column, metric)
                     if printed is not None:
                         yield row, column, metric, printed
-
-
-def lower_is_better(metric: str) -> bool:
-    return "error" in metric or "loss" in metric
-
-
-def has_better(metric: str) -> bool:
-    """Whether one of lower and higher is the better."""
-    return lower_is_better(metric) or "accuracy" in metric

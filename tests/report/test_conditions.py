@@ -6,13 +6,12 @@ import io
 import pytest
 
 from fewlabels.report.collect import FoundRecord, Results, conflict, mixed_between
+from fewlabels.report.csv_export import cells_as_csv
 from fewlabels.report.latex import latex
-from fewlabels.report.spec.definitions import TableDefinition
-from fewlabels.report.spec.reported import Derived
-from fewlabels.report.sweeps import with_sweeps
-from fewlabels.report.tables import grid, html_table, markdown
-from fewlabels.report.tidy import tidy_csv
-from tests.report.helpers import finished
+from fewlabels.report.runs_without_table import place_runs
+from fewlabels.report.spec.reported import Derived, TableDefinition
+from fewlabels.report.tables import grid, markdown
+from tests.report.helpers import finished, html_table
 
 TABLE = TableDefinition("t_1", "T", ["a", "b"], ["x"], {"test_accuracy": "accuracy"}, derived={"m": Derived(["a", "b"])})
 START = {"precision": "bf16", "device": "AMD EPYC", "device_kind": "cpu", "torch": "2.14.1+cu130", "threads": 1}
@@ -92,7 +91,7 @@ def test_cells_with_the_same_difference_share_a_note_in_every_format():
     assert note in html_table(g)
     assert r"$\ddagger$ made under different conditions: a $|$ x; b $|$ x: threads" in latex([g])
     assert latex([g]).count(r"\ddagger") == 3
-    lines = list(csv.DictReader(io.StringIO(tidy_csv([table], Results(runs)))))
+    lines = list(csv.DictReader(io.StringIO(cells_as_csv([table], Results(runs)))))
     assert [line["mixed"] for line in lines] == ["threads (1: seed 0; 2: seed 1)"] * 2
 
 
@@ -137,11 +136,11 @@ def test_many_seeds_are_counted():
     assert note.endswith("threads (2: seed 0; 1: seeds 1, 2, 3, 4, 5, 6, 7, 8 and 11 more)")
 
 
-def test_sweeps_are_marked_as_well():
+def test_runs_without_a_table_are_marked_as_well():
     config = {"method": {"_target_": "m.M"}, "dataset": {"name": "d"}, "model": {"_target_": "m.N"}}
     runs = [run(0, config=config), run(1, {"precision": "fp32"}, config=config)]
     found = [FoundRecord(**vars(one) | {"table": None}) for one in runs]
-    tables, placed = with_sweeps(found, ())
+    tables, placed = place_runs(found, ())
     (table,) = tables.values()
     g = grid(table, Results(placed), "paper")
     assert g.rows == [["one setting", "50.00 / 51.00 (n = 2) ‡"]]

@@ -1,7 +1,8 @@
 """What the report asks of a record beyond its form, which runs/record.py looks at. Disks damage files and people edit them:
 a record that is amiss is named and left out.
 
-Only what would end the report, be lost from it or stand in it as a result is looked at.
+Only what would end the report, be lost from it or stand in it as a result is looked at. By hand and not by pydantic: a
+record has no closed schema (older ones lack keys; metrics, terms and settings are free), and most checks are across keys.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ PERCENT = re.compile(r"(test|validation)_(accuracy|error)")
 TEXTS = ("commit", "device", "device_kind", "precision", "torch", "timm")  # of a start
 
 
-def sound_records(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
+def valid_records(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:
     """Each record with its path; what is none is named, with what is wrong, and left out."""
     for path, found in record.read_all(paths):
         if (why := next(_faults(found), None)) is None:

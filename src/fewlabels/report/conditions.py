@@ -36,7 +36,7 @@ CONDITIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def of_seeds(runs: Sequence[RunRecord]) -> str:
+def differing_between_seeds(runs: Sequence[RunRecord]) -> str:
     """In which conditions the runs of one cell differ: ``precision (bf16: seeds 0, 1; fp32: seed 2)``; or empty."""
     named = [(str(run.seed), run) for run in runs]
     codes = [(seed, _code(run)) for seed, run in named]
@@ -44,7 +44,7 @@ def of_seeds(runs: Sequence[RunRecord]) -> str:
     return ", ".join(_conditions(named, "seed") + code)
 
 
-def of_rows(runs: Sequence[tuple[str, RunRecord]]) -> str:
+def differing_between_rows(runs: Sequence[tuple[str, RunRecord]]) -> str:
     """In which conditions runs of several rows differ, each named by its row: ``precision (bf16: a; fp32: b)``.
 
     Rows differ in their methods by design: of their code the modules count that they share. A record without code has none.

@@ -1,4 +1,4 @@
-"""All cells as tidy CSV: numbers as numbers, names as text."""
+"""All cells as CSV, a line each: numbers as numbers, names as text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fewlabels.report.collect import Results
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import csv_text
 
 HEADER = ["table", "scale", "kind", "row", "column", "metric", "reported", "reported_std", "reported_runs"]
@@ -16,7 +16,7 @@ HEADER += ["mean", "std", "n", "difference", "mixed", "quoted", "corrected", "sl
 NAMES = ("table", "row", "column", "metric", "mixed", "quoted", "corrected", "slip")
 
 
-def tidy_csv(tables: Iterable[TableDefinition], results: Results) -> str:
+def cells_as_csv(tables: Iterable[TableDefinition], results: Results) -> str:
     """A line for each cell and metric, and for each number that a write-up quotes: those stand in ``quoted``, verbatim.
 
     ``n`` counts runs; in a derived row the rows that it is the mean of.

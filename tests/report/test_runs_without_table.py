@@ -4,7 +4,7 @@ import re
 
 from fewlabels.report import __main__ as report
 from fewlabels.report.collect import FoundRecord, Results, read_records
-from fewlabels.report.sweeps import with_sweeps
+from fewlabels.report.runs_without_table import place_runs
 from fewlabels.report.tables import grid
 from fewlabels.runs.record import write
 from fewlabels.train import run as train
@@ -23,13 +23,13 @@ def record(accuracy, seed=0, method=None, labelled=50, digest="0" * 64, split_se
 
 
 def rows_of(*records, scale="paper"):
-    tables, placed = with_sweeps(records, ())
+    tables, placed = place_runs(records, ())
     (table,) = tables.values()
     g = grid(table, Results(placed), scale)
     return g.header, g.rows
 
 
-def test_a_sweep_is_a_row_a_value_over_its_seeds_in_the_values_order():
+def test_a_multirun_is_a_row_a_value_over_its_seeds_in_the_values_order():
     runs = [record(50.0 + 10 * a + 2 * seed, seed, {"alpha": a, "beta": 0.1}) for a in (10.0, 0.8, 2.0) for seed in (0, 1)]
     header, rows = rows_of(*runs)
     assert header == ["setting", "digits, 50 labels"]
@@ -90,7 +90,7 @@ def test_methods_and_scales_have_tables_of_their_own_and_other_runs_stay_as_they
     other, smoke, of_a_table, unknown = record(10.0), record(5.0), record(1.0), record(2.0)
     other.config["method"] = {"_target_": "fewlabels.methods.vat.V/T"}
     smoke.scale, of_a_table.table, unknown.table = "smoke", "srikanth_1", "removed_1"
-    tables, placed = with_sweeps([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
+    tables, placed = place_runs([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
     assert list(tables) == ["Entropy-SimpleCNN", "Entropy-SimpleCNN-smoke", "V_T-SimpleCNN"]
     assert placed[0] == of_a_table
     assert len([run for run in placed if run.table == "Entropy-SimpleCNN"]) == 2
@@ -127,7 +127,7 @@ def test_thirty_settings_with_odd_names_are_drawn(tmp_path):
     assert float(re.search(r'<svg [^>]*width="([\d.]+)pt"', svg).group(1)) > 500  # or the longest would be cut off
 
 
-def test_the_report_prints_and_draws_a_sweep(configure, tmp_path, monkeypatch, capsys):
+def test_the_report_prints_and_draws_a_multirun(configure, tmp_path, monkeypatch, capsys):
     for alpha in (0.1, 0.2, 0.4):
         train(
             configure("method=entropy", f"method.alpha={alpha}", "epochs=1", "scale.max_steps=2", "scale.max_test_images=20")

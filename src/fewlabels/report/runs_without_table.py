@@ -1,4 +1,5 @@
-"""Runs without a table, as sweeps from the command line leave them, made into tables: one a method, network and scale.
+"""Runs that belong to no table file, as multiruns from the command line leave them, gathered in tables of their own: one a
+method, network and scale.
 
 Rows are the settings that differ, columns the data, and a cell holds the seeds.
 """
@@ -12,7 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
-from fewlabels.report.spec.definitions import TableDefinition
+from fewlabels.report.spec.figures import ValuesFigure
+from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import name
 
 METRICS = {
@@ -21,13 +23,12 @@ METRICS = {
     "test_accuracy_at_best_validation": "test accuracy % at the best validation",
 }
 ONE_SETTING = "one setting"
-VALUES = {"name": "values", "kind": "values", "metric": "test_accuracy", "caption": "Test accuracy by setting."}
 OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
 
 MAY_LACK = ("model.", "method.", "init_from.")  # nodes with keys of their own choice
 
 
-def with_sweeps(
+def place_runs(
     records: Sequence[FoundRecord], known: Collection[str]
 ) -> tuple[dict[str, TableDefinition], list[FoundRecord]]:
     """The tables by id, and all records: each that has none of the ``known`` tables stands in a cell of one of these."""
@@ -57,10 +58,14 @@ def with_sweeps(
             columns=[column for _, column in sorted({(_place(r), c) for r, c in zip(runs, columns, strict=True)})],
             columns_are="data",
             metrics={metric: text for metric, text in METRICS.items() if any(metric in run.metrics for run in runs)},
-            figures=[VALUES | {"x": keys[0]}] if numeric else [],
+            figures=[_by_setting(keys[0])] if numeric else [],
         )
         placed += [replace(r, table=identity, row=w, column=c) for r, w, c in zip(runs, rows, columns, strict=True)]
     return tables, placed
+
+
+def _by_setting(key: str) -> ValuesFigure:
+    return ValuesFigure(name="values", metric="test_accuracy", x=key, caption="Test accuracy by setting.")
 
 
 def _class(run: FoundRecord, group: str) -> str:
