@@ -76,9 +76,8 @@ def test_a_log_that_cannot_be_written_costs_one_line(folder, capsys):
 def test_nothing_is_written_into_a_folder_that_is_another_run_s_by_now(folder):
     with folder.locked(), log_to(folder):
         shutil.rmtree(folder.path)
-        logger.info("nobody's")
         with RunFolder(folder.path).locked():
-            logger.info("nor another run's")
+            logger.info("of the run that is gone")
     assert os.listdir(folder.path) == [".lock"]
 
 

@@ -181,7 +181,7 @@ def test_a_program_that_imports_the_package_gets_no_handler(tmp_path):
 
 
 @pytest.fixture
-def as_a_command():
+def as_a_command(capsys):
     """The package's lines reach the terminal alone, as in a command; another library's handler is there as well."""
     package, root, other = logging.getLogger("fewlabels"), logging.getLogger(), logging.StreamHandler()
     package.handlers.clear()
@@ -240,12 +240,16 @@ def test_a_line_makes_the_progress_bar_step_aside(capsys, monkeypatch):
 
 
 def test_a_terminal_that_dies_below_a_bar_ends_nothing(monkeypatch, capsys):
-    def write(text):
-        raise BrokenPipeError("nobody reads this")
+    gone, write = [], sys.stderr.write
+
+    def fails(text):
+        if gone:
+            raise BrokenPipeError("nobody reads this")
+        return write(text)
 
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    bar = tqdm(total=4, file=sys.stderr)
-    monkeypatch.setattr(sys.stderr, "write", write)
-    logging.getLogger("fewlabels.x").info("a notice")
-    monkeypatch.undo()
-    bar.close()
+    monkeypatch.setattr(sys.stderr, "write", fails)
+    with tqdm(total=4, file=sys.stderr):
+        gone.append(True)
+        logging.getLogger("fewlabels.x").info("a notice")
+        gone.clear()
