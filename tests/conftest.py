@@ -21,7 +21,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import register
 from fewlabels.data.images import ImageSet
 from fewlabels.system.paths import conf_dir
-from fewlabels.system.terminal import PACKAGE, configure_logging
+from fewlabels.system.terminal import PACKAGE, TerminalHandler, configure_logging
 
 Composer = Callable[..., Config]
 
@@ -78,7 +78,9 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _log_lines_on_stderr() -> Iterator[None]:
     """As in a command, so that ``capsys`` has them; and they reach ``caplog``, which raises where a line has a mistake."""
-    package = logging.getLogger(PACKAGE)
+    package, root = logging.getLogger(PACKAGE), logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, TerminalHandler)]:
+        root.removeHandler(handler)  # a command that ran in this process left it
     configure_logging()
     package.propagate = True
     yield

@@ -247,6 +247,13 @@ WRN, ATTENTION, PLAIN, DEEP, LARGE, DENSE = (
     {"_target_": "fewlabels.models.inversion_nets.LargeCNN", "dropout": 0.2},
     {"_target_": "fewlabels.models.timm_model.TimmModel", "timm_name": "densenet121"},
 )
+FIXMATCH = {
+    "_target_": "fewlabels.models.fixmatch_wide_resnet.FixMatchWideResNet",
+    "depth": 28,
+    "width": 2,
+    "negative_slope": 0.1,
+    "batch_norm_momentum": 0.001,
+}
 SMALLER = {"options": {"growth_rate": 16, "block_config": [4, 8, 12]}}
 LEAKY, SIGMOID = {"nonlinearity": "leaky_relu"}, {"nonlinearity": "sigmoid"}
 CELLS = [
@@ -256,6 +263,7 @@ CELLS = [
     *((DEEP | SIGMOID | {"n": 3, "k": k, "max_pool": False}, 32, 3) for k in (64, 16)),
     *((LARGE | kind | {"width": width}, 32, 3) for kind in (LEAKY, SIGMOID) for width in (1.0, 0.25)),
     *((DENSE | options, side, 3) for options, side in (({"options": {}}, 224), (SMALLER, 64), (SMALLER, 32))),
+    (FIXMATCH, 32, 3),
     (PLAIN, 32, 3),
     (PLAIN, 8, 1),
 ]

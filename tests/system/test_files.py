@@ -206,7 +206,7 @@ def test_decisions_are_added_to_the_record_that_is_there_by_then(configure, tmp_
         record.write(again, path)
         return old
 
-    monkeypatch.setattr(train.history, "finished", slow)
+    monkeypatch.setattr(train.history, "find_finished", slow)
     assert run(configure(*TINY, "+decisions.more=text")).metrics == first.metrics
     assert record.read(path).metrics == {"test_accuracy": 1.0}
     assert record.read(path).decisions["more"] == "text"
