@@ -177,6 +177,31 @@ def test_simple_cnn_is_the_notebook_s_forward():
     torch.testing.assert_close(model(x), model.fc3(z))
 
 
+class WithExtras(SimpleCNN):
+    """Gives its first volume and a second head, too."""
+
+    def __init__(self, **shape):
+        super().__init__(**shape)
+        self.second = torch.nn.Linear(100, 4)
+
+    def compute(self, images):
+        out = super().compute(images)
+        return out._replace(extras={"first": self.conv1(images), "turns": self.second(out.embedding)})
+
+
+def test_a_network_may_give_more_by_name():
+    model, images = WithExtras(**SHAPE), torch.randn(2, 3, 32, 32)
+    for precision, dtype in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):
+        model.compute_dtype = precision
+        out = model.activations(images)
+        assert out.extras["first"].shape == (2, 32, 32, 32)
+        assert out.extras["turns"].dtype == dtype
+        assert out.logits.dtype == torch.float32
+    out.extras["turns"].float().sum().backward()
+    assert model.second.weight.grad.any()
+    assert SimpleCNN(**SHAPE).activations(images).extras is None
+
+
 def test_bf16_computes_in_bf16_and_answers_in_full_precision():
     model = WideResNet(**SHAPE, depth=10, width=1)
     model.compute_dtype = torch.bfloat16

@@ -21,6 +21,7 @@ class Activations(NamedTuple):
     features: Tensor  # [B, K, h, w], the last volume before pooling or flattening
     embedding: Tensor  # [B, D], the penultimate vector: the input of the last linear layer
     attention: Tensor | None = None  # [B, M, h, w], for networks with an attention module
+    extras: dict[str, Tensor] | None = None  # what else a network gives, by name: volumes of its stages, a second head
 
 
 class Classifier(nn.Module, ABC):
