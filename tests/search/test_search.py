@@ -358,7 +358,7 @@ MISTAKES = [
     ("{optim.lr: []}", "search.space: optim.lr must be a list of choices or a range"),
     ("{optim.lr: [0.1, -1]}", "search.space: optim.lr=-1.0 must be positive"),
     ("{optim.lr: [many]}", "search.space: optim.lr=many: not a valid float"),
-    ("{optim.schedule: [cosine, linear]}", "search.space: optim.schedule=linear is none of constant"),
+    ("{optim.schedule: [cosine, step]}", "search.space: optim.schedule=step is none of constant"),
     ("{method.maps: [top2]}", "search.space: method.maps=top2"),
     ("{optim.lr: {low: 0.1}}", "search.space: optim.lr: high=null must be a number"),
     ("{optim.lr: {low: 0.1, high: inf}}", "search.space.optim.lr.high=inf is not a finite number"),
