@@ -31,7 +31,15 @@ WRITING = (
     "runs/*/model.*.tmp",
     "cache/*.building",
 )  # what lies there while a file is being written
-CACHE = ["dataset=folder", "dataset.num_labels=20", "dataset.image_size=32", "method=fixmatch", "batch.size=32", "epochs=2"]
+CACHE = [
+    "dataset=folder",
+    "dataset.num_labels=20",
+    "dataset.image_size=32",
+    "method=fixmatch",
+    "batch.size=32",
+    "epochs=2",
+    "batch.steps=50",
+]
 COMPILED = [case for case, options in METHODS.items() if "hardware.compile=true" in options]
 
 

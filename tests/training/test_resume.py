@@ -193,7 +193,14 @@ def test_runs_side_by_side_are_those_one_after_the_other(configure, tmp_path):
 
 def test_sigkill_and_the_same_command_again(configure, tmp_path):
     """The real thing, once: a process killed from outside."""
-    settings = ["method=fixmatch", "optim=fixmatch", "epochs=12", "batch.size=256", "checkpoint_seconds=0.05"]
+    settings = [
+        "method=fixmatch",
+        "optim=fixmatch",
+        "epochs=12",
+        "batch.size=256",
+        "batch.steps=6",
+        "checkpoint_seconds=0.05",
+    ]
     run(configure(*settings, f"output_root={tmp_path / 'whole'}"))
     command = [sys.executable, "-m", "fewlabels.train", *QUICK, *settings]
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
