@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tables report audit bench docs kills publish clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test lint tables report audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ kills: setup ## Kill every method a dozen times, and a sweep of 200 runs at ever
 
 bench: setup ## Training speed beside its limit and beside a pipeline of one image at a time
 	$(BIN)/python -m fewlabels.benchmark.throughput --to outputs/published/bench $(ARGS)
+
+profile: setup ## A trace of five training steps; ARGS="method=... model=..."
+	$(BIN)/python -m fewlabels.benchmark.profile --to build/trace.json $(ARGS)
 
 docs: setup ## The documentation as a site in build/docs; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fewlabels.report.record_checks import valid_records
 from fewlabels.runs import record
+from fewlabels.runs.layout import PICTURES, RECORD
 from fewlabels.system.files import below
 from fewlabels.system.terminal import configure_logging, print_result
 from fewlabels.types import RunRecord, UserError
@@ -61,9 +62,9 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         found.config["dataset"] = {**found.config.get("dataset", {}), "path": "data"}
         found.config["tracking"] = {}
         target.mkdir(parents=True, exist_ok=True)
-        record.write(found, target / "record.json")
-        if _shown(found) and (pictures := path.with_name("pictures.npz")).exists():
-            shutil.copyfile(pictures, target / "pictures.npz")
+        record.write(found, target / RECORD)
+        if _shown(found) and (pictures := path.with_name(PICTURES)).exists():
+            shutil.copyfile(pictures, target / PICTURES)
         written.append(target)
     return written
 

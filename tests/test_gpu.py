@@ -8,9 +8,11 @@ from fewlabels.data.augment.views import Views
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.runs import checkpoint
+from fewlabels.system.stopping import Stopped
 from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.helpers import METHODS, setting
+from tests.training.test_graph import different, stop_at
 from tests.training.test_no_wait import VIEWS
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides
@@ -93,3 +95,51 @@ def test_a_step_of_training_never_waits(name, precision, configure, tmp_path, fo
     assert plan.unlabelled or not loop.method.unlabelled_views
     forbid_waiting()
     loop.train_batch(min(1, plan.steps - 1), plan.steps)
+
+
+@pytest.fixture
+def trained(configure, tmp_path):
+    """Trains made-up images for 54 steps; gives the trainer."""
+
+    def train(name, graph, *more, stop_after=None):
+        cfg = configure(
+            *overrides(name), "hardware.device=cuda:0", f"hardware.graph={graph}", "evaluate_test=false", "epochs=9", *more
+        )
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        data = synthetic_data(cfg, 8, 400, 20, classes=10)
+        trainer = synthetic_trainer(cfg, data, folder)
+        if stop_after is not None:
+            trainer.check = lambda: stop_at(trainer, stop_after)
+            with pytest.raises(Stopped):
+                trainer.run([])
+            trainer = synthetic_trainer(cfg, data, folder)
+        trainer.run([])
+        if graph == "true":
+            assert trainer.steps.recorder is not None
+        return trainer
+
+    return train
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if not name.endswith("compiled")])
+def test_a_graph_trains_to_the_bits_of_operation_by_operation(name, trained):
+    """In deterministic mode, which is the default; with batches of two and of many shapes among them."""
+    plain, graphed = trained(name, "false"), trained(name, "true")
+    assert not different(plain, graphed)
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name.endswith("compiled")])
+def test_a_compiled_step_is_recorded(name, trained):
+    skip_without_compiler(overrides(name))
+    trained(name, "true")
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "vat", "inversion_dropout", "improved_gan", "kmeans_fixmatch"])
+def test_a_graph_that_is_recorded_in_the_middle_of_a_run_goes_on_with_the_same_bits(name, trained):
+    assert not different(trained(name, "true"), trained(name, "true", stop_after=20))
+
+
+def test_without_deterministic_algorithms_a_graph_is_close(trained):
+    one, other = (trained("fixmatch", graph, "hardware.deterministic=false") for graph in ("false", "true"))
+    for key, value in one.model.state_dict().items():
+        torch.testing.assert_close(other.model.state_dict()[key], value, rtol=5e-2, atol=5e-3, msg=key)

@@ -53,7 +53,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     assert written["cost"]["images_seen"] == 3 * 4 * 32
     assert written["cost"]["peak_memory_mib"] > 10
     assert written["starts"][0]["torch"] == torch.__version__
-    assert "fixmatch.strong" in written["decisions"]
+    assert "fixmatch.unlabelled" in written["decisions"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert [line["step"] for line in lines] == [4, 8, 12]

@@ -103,6 +103,16 @@ class Device:
         return None if known else "is no device to train on: use auto, cpu, cuda or cuda:0"
 
 
+class Switch:
+    """On, off, or as it fits. The command line's ``true`` becomes the text ``True``."""
+
+    def __str__(self) -> str:
+        return "auto, true, false"
+
+    def violation(self, value: str) -> str | None:
+        return None if value.lower() in ("auto", "true", "false") else "must be one of auto, true, false"
+
+
 class FileName(Text):
     """A word that becomes a part of a folder's name: it stays in the folder that it is put into."""
 

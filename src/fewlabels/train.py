@@ -30,7 +30,8 @@ from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
-from fewlabels.runs.folder import CONFIG, SPLIT, RunFolder
+from fewlabels.runs.folder import RunFolder
+from fewlabels.runs.layout import CONFIG, SPLIT
 from fewlabels.runs.log import log_to
 from fewlabels.search.run import run_search
 from fewlabels.system.files import describe_error, write_text

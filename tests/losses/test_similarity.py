@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fewlabels.losses import attention_to, graph_contrast, label_graph, pushed
+from fewlabels.losses import attention_to, graph_contrast, label_graph, push
 
 
 def test_attention_is_the_softmax_of_the_scaled_products():
@@ -34,8 +34,13 @@ def test_contrast_is_the_sum_over_pairs():
 
 
 def test_a_queue_keeps_the_newest():
-    queue = pushed(torch.zeros(3, 1), torch.tensor([[1], [2]]))
-    assert queue.flatten().tolist() == [0, 1, 2]
-    assert pushed(queue, torch.tensor([[3.0]])).flatten().tolist() == [1, 2, 3]
-    assert pushed(queue, torch.arange(5.0)[:, None]).flatten().tolist() == [2, 3, 4]  # more rows than it holds
-    assert pushed(queue[:0], torch.tensor([[1.0]])).shape == (0, 1)
+    queue = torch.zeros(3, 1)
+    for rows, expected in (
+        (torch.tensor([[1], [2]]), [0, 1, 2]),
+        (torch.tensor([[3.0]], requires_grad=True), [1, 2, 3]),
+        (torch.arange(5.0)[:, None], [2, 3, 4]),  # more rows than it holds
+    ):
+        push(queue, rows)
+        assert queue.flatten().tolist() == expected
+        assert not queue.requires_grad
+    push(queue[:0], torch.tensor([[1.0]]))

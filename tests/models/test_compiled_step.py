@@ -172,8 +172,8 @@ def test_gradients_are_handed_out_once():
 def test_a_run_trains_by_it(configure, tmp_path):
     cfg = configure("method=inversion", "model.n=1", "model.k=2", "model=mnist_inversion_resnet", "hardware.compile=true")
     loop = synthetic_trainer(cfg, synthetic_data(cfg, 8, 60, 20, classes=10), tmp_path)
-    step, calls = loop.compiled_step, []
-    loop.compiled_step = lambda ctx, batch: calls.append(ctx.network) or step(ctx, batch)
+    step, calls = loop.method_step, []
+    loop.steps.step = lambda ctx, batch: calls.append(ctx.network) or step(ctx, batch)
     plan = loop.begin_epoch()
     loop.train_batch(0, plan.steps)
     assert calls == [loop.model]

@@ -34,7 +34,7 @@ def synthetic_trainer(
     method = build_method(cfg)
     split, model = draw_split(cfg, data), build_model(cfg, data)
     info = identify(cfg, data, split, model)
-    info.folder.mkdir(parents=True)
+    info.folder.mkdir(parents=True, exist_ok=True)
     trainer = build_trainer(
         cfg, info, data, split, hardware.place(model, device, cfg.hardware), method, device, remark=remark
     )

@@ -2,11 +2,14 @@
 
 python -m fewlabels.benchmark.throughput --to outputs/published/bench        # make bench
 
-Three rates of the same step, taken in turns in one process, so that their ratios hold where the machine's speed drifts:
+Rates of the same step, taken in turns in one process, so that their ratios hold where the machine's speed drifts:
 
-limit      (a) the method's losses, backward and update, over and over on one batch that lies on the device
-ours       (b) the whole training step: indices, views, losses, backward, update, averaged weights, metrics
-per image  (c) the same step fed by PIL, torchvision's transforms and a DataLoader with a worker process a core
+limit      the method's losses, backward and update, over and over on one batch that lies on the device
+graph      the same as a CUDA graph: what the kernels take where the host says nothing in between (on a GPU)
+ours       the whole training step: indices, views, losses, backward, update, averaged weights, metrics
+per image  the same step fed by PIL, torchvision's transforms and a DataLoader with a worker process a core
+
+The host's share is the time that the host takes to say a step of ours, over the time that the step takes.
 """
 
 from __future__ import annotations
@@ -42,14 +45,17 @@ from fewlabels.system.device import wait
 from fewlabels.system.files import write_text
 from fewlabels.system.terminal import configure_logging
 from fewlabels.training import hardware
+from fewlabels.training.graph import CudaRecorder, NotRecorded
+from fewlabels.training.steps import MethodStep, PlainStep, with_gradients
 from fewlabels.training.trainer import Trainer
-from fewlabels.types import UserError
+from fewlabels.types import Batch, UserError
 
 ROUNDS, ROUND_SECONDS = 5, 4.0
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the product that shows what the arithmetic can do
 CLOCK_UP_SECONDS = 0.5  # a processor at rest needs some time to reach its frequency
 STRIDE = 20  # steps of a GPU between two looks at the clock
 Step = Callable[[int], None]
+AT_ONCE = ("method.warmup_epochs=0",)
 FIXMATCH = ("dataset=cifar10_4000", "method=fixmatch", "optim=fixmatch")
 
 
@@ -69,6 +75,25 @@ class Case:
 CASES = [
     Case("SimpleCNN, FixMatch", (*FIXMATCH, "model=simple_cnn")),
     Case("WRN-28-2, FixMatch", (*FIXMATCH, "model=wide_resnet_28_2"), small=("batch.size=128",)),
+    Case(
+        "WRN-28-2, pseudo-label",
+        (
+            "dataset=cifar10_4000",
+            "method=pseudo_label",
+            "model=wide_resnet_28_2",
+            "optim=sgd",
+            *AT_ONCE,
+            "method.threshold=0",
+        ),
+        small=("batch.size=32",),
+        per_image=False,
+    ),
+    Case(
+        "WRN-28-2, VAT",
+        ("dataset=cifar10_4000", "method=vat", "model=wide_resnet_28_2", "optim=sgd", *AT_ONCE),
+        small=("batch.size=16",),
+        per_image=False,
+    ),
     Case(
         "large CNN, lambda",
         ("dataset=cifar10_4000", "method=inversion", "model=large_cnn", "optim=balestriero"),
@@ -94,6 +119,7 @@ class Rates:
     images: dict[str, list[float]] = field(default_factory=dict)
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds a step
     gflop_an_image: float = 0.0
+    host: float = 0.0  # milliseconds that the host takes to say a step of ours
 
     def ratio(self, one: str, other: str) -> float | None:
         """Median over the rounds of one rate over the other's."""
@@ -112,26 +138,29 @@ def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
     with tempfile.TemporaryDirectory() as folder:
         trainer = synthetic_trainer(cfg, data, Path(folder))
         trainer.begin_epoch()
-        loader = trainer.loader
-        first = loader.batch(0, 0)
+        loader, plan = trainer.loader, trainer.loader.plan
+        first = loader.batch(0, plan.steps - 1 if plan.order == "in_turn" else 0)
         images = first.num_labelled + first.num_unlabelled
         rates = Rates(f"{first.num_labelled} + {first.num_unlabelled}")
-        compiled = trainer.model.compiled, trainer.compiled_step
-        trainer.model.compiled = trainer.compiled_step = None  # whose kernels torch cannot count
+        compiled, trainer.model.compiled = trainer.model.compiled, None  # whose kernels torch cannot count
         with _Flops() as flops:
-            _bare_step(trainer, first)
-        trainer.model.compiled, trainer.compiled_step = compiled
+            _bare_step(trainer, first, trainer.method.step)
+        trainer.model.compiled = compiled
         rates.gflop_an_image = flops.total / images / 1e9
-        bare: Step = lambda step: _bare_step(trainer, first)  # noqa: E731
-        feeds = {"limit": bare, "ours": _whole_step(trainer, loader)}
+        ours = _whole_step(trainer)
+        feeds: dict[str, Step] = {"limit": lambda step: _bare_step(trainer, first, trainer.method_step), "ours": ours}
+        if trainer.device.type == "cuda" and (graph := _graph_of_the_bare_step(trainer, first)) is not None:
+            feeds["graph"] = graph
         other = PerImageLoader(data.train, cfg, loader) if case.per_image else None
         for _ in range(rounds):
             for name, step in feeds.items():
                 rates.images.setdefault(name, []).append(images * _steps_a_second(trainer, step, seconds))
             if other is not None:
                 with other:
-                    step = _whole_step(trainer, other)
+                    fed = PlainStep(trainer.method, other, trainer.method_step, cfg.optim.accumulate)
+                    step = _whole_step(trainer, fed)
                     rates.images.setdefault("per image", []).append(images * _steps_a_second(trainer, step, seconds))
+        rates.host = _host_milliseconds(ours)
     rates.steps = {name: 1000 * images / median(found) for name, found in rates.images.items()}
     return rates
 
@@ -148,23 +177,69 @@ class _Flops(TorchDispatchMode):
         return out
 
 
-def _bare_step(trainer: Trainer, batch: Any) -> None:
-    for phase, optimiser in trainer.optimisers.items():
+def _bare_step(trainer: Trainer, batch: Batch, method_step: MethodStep) -> None:
+    for phase in trainer.optimisers:
         trainer.context.phase = phase
-        (trainer.compiled_step or trainer.method.step)(trainer.context, batch).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        with_gradients(trainer.method, method_step, trainer.context, [batch])
+        _update(trainer, phase)
 
 
-def _whole_step(trainer: Trainer, loader: Any) -> Step:
-    steps, own = trainer.loader.plan.steps, trainer.loader
+def _update(trainer: Trainer, phase: str) -> None:
+    trainer.optimisers[phase].step()
+    trainer.optimisers[phase].zero_grad(set_to_none=True)
+
+
+def _graph_of_the_bare_step(trainer: Trainer, batch: Batch) -> Step | None:
+    """The bare step of a method with one phase, replayed; None where it cannot be recorded."""
+    if len(trainer.method.phases) > 1:
+        return None
+    (phase,), recorder = trainer.method.phases, CudaRecorder()
+    parameters = [p for group in trainer.optimisers[phase].param_groups for p in group["params"]]
+
+    def function() -> None:
+        with_gradients(trainer.method, trainer.method_step, trainer.context, [batch])
+
+    for _ in range(2):
+        recorder.warm_up(function)
+    trainer.optimisers[phase].zero_grad(set_to_none=True)
+    random = trainer.context.generator
+    try:
+        replay = recorder.record(function, [] if random is None else [random])
+    except NotRecorded:
+        return None
+    gradients = [p.grad for p in parameters]
 
     def step(number: int) -> None:
-        trainer.loader = loader
-        trainer.train_batch(number % steps, steps)
-        trainer.loader = own
+        replay()
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        _update(trainer, phase)
 
     return step
+
+
+def _whole_step(trainer: Trainer, steps: Any = None) -> Step:
+    """As it is, or with ``steps`` in the place of its own."""
+    own, count = trainer.steps, trainer.loader.plan.steps
+
+    def step(number: int) -> None:
+        trainer.steps = own if steps is None else steps
+        trainer.train_batch(number % count, count)
+        trainer.steps = own
+
+    return step
+
+
+def _host_milliseconds(step: Step, count: int = 5) -> float:
+    """A step, while the device has done all that came before."""
+    step(0)
+    wait()
+    start = time.perf_counter()
+    for number in range(count):
+        step(number)
+    taken = time.perf_counter() - start
+    wait()
+    return 1000 * taken / count
 
 
 def _steps_a_second(trainer: Trainer, step: Step, seconds: float) -> float:
@@ -221,7 +296,9 @@ def bench(*overrides: str) -> dict[str, Any]:
             "images_per_second": {name: median(values) for name, values in rates.images.items()},
             "rounds": rates.images,
             "step_ms": rates.steps,
+            "host_ms": rates.host,
             "ours_over_limit": rates.ratio("ours", "limit"),
+            "ours_over_graph": rates.ratio("ours", "graph"),
             "ours_over_per_image": rates.ratio("ours", "per image"),
             "gflop_an_image": rates.gflop_an_image,
             "limit_over_matrix_rate": median(rates.images["limit"]) * rates.gflop_an_image / 1000 / limit,
@@ -238,6 +315,9 @@ def describe(entry: dict[str, Any]) -> str:
     text = f"{entry['case']}, batches of {entry['batch']}: limit {rate['limit']:,.0f} images/s"
     text += f" ({100 * entry['limit_over_matrix_rate']:.0f} % of the matrix rate)"
     text += f", ours {rate['ours']:,.0f}, {entry['ours_over_limit']:.2f} of it ({entry['step_ms']['ours']:.1f} ms a step)"
+    if entry["ours_over_graph"] is not None:
+        text += f", {entry['ours_over_graph']:.2f} of {rate['graph']:,.0f} as a graph"
+    text += f", the host's share {entry['host_ms'] / entry['step_ms']['ours']:.2f}"
     if entry["ours_over_per_image"] is not None:
         text += f"; per image {rate['per image']:,.0f}, ours {entry['ours_over_per_image']:.1f} times that"
     return text

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fewlabels.data.augment.views import Views
+from fewlabels.data.augment.views import Numbers, Views
 from fewlabels.data.images import ImageSet
 from fewlabels.data.sampler import EpochPlan, Stream, plan_epoch
 from fewlabels.data.splits import Split
@@ -66,6 +66,20 @@ class Images:
         pixels = self.pixels.shape[1] * self.pixels.shape[2]
         for part in index.split(min(PREDICT_BATCH, max(1, PREDICT_PIXELS // pixels))):
             yield self.views.make(view, self.gather(part), random)
+
+
+class Drawn(NamedTuple):
+    """A batch before it is made: its images, as indices ``[R]`` and ``[U]``, and the random numbers of their views.
+
+    ``pixels`` holds the images themselves, ``[R, H, W, C]`` and ``[U, H, W, C]`` uint8, where the set is too large for the
+    device.
+    """
+
+    labelled: Tensor
+    unlabelled: Tensor
+    for_labelled: Numbers
+    for_unlabelled: Numbers
+    pixels: dict[str, Tensor]
 
 
 class Loader:
@@ -144,20 +158,51 @@ class Loader:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Batch ``step`` of ``epoch``: a function of these and the seed alone."""
+        return self.make(self.draw(epoch, step))
+
+    def draw(self, epoch: int, step: int) -> Drawn:
+        """What :meth:`batch` takes chance for, on the host."""
         labelled, unlabelled = self._indices(epoch, step)
         random = generator(self.seed, "views", epoch, step)
+        numbers = self._numbers(True, labelled, random), self._numbers(False, unlabelled, random)
+        stored, pixels = self.images.pixels, {}
+        if stored.device != self.images.device:
+            both = {"labelled": labelled, "unlabelled": unlabelled}
+            pixels = {name: stored.index_select(0, index) for name, index in both.items() if len(index)}
+        return Drawn(labelled, unlabelled, *numbers, pixels)
+
+    def make(self, drawn: Drawn, every: bool = False) -> Batch:
+        """The batch of these images and numbers.
+
+        Args:
+            drawn: what :meth:`draw` gave, on the host; with ``every`` on the device.
+            every: see :meth:`Views.apply`.
+        """
+        images = self.images
         return Batch(
-            self._views(True, labelled, random),
-            self.images.labels[to_device(labelled, self.images.device)],
-            self._views(False, unlabelled, random),
-            to_device(labelled, self.images.device),
-            to_device(unlabelled, self.images.device),
+            self._views(True, drawn, every),
+            images.labels[to_device(drawn.labelled, images.device)],
+            self._views(False, drawn, every),
+            to_device(drawn.labelled, images.device),
+            to_device(drawn.unlabelled, images.device),
         )
 
-    def _views(self, labelled: bool, index: Tensor, random: torch.Generator) -> dict[str, Tensor]:
-        wanted = self.labelled_views if labelled else self.unlabelled_views
+    def _wanted(self, labelled: bool) -> dict[str, Any]:
+        return self.labelled_views if labelled else self.unlabelled_views
+
+    def _numbers(self, labelled: bool, index: Tensor, random: torch.Generator) -> Numbers:
+        if not len(index):
+            return {}
+        height, width = self.images.pixels.shape[1:3]
+        return self.images.views.draw(self._wanted(labelled), len(index), height, width, random)
+
+    def _views(self, labelled: bool, drawn: Drawn, every: bool) -> dict[str, Tensor]:
+        wanted = self._wanted(labelled)
+        index, numbers = (drawn.labelled, drawn.for_labelled) if labelled else (drawn.unlabelled, drawn.for_unlabelled)
         if len(index):
-            return self.images.views.make_all(wanted, self.images.gather(index), random)
+            pixels = drawn.pixels.get("labelled" if labelled else "unlabelled")
+            pixels = self.images.gather(index) if pixels is None else to_device(pixels, self.images.device)
+            return self.images.views.apply(wanted, pixels, numbers, every)
         if labelled not in self._empty_views:  # an empty batch, whose views have their shapes all the same
             one = self.images.gather(torch.zeros(1, dtype=torch.int64))
             views = self.images.views.make_all(wanted, one, generator("no image"))

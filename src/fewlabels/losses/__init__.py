@@ -13,7 +13,7 @@ from fewlabels.losses.locality import class_activation_maps, locality, map_area,
 from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
 from fewlabels.losses.pairs import bhattacharyya, pair_loss
 from fewlabels.losses.ramps import exponential_ramp, linear_ramp
-from fewlabels.losses.similarity import attention_to, graph_contrast, label_graph, pushed
+from fewlabels.losses.similarity import attention_to, graph_contrast, label_graph, push
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
@@ -48,7 +48,7 @@ __all__ = [
     "pair_loss",
     "power_mean",
     "probability_weighted_maps",
-    "pushed",
+    "push",
     "real_or_generated",
     "reconstructions",
     "sharpen",

@@ -31,6 +31,7 @@ def graph_contrast(first: Tensor, second: Tensor, graph: Tensor, temperature: fl
     return -(graph * F.log_softmax(first @ second.T / temperature, dim=1)).sum(dim=1).mean()
 
 
-def pushed(queue: Tensor, rows: Tensor) -> Tensor:
-    """The queue with new rows at its end, and as many of its oldest gone: ``[K, ...]``, ``[N, ...]`` -> ``[K, ...]``."""
-    return torch.cat([queue, rows.to(queue)])[len(rows) :]
+@torch.no_grad()
+def push(queue: Tensor, rows: Tensor) -> None:
+    """Put new rows ``[N, ...]`` at the end of the queue ``[K, ...]``, in place; as many of its oldest go."""
+    queue.copy_(torch.cat([queue, rows.to(queue)])[len(rows) :])

@@ -109,6 +109,8 @@ class Method(nn.Module, ABC):
         needs_teacher: whether it needs ``optim.ema_decay``.
         uses_whole_set: whether :meth:`begin_epoch` predicts the whole unlabelled set.
         second_order: whether the loss holds gradients: it is then differentiated twice.
+        recordable: whether a step may be replayed as a CUDA graph: its kernels do not depend on values, it writes into its
+            buffers, and what changes from step to step is a tensor.
     """
 
     labelled_views: Mapping[str, Any] = {"weak": "weak"}
@@ -118,6 +120,7 @@ class Method(nn.Module, ABC):
     needs_teacher: bool = False
     uses_whole_set: bool = False
     second_order: bool = False
+    recordable: bool = True
 
     def __init__(self) -> None:  # which takes no settings, as nn.Module's own does
         super().__init__()
@@ -145,7 +148,7 @@ class Method(nn.Module, ABC):
         return None
 
     def prepare_batch(self, ctx: Context, batch: Batch) -> Batch:
-        """Before a batch is stepped through, outside of what is compiled: look up what depends on the data.
+        """Before a batch is stepped through, outside of what is compiled or recorded: look up what depends on the data.
 
         What belongs to an unlabelled image is added to ``batch.unlabelled`` under a name of its own, as ``[U, ...]``.
         """

@@ -106,7 +106,7 @@ class CoMatch(Method):
         z, p = kept["z_labelled"], F.one_hot(batch.labels, self.past_probabilities.shape[1]).to(self.past_probabilities)
         if batch.num_unlabelled:
             z, p = torch.cat([kept["z_weak"], z]), torch.cat([kept["aligned"], p])
-            self.past_means = losses.pushed(self.past_means, kept["predicted"].mean(dim=0, keepdim=True))
-        self.past_embeddings = losses.pushed(self.past_embeddings, z)
-        self.past_probabilities = losses.pushed(self.past_probabilities, p)
+            losses.push(self.past_means, kept["predicted"].mean(dim=0, keepdim=True))
+        losses.push(self.past_embeddings, z)
+        losses.push(self.past_probabilities, p)
         self.filled += len(z)

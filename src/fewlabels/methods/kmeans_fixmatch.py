@@ -73,7 +73,8 @@ class KMeansFixMatch(Method):
         _, z = unlabelled.predict(ctx.network)
         fitted, inertia = kmeans.fit(z, self.clusters, self.n_init, ctx.seed)
         number = torch.arange(self.clusters)
-        self.centroids = fitted[torch.where(number < len(fitted), number, 0)]  # of fewer images than clusters: one again
+        # Of fewer images than clusters: one again.
+        self.centroids.copy_(fitted[torch.where(number < len(fitted), number, 0).to(fitted.device)])
         self._inertia = inertia / len(z)
         return None
 

@@ -110,14 +110,15 @@ class SimMatch(Method):
         r = (1 - share) * p + share * (s @ F.one_hot(self.classes, p.shape[1]).to(s))
         return q / q.sum(dim=1, keepdim=True).clamp(min=1e-30), r
 
+    @torch.no_grad()
     def after_update(self, ctx: Context, batch: Batch, kept: dict[str, Tensor]) -> None:
         if batch.num_unlabelled:
-            self.past_means = losses.pushed(self.past_means, kept["predicted"].mean(dim=0, keepdim=True))
+            losses.push(self.past_means, kept["predicted"].mean(dim=0, keepdim=True))
         if not batch.num_labelled:
             return
         index, old = batch.labelled_index, self.used.clone()
         new = torch.zeros_like(self.places).index_fill_(0, index, 1) * (self.places < 0)
-        self.places = torch.where(new > 0, old + new.cumsum(dim=0) - 1, self.places)
+        self.places.copy_(torch.where(new > 0, old + new.cumsum(dim=0) - 1, self.places))
         self.used += new.sum()
         place = self.places[index]
         self.classes[place] = batch.labels
@@ -126,4 +127,4 @@ class SimMatch(Method):
         count = torch.zeros_like(self.bank[:, :1]).index_add_(0, place, self.bank.new_ones(len(place), 1))
         known = (torch.arange(len(self.bank), device=index.device) < old)[:, None]
         moved = torch.where(known, self.momentum * self.bank + (1 - self.momentum) * total / count.clamp(min=1), total)
-        self.bank = torch.where(count > 0, F.normalize(moved), self.bank)
+        self.bank.copy_(torch.where(count > 0, F.normalize(moved), self.bank))

@@ -15,6 +15,7 @@ from typing import Any
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_rows, differing_between_seeds, grouped
 from fewlabels.report.record_checks import SCALES, valid_records
 from fewlabels.report.spec.reported import TableDefinition
+from fewlabels.runs.layout import RECORD
 from fewlabels.runs.record import LONGEST_LINE, left_out
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RunRecord
@@ -147,8 +148,8 @@ def record_files(root: Path) -> Iterator[Path]:
         entered.add((state.st_dev, state.st_ino))
         # By name, real folders before links to them.
         folders.sort(key=lambda name: (os.path.islink(os.path.join(folder, name)), name))
-        if "record.json" in files:
-            path = Path(folder, "record.json")
+        if RECORD in files:
+            path = Path(folder, RECORD)
             if path.is_file():
                 yield path
             else:

@@ -1,4 +1,4 @@
-"""A run's folder: the names of its files, which process may write there, and what a new training run keeps of the old."""
+"""A run's folder: which process may write there, and what a new training run keeps of the old."""
 
 from __future__ import annotations
 
@@ -9,18 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from fewlabels.runs.layout import CHECKPOINT, LOCK, LOG, RECORD, RENAMED_ON_RERUN
 from fewlabels.system.files import doing
 from fewlabels.types import LeftAlone, UserError
-
-RECORD = "record.json"
-CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
-WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
-DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
-METRICS, PICTURES, SPLIT, CONFIG, LOG = "metrics.jsonl", "pictures.npz", "split.npz", "config.yaml", "train.log"
-LOCK = ".lock"
-# Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one. The log
-# goes on: it says when that was.
-RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, WEIGHTS, DESCRIPTION, RECORD)
 
 
 class RunFolder:

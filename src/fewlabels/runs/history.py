@@ -13,7 +13,8 @@ import torch
 
 from fewlabels.runs import record
 from fewlabels.runs.code_hash import ORIGIN, Code
-from fewlabels.runs.folder import RECORD, RunFolder
+from fewlabels.runs.folder import RunFolder
+from fewlabels.runs.layout import RECORD
 from fewlabels.tracking.base import RunInfo
 from fewlabels.types import RunRecord, UserError
 

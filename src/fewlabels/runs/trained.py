@@ -35,7 +35,7 @@ from fewlabels.data.files.decode import Decoding, decode
 from fewlabels.methods.base import Context, Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.runs import record
-from fewlabels.runs.folder import DESCRIPTION, RECORD, WEIGHTS
+from fewlabels.runs.layout import DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.files import write_atomically, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.types import UserError
@@ -170,7 +170,8 @@ def save(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any
             raise UserError(f"{name} is a {what}, and {WEIGHTS} holds dense tensors alone")
     own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     try:
-        content = safetensors.save(own, metadata={"format": "pt", "fingerprint": description["fingerprint"]})
+        # One entry: safetensors writes several in another order each time, and equal weights would be other bytes.
+        content = safetensors.save(own, metadata={"fingerprint": description["fingerprint"]})
     except (SafetensorError, LookupError, ValueError) as error:
         raise UserError(f"{WEIGHTS} cannot hold these weights ({' '.join(str(error).split())[:200]})") from error
     added = {"format": FORMAT, "fewlabels": __version__, "sha256": hashlib.sha256(content).hexdigest()}

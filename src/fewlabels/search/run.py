@@ -23,7 +23,7 @@ from fewlabels.config.validate import find_class, resolved
 from fewlabels.runs import history
 from fewlabels.runs.code_hash import hash_sources
 from fewlabels.runs.fingerprint import fingerprint, method_name
-from fewlabels.runs.folder import CHECKPOINT, DESCRIPTION, WEIGHTS
+from fewlabels.runs.layout import CHECKPOINT, DESCRIPTION, WEIGHTS
 from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid

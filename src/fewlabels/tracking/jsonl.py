@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fewlabels.runs.layout import METRICS
 from fewlabels.system.files import doing, write_text
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
@@ -19,7 +20,7 @@ class JsonLines(Tracker):
         self._path: Path | None = None
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
-        self._path = info.folder / "metrics.jsonl"
+        self._path = info.folder / METRICS
         write_text(self._path, "".join(_line(entry) for entry in curve))
 
     def epoch(self, line: Line) -> None:

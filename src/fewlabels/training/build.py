@@ -31,7 +31,7 @@ from fewlabels.models.compiled_step import compile_step
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
-from fewlabels.runs.folder import CHECKPOINT, PICTURES
+from fewlabels.runs.layout import CHECKPOINT, PICTURES
 from fewlabels.system.files import below
 from fewlabels.system.paths import expanded
 from fewlabels.system.seeding import derive, seed_global
@@ -39,6 +39,7 @@ from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.evaluate import EvaluationSet
 from fewlabels.training.finetune import Start, decision, freeze, keeps_head
+from fewlabels.training.graph import recorder
 from fewlabels.training.optim import remembered_start, training_length
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.trainer import Schedule, Trainer
@@ -220,6 +221,7 @@ def build_trainer(
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
     path, check, optim = info.folder / CHECKPOINT, stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
+    graph = cfg.hardware.graph.lower()
     return Trainer(
         model,
         method,
@@ -234,6 +236,8 @@ def build_trainer(
         check,
         check_folder,
         step,
+        recorder(graph, device, method),
+        graph == "true",
     )
 
 

@@ -23,9 +23,13 @@ class Meters:
     finite: Tensor | int = 0
 
     def add(self, output: StepOutput) -> None:
-        for name, value in {"loss": output.loss.detach().reshape(()), **output.terms}.items():
-            # A copy: the method may go on writing into what it gave.
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+        values = {"loss": output.loss.detach().reshape(()), **output.terms}
+        known = [name for name in values if name in self.sums]
+        if known:  # one launch for all of them
+            torch._foreach_add_([self.sums[name] for name in known], [values[name] for name in known])
+        for name, value in values.items():
+            if name not in self.sums:  # a copy: the method may go on writing into what it gave
+                self.sums[name] = value.clone()
             self.counts[name] = self.counts.get(name, 0) + 1
         self.finite = self.finite + self.sums["loss"].isfinite()  # a sum stays finite as long as each loss was
 

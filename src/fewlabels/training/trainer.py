@@ -6,7 +6,7 @@ for epoch in epochs:
         batch = method.prepare_batch(ctx, loader.batch(epoch, step))    # labelled + unlabelled images, as views
         for phase in method.phases:                # most methods have one
             for part in batch.split(accumulate):
-                method.step(ctx, part).loss.backward()
+                method.step(ctx, part).loss.backward()          # on a GPU all of this is one graph: graph.py
             clip, optimiser.step                   # each batch, or once an epoch (optim.step_every)
         ema.update, method.after_update(ctx, batch, ...)
         checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
@@ -35,16 +35,18 @@ from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
 from fewlabels.runs import checkpoint
 from fewlabels.system.device import wait
-from fewlabels.system.seeding import derive, generator, rng_state, set_rng_state
+from fewlabels.system.seeding import derive, rng_state, set_rng_state
 from fewlabels.system.stopping import Stopped
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.training.evaluate import EvaluationSet, evaluate
+from fewlabels.training.graph import GraphedStep, Recorder
 from fewlabels.training.hardware import peak_memory_mib
 from fewlabels.training.meters import Meters, largest
-from fewlabels.training.numbers import metrics, step_output
+from fewlabels.training.numbers import metrics
 from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, set_lr
 from fewlabels.training.snapshots import Snapshots
-from fewlabels.types import Batch, Diverged, StepOutput, UserError
+from fewlabels.training.steps import MethodStep, PlainStep, Step
+from fewlabels.types import Diverged, UserError
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,8 @@ class Trainer:
     """Trains one model with one method; goes on from ``path`` where a checkpoint lies there.
 
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
-    is called before anything is written. ``compiled_step`` takes the place of the method's own.
+    is called before anything is written. ``compiled_step`` takes the place of the method's own. ``recorder`` makes a graph
+    of each step; see :class:`GraphedStep`, also for ``graph_required``.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -94,7 +97,9 @@ class Trainer:
         snapshots: Snapshots | None = None,
         check: Callable[[], None] = lambda: None,
         check_folder: Callable[[], None] = lambda: None,
-        compiled_step: Callable[[Context, Batch], StepOutput] | None = None,
+        compiled_step: MethodStep | None = None,
+        recorder: Recorder | None = None,
+        graph_required: bool = False,
     ) -> None:
         self.model, self.method, self.loader, self.evaluation_sets = model, method, loader, evaluation_sets
         self.cfg, self.schedule, self.seed = optim, schedule, seed
@@ -106,9 +111,10 @@ class Trainer:
         self.ema = build_ema(model, optim)
         self.averages = {name: build_ema(method.get_submodule(name), optim) for name in method.averaged}
         self.device = loader.images.device
-        self.compiled_step = compiled_step
         self._trained = {phase: _parameters(method, model, phase) for phase in method.phases}
         self.context = self._first_context()
+        self.method_step = compiled_step or method.step
+        self.steps = self._steps(recorder, graph_required)
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
         self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
@@ -128,13 +134,22 @@ class Trainer:
         progress = torch.zeros((), device=self.device)
         return Context(self.model, self._averaged, averaged, progress, phase=self.method.phases[0])
 
+    def _steps(self, recorder: Recorder | None, required: bool) -> Step:
+        plain = PlainStep(self.method, self.loader, self.method_step, self.cfg.accumulate)
+        if recorder is None:
+            return plain
+        modules = [self.model, self.method, self.context.teacher, *self.context.averaged.values()]
+        return GraphedStep(plain, self.loader, modules, recorder, required, add_up=self.cfg.step_every == "epoch")
+
     def _now(self, step: int = 0, steps: int = 1) -> Context:
         """The context of ``step``, of the ``steps`` of this epoch."""
         now = self.context
         now.epoch, now.step, now.total_steps = self.epoch, self.step, round(self.schedule.epochs * steps)
         now.progress.fill_((self.epoch + step / steps) / self.schedule.epochs)
         now.seed = derive(self.seed, "method", self.epoch)
-        now.generator = generator(self.seed, "method", self.epoch, step, device=self.device)
+        if now.generator is None:  # one for all steps: a graph draws from the one that it was recorded with
+            now.generator = torch.Generator(self.device)
+        now.generator.manual_seed(derive(self.seed, "method", self.epoch, step))
         return now
 
     def run(self, trackers: list[Tracker]) -> None:
@@ -200,22 +215,19 @@ class Trainer:
     def train_batch(self, step: int, steps: int) -> None:
         """Batch ``step`` of the ``steps`` of this epoch: views, losses, gradients, and the update where it is due."""
         ctx, each_batch = self._now(step, steps), self.cfg.step_every == "batch"
-        batch = self.method.prepare_batch(ctx, self.loader.batch(self.epoch, step))
-        parts = batch.split(self.cfg.accumulate)
+        ctx.phase = self.method.phases[0]
+        self.steps.begin(ctx, self.epoch, step)
         kept: dict[str, list[Tensor]] = {}
         for phase in self.method.phases:
             ctx.phase = phase
-            if len(parts) > 1:
-                self.method.prepare_parts(ctx, parts)
-            for part in parts:
-                output = step_output((self.compiled_step or self.method.step)(ctx, part), self.method)
-                (output.loss / len(parts)).backward()
+            for output in self.steps.run(ctx):
                 self._meters.add(output)
                 for name, value in output.kept.items():
                     kept.setdefault(name, []).append(value)
             if each_batch:
                 self._update(phase, self.epoch + step / steps, 1 / steps)
                 self._forget_gradients()
+        batch = self.steps.batch
         if each_batch:
             self._average()
             self.method.after_update(ctx, batch, {name: torch.cat(values) for name, values in kept.items()})

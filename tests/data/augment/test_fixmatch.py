@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from fewlabels.data.augment.fixmatch import apply_operations, draw, fixmatch_augment
+from fewlabels.data.augment import randaugment
+from fewlabels.data.augment.fixmatch import apply_operations, draw, draw_operations, fixmatch_augment
 from fewlabels.data.augment.geometry import crop_and_flip
-from fewlabels.data.augment.randaugment import cutout, rand_augment
+from fewlabels.data.augment.randaugment import cutout, draw_cut, rand_augment
 from fewlabels.data.augment.views import Views
 from fewlabels.types import UserError
 
@@ -164,7 +165,7 @@ def one_by_one(images, num_ops, generator):
 def test_whole_images_are_pillow_s_one_at_a_time_with_the_same_draws(images, num_ops, share):
     before = images.clone()
     for seed in range(10):
-        made = fixmatch_augment(images, num_ops, 10, torch.Generator().manual_seed(seed))
+        made = fixmatch_augment(images, *draw_operations(40, num_ops, 10, torch.Generator().manual_seed(seed)))
         expected = one_by_one(images, num_ops, torch.Generator().manual_seed(seed))
         difference = (made.int() - expected.int()).abs()
         # A level's difference may grow: equalize and autocontrast stretch it, posterize and solarize cut beside it.
@@ -209,10 +210,10 @@ def test_smaller_magnitudes_draw_smaller_strengths(generator):
 
 
 def test_images_that_draw_nothing_stay(images, generator):
-    assert torch.equal(fixmatch_augment(images, 0, 10, generator), images)
+    assert torch.equal(fixmatch_augment(images, *draw_operations(40, 0, 10, generator)), images)
     one = images[:1]
     for seed in range(20):
-        made = fixmatch_augment(one, 1, 10, torch.Generator().manual_seed(seed))
+        made = fixmatch_augment(one, *draw_operations(1, 1, 10, torch.Generator().manual_seed(seed)))
         if draw(1, 10, torch.Generator().manual_seed(seed))[0] == 0:
             assert torch.equal(made, one)
 
@@ -224,9 +225,12 @@ def test_a_strong_view_is_the_weak_one_augmented_and_cut(images, options):
     random = torch.Generator().manual_seed(8)
     flip = torch.rand(40, generator=random) < 0.5
     top, left = (torch.randint(-4, 5, (40,), generator=random) for _ in range(2))
-    augment = fixmatch_augment if options.get("strong") == "fixmatch" else rand_augment
-    x = augment(crop_and_flip(images, flip, top, left, (32, 32), True), 2, 10, random)
-    expected = views._normalise(cutout(x, 0.5, random))
+    x = crop_and_flip(images, flip, top, left, (32, 32), True)
+    if options.get("strong") == "fixmatch":
+        x = fixmatch_augment(x, *draw_operations(40, 2, 10, random))
+    else:
+        x = rand_augment(x, *randaugment.draw_operations(40, 2, random), 10)
+    expected = views._normalise(cutout(x, 0.5, *draw_cut(40, 32, 32, random)))
     assert torch.equal(views.make("strong", images, torch.Generator().manual_seed(8)), expected)
 
 

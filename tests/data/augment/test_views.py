@@ -8,7 +8,7 @@ from torchvision.transforms.autoaugment import _apply_op
 
 from fewlabels.data.augment import color_jitter as jitter
 from fewlabels.data.augment.geometry import crop_and_flip, mixed, turned
-from fewlabels.data.augment.randaugment import apply_operations, cutout, rand_augment
+from fewlabels.data.augment.randaugment import apply_operations, cutout, draw_cut, draw_operations, rand_augment
 from fewlabels.data.augment.views import Draws, Views
 from fewlabels.types import UserError
 
@@ -76,7 +76,8 @@ def test_each_image_goes_through_the_operation_that_it_drew_and_comes_back_to_it
         apply_operations(image, only(number, 1), torch.tensor([2.0 * heads - 1]), 10)
         for image, number, heads in zip(images.split(1), choice.tolist(), coin.tolist(), strict=True)
     ]
-    assert torch.equal(rand_augment(images, 1, 10, torch.Generator().manual_seed(4)), torch.cat(expected))
+    drawn = draw_operations(20, 1, torch.Generator().manual_seed(4))
+    assert torch.equal(rand_augment(images, *drawn, 10), torch.cat(expected))
 
 
 @pytest.mark.parametrize("reflect", [True, False])
@@ -143,7 +144,7 @@ def test_blur_is_torchvision_s():
 
 def test_cutout_greys_one_square_an_image(images, generator):
     images = images.clamp(128, 255)  # so that 127 is the cut alone
-    cut = (cutout(images, 0.5, generator) == 127).all(-1)
+    cut = (cutout(images, 0.5, *draw_cut(20, 24, 32, generator)) == 127).all(-1)
     for mask in cut:
         rows, columns = mask.any(1).nonzero().squeeze(1), mask.any(0).nonzero().squeeze(1)
         height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
@@ -222,7 +223,7 @@ def test_crops_smaller_than_the_image(images, generator):
 
 
 def test_rand_augment_changes_most_images(images, generator):
-    changed = (rand_augment(images, 2, 10, generator) != images).flatten(1).any(1)
+    changed = (rand_augment(images, *draw_operations(len(images), 2, generator), 10) != images).flatten(1).any(1)
     assert changed.sum() >= 15
 
 

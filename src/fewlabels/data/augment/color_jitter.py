@@ -82,11 +82,14 @@ def greyed(images: Tensor) -> Tensor:
     return luminance(images).expand_as(images)
 
 
-def apply_where(images: Tensor, chosen: Tensor, op: Callable[..., Tensor], *values: Tensor) -> Tensor:
+def apply_where(images: Tensor, chosen: Tensor, op: Callable[..., Tensor], *values: Tensor, every: bool = False) -> Tensor:
     """``op(images, *values)`` on the images ``chosen`` ``[B]`` (bool), the others as they are.
 
-    ``chosen`` and ``values`` lie on the host.
+    ``chosen`` and ``values`` lie on the host, and the chosen images alone go through it. With ``every`` they lie on the
+    device, and all images do: no shape depends on what was drawn, and the bits are the same.
     """
+    if every:
+        return torch.where(_each(chosen), op(images, *values), images)
     index = chosen.nonzero().squeeze(1)
     if len(index) == 0:
         return images
@@ -94,7 +97,7 @@ def apply_where(images: Tensor, chosen: Tensor, op: Callable[..., Tensor], *valu
     return images.index_copy(0, there, op(images[there], *(to_device(value[index], images.device) for value in values)))
 
 
-def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
+def jitter(images: Tensor, order: Tensor, factors: Tensor, every: bool = False) -> Tensor:
     """Brightness, contrast, saturation and hue, in an order of each image's own.
 
     Brightness, contrast and saturation are one blend, factor * image + (1 - factor) * other, with another "other":
@@ -104,8 +107,11 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         images: ``[B, C, H, W]``.
         order: ``[B, 4]`` int64, a permutation of 0 .. 3 (brightness, contrast, saturation, hue) for each image; on the host.
         factors: ``[B, 4]``: three factors about 1 and a hue shift in turns; on the host.
+        every: as in :func:`apply_where`; the two lie on the device then.
     """
-    turns = [to_device((order[:, place] == 3).nonzero().squeeze(1), images.device) for place in range(4)]
+    turns = [order[:, place] == 3 for place in range(4)]
+    if not every:
+        turns = [to_device(turn.nonzero().squeeze(1), images.device) for turn in turns]
     order, factors = to_device(order, images.device), to_device(factors, images.device)
     for place, turned in enumerate(turns):
         step = order[:, place]
@@ -116,5 +122,8 @@ def jitter(images: Tensor, order: Tensor, factors: Tensor) -> Tensor:
         blended = torch.addcmul((1 - factor) * other, factor, images).clamp_(0, 1)
         if images.shape[1] == 1:
             blended = torch.where(_each(step >= 2), images, blended)
-        images = blended.index_copy_(0, turned, hue(images[turned], factors[turned, 3]))
+        if every:
+            images = torch.where(_each(turned), hue(images, factors[:, 3]), blended)
+        else:
+            images = blended.index_copy_(0, turned, hue(images[turned], factors[turned, 3]))
     return images

@@ -16,16 +16,33 @@ Images are ``[B, H, W, C]`` uint8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from fewlabels.data.augment.geometry import affine
-from fewlabels.data.augment.randaugment import OPERATIONS, blend_weights, blended, matrices, remapped
+from fewlabels.data.augment.randaugment import OPERATIONS, apply_every_operation, blend_weights, blended, matrices, remapped
 from fewlabels.system.device import to_device
 
 STEPS = 10  # of a range: strength 0 would be its one end and 10 the other
 IDENTITY = 0  # the first of the fourteen, in randaugment's order
+
+
+def draw_operations(count: int, num_ops: int, magnitude: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Operations and their strengths: ``[num_ops, count]`` int64 each, on the host.
+
+    Args:
+        count: of images.
+        num_ops: operations in a row; 2 in the paper.
+        magnitude: strengths are drawn from 1 to one less, of ten; 10 in the paper.
+        generator: of the host.
+    """
+    rounds = [draw(count, magnitude, generator) for _ in range(num_ops)]
+    if not rounds:
+        return torch.empty(0, count).long(), torch.empty(0, count).long()
+    operations, strengths = map(torch.stack, zip(*rounds, strict=True))
+    return operations, strengths
 
 
 def draw(count: int, magnitude: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -93,30 +110,55 @@ def apply_operations(images: Tensor, seen: Tensor, counts: Sequence[int], streng
     return torch.cat(done), torch.cat(masks)
 
 
-def fixmatch_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.Generator) -> Tensor:
-    """``num_ops`` random operations in a row on each image, each left out half of the time, with strengths of their own.
-
-    The generator is of the host, which so knows how many images drew each operation without asking the device. Only
-    those that drew one are touched.
+def fixmatch_augment(images: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
+    """These operations in a row on each image. Only the images that drew one are touched.
 
     Args:
         images: ``[B, H, W, C]`` uint8.
-        num_ops: 2 in the paper.
-        magnitude: strengths are drawn from 1 to one less, of ten; 10 in the paper.
-        generator: of the host.
+        operations, strengths: ``[num_ops, B]`` each, as :func:`draw_operations` gives them: on the host, which so knows
+            how many images drew each operation without asking the device.
     """
     batch, seen = len(images), torch.full_like(images, 255)
-    for _ in range(num_ops):
-        operations, strengths = draw(batch, magnitude, generator)
-        counts = torch.bincount(operations, minlength=OPERATIONS).tolist()
-        order = operations.argsort()[counts[IDENTITY] :]
+    for choice, strength in zip(operations, strengths, strict=True):
+        counts = torch.bincount(choice, minlength=OPERATIONS).tolist()
+        order = choice.argsort()[counts[IDENTITY] :]
         if len(order) == 0:
             continue
         place = torch.arange(batch).index_copy_(0, order, torch.arange(batch, batch + len(order)))
         there, place = to_device(order, images.device), to_device(place, images.device)
-        done = apply_operations(images.index_select(0, there), seen.index_select(0, there), counts, strengths[order])
+        done = apply_operations(images.index_select(0, there), seen.index_select(0, there), counts, strength[order])
         # Behind the others and from there to their places: many times as fast, of bytes on a processor, as index_copy.
         images, seen = (
             torch.cat([whole, part]).index_select(0, place) for whole, part in zip((images, seen), done, strict=True)
         )
+    return _grey_where_unseen(images, seen)
+
+
+def _grey_where_unseen(images: Tensor, seen: Tensor) -> Tensor:
     return images ^ (images ^ 127) & ~seen
+
+
+@cache
+def _tables(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """By strength, from -9 on: maps ``[19, 14, 2, 3]`` (of each operation), blends' weights ``[19, 2, 1, 1, 1]``, and
+    posterize's and solarize's limits ``[19, 1, 1, 1]``."""
+    strengths = torch.arange(1 - STEPS, STEPS)
+    maps = torch.eye(2, 3).repeat(len(strengths), OPERATIONS, 1, 1)
+    moves = matrices(_amounts([strengths] * 5, height, width), height, width)
+    maps[:, 1:6] = moves.view(5, len(strengths), 2, 3).transpose(0, 1)
+    weights = blend_weights(0.05 + 0.9 / STEPS * strengths.abs().double())
+    kept, thresholds = _limits(strengths, strengths).chunk(2)
+    return maps.to(device), weights.to(device), kept.to(device), thresholds.to(device)
+
+
+def fixmatch_augment_every(images: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
+    """:func:`fixmatch_augment` in fixed shapes; the operations and strengths lie on the device."""
+    seen = torch.full_like(images, 255)
+    maps, weights, kept, thresholds = _tables(*images.shape[1:3], images.device)
+    for choice, strength in zip(operations, strengths, strict=True):
+        row, number = strength + STEPS - 1, choice.view(-1, 1, 1, 1)
+        own = maps[row, choice]
+        images = apply_every_operation(images, choice, own, weights[row], kept[row], thresholds[row])
+        seen = torch.where((number >= 1) & (number <= 5), affine(seen, own), seen)
+        seen = torch.where(number >= 10, 255, seen)
+    return _grey_where_unseen(images, seen)

@@ -20,13 +20,15 @@ def crop_and_flip(
 
     Args:
         images: ``[B, H, W, C]``, any type.
-        flip: ``[B]`` bool. This and what follows lie on the host, which works out rows and columns.
+        flip: ``[B]`` bool. Rows and columns are worked out where this and what follows lie: on the host or on the device.
         top, left: ``[B]`` int64, in pixels of the image; negative is padding.
         size: height and width of the crop.
         reflect: pad by mirroring at the border; else with zeros.
     """
     height, width = images.shape[1:3]
-    rows, columns = top[:, None] + torch.arange(size[0]), left[:, None] + torch.arange(size[1])
+    rows, columns = (
+        start[:, None] + torch.arange(length, device=start.device) for start, length in zip((top, left), size, strict=True)
+    )
     columns = torch.where(flip[:, None], columns.flip(1), columns)
     if reflect:
         rows, columns = reflected(rows, height), reflected(columns, width)
@@ -60,8 +62,8 @@ def affine(images: Tensor, matrix: Tensor) -> Tensor:
 
     Args:
         images: ``[B, H, W, C]``, any type.
-        matrix: ``[B, 2, 3]`` float, on the host; takes an output pixel (x, y, 1), measured from the centre of the image,
-            to the input pixel it is read from.
+        matrix: ``[B, 2, 3]`` float, on the host or the device; takes an output pixel (x, y, 1), measured from the centre of
+            the image, to the input pixel it is read from.
     """
     height, width = images.shape[1:3]
     device = images.device

@@ -1,6 +1,8 @@
 """RandAugment (Cubuk et al. 2020) and Cutout (DeVries and Taylor 2017) for a whole batch at once.
 
-Each image draws its own operations; the images that drew the same one go through it together. The fourteen
+Each image draws its own operations. On a processor the images that drew the same one go through it together
+(:func:`apply_operations`); where a step is recorded as one graph, whose shapes are fixed, all images go through all
+operations and each keeps the one that it drew (:func:`apply_every_operation`). Both give the same bits. The fourteen
 operations, their ranges and their rounding are torchvision's (``torchvision.transforms.RandAugment``).
 Images are ``[B, H, W, C]`` uint8.
 """
@@ -8,7 +10,8 @@ Images are ``[B, H, W, C]`` uint8.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -86,12 +89,25 @@ def autocontrast(images: Tensor) -> Tensor:
     return ((x - low) * scale).clamp(0, 255).to(torch.uint8)
 
 
+@contextmanager
+def any_order() -> Iterator[None]:
+    """For sums of whole numbers, which have the same bits in any order: torch's deterministic ones sort first."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
 def equalize(images: Tensor) -> Tensor:
     """Flatten each channel's histogram, as Pillow's ``ImageOps.equalize`` does."""
     batch, height, width, channels = images.shape
     values = images.permute(0, 3, 1, 2).reshape(batch * channels, height * width).long()
     histogram = torch.zeros(batch * channels, 256, dtype=torch.long, device=images.device)
-    histogram.scatter_add_(1, values, torch.ones_like(values))
+    with any_order():
+        histogram.scatter_add_(1, values, torch.ones_like(values))
     last = torch.gather(histogram, 1, values.amax(dim=1, keepdim=True))  # pixels of the brightest value
     step = (height * width - last) // 255
     table = (histogram.cumsum(1) + step // 2) // step.clamp_min(1)
@@ -216,30 +232,84 @@ def apply_operations(images: Tensor, counts: Sequence[int], signs: Tensor, magni
     return torch.cat(done)
 
 
-def rand_augment(images: Tensor, num_ops: int, magnitude: int, generator: torch.Generator) -> Tensor:
-    """``num_ops`` random operations in a row on each image, at one magnitude, with random signs.
+def apply_every_operation(
+    images: Tensor, operations: Tensor, maps: Tensor, weights: Tensor, kept: int | Tensor, threshold: int | Tensor
+) -> Tensor:
+    """Every operation on every image, and then the one that each drew: no shape depends on what was drawn.
 
-    The generator is of the host, which so knows how many images drew each operation without asking the device.
+    Args:
+        images: ``[B, H, W, C]`` uint8.
+        operations: ``[B]`` int64, 0 .. 13; all of these lie on the device.
+        maps: ``[B, 2, 3]``, of the images that are sheared, moved or turned.
+        weights: ``[B, 2, 1, 1, 1]``, of those that are blended.
+        kept, threshold: posterize's and solarize's.
     """
-    batch = len(images)
-    for _ in range(num_ops):
-        choice = torch.randint(OPERATIONS, (batch,), generator=generator)
-        coin = torch.randint(2, (batch,), generator=generator)
+    chosen = operations.view(-1, 1, 1, 1)
+    done = torch.where((chosen >= 1) & (chosen <= 5), affine(images, maps), images)
+    every = [*blended([images] * 4, weights.repeat(4, 1, 1, 1, 1)), *remapped([images] * 4, kept, threshold)]
+    for number, changed in enumerate(every, start=6):
+        done = torch.where(chosen == number, changed, done)
+    return done
+
+
+def draw_operations(count: int, num_ops: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Operations 0 .. 13 and their signs, -1 or 1: ``[num_ops, count]`` int64 each, on the host."""
+    drawn = [torch.randint(sides, (count,), generator=generator) for _ in range(num_ops) for sides in (OPERATIONS, 2)]
+    operations, coins = (torch.stack(each) if each else torch.empty(0, count).long() for each in (drawn[::2], drawn[1::2]))
+    return operations, coins * 2 - 1
+
+
+def rand_augment(images: Tensor, operations: Tensor, signs: Tensor, magnitude: int) -> Tensor:
+    """These operations in a row on each image, at one magnitude.
+
+    Args:
+        images: ``[B, H, W, C]`` uint8.
+        operations, signs: ``[num_ops, B]`` each, as :func:`draw_operations` gives them: on the host, which so knows how
+            many images drew each operation without asking the device.
+        magnitude: 0 .. 30.
+    """
+    for choice, sign in zip(operations, signs, strict=True):
         counts = torch.bincount(choice, minlength=OPERATIONS).tolist()
         order = choice.argsort()
-        signs = (coin.float() * 2 - 1)[order]
-        done = apply_operations(images.index_select(0, to_device(order, images.device)), counts, signs, magnitude)
+        there = to_device(order, images.device)
+        done = apply_operations(images.index_select(0, there), counts, sign[order].float(), magnitude)
         images = done.index_select(0, to_device(order.argsort(), images.device))
     return images
 
 
-def cutout(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Grey out (127) one square a side of ``share`` times the image's, centred anywhere, clipped at the border."""
-    batch, height, width, channels = images.shape
+@cache
+def _tables(magnitude: int, height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Maps ``[14, 2, 2, 3]`` by operation and sign, and blends' weights ``[2, 2, 1, 1, 1]`` by sign; - first."""
+    levels, signs = Levels(magnitude, height, width), torch.tensor([-1.0, 1.0])
+    maps = torch.eye(2, 3).repeat(OPERATIONS, 2, 1, 1)
+    maps[1:6] = levels.matrices([2] * 5, signs.repeat(5)).view(5, 2, 2, 3)
+    return maps.to(device), levels.weights(signs).to(device)
+
+
+def rand_augment_every(images: Tensor, operations: Tensor, signs: Tensor, magnitude: int) -> Tensor:
+    """:func:`rand_augment` in fixed shapes; the operations and signs lie on the device."""
+    height, width = images.shape[1:3]
+    maps, weights = _tables(magnitude, height, width, images.device)
+    levels = Levels(magnitude, height, width)
+    for choice, sign in zip(operations, signs, strict=True):
+        side = (sign > 0).long()
+        images = apply_every_operation(images, choice, maps[choice, side], weights[side], levels.kept, levels.threshold)
+    return images
+
+
+def draw_cut(count: int, height: int, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The centre of a square in each image: row and column, ``[count]`` int64 each, on the host."""
+    row, column = (torch.randint(side, (count, 1), generator=generator).squeeze(1) for side in (height, width))
+    return row, column
+
+
+def cutout(images: Tensor, share: float, row: Tensor, column: Tensor) -> Tensor:
+    """Grey out (127) one square a side of ``share`` times the image's, centred at (row, column), clipped at the border."""
+    height, width, channels = images.shape[1:]
     side_y, side_x = int(height * share), int(width * share)
-    top = torch.randint(height, (batch, 1), generator=generator) - side_y // 2
-    left = torch.randint(width, (batch, 1), generator=generator) - side_x // 2
-    y, x = torch.arange(height), torch.arange(width).repeat_interleave(channels)
+    top, left = row[:, None] - side_y // 2, column[:, None] - side_x // 2
+    y = torch.arange(height, device=row.device)
+    x = torch.arange(width, device=row.device).repeat_interleave(channels)
     inside = torch.cat([(y >= top) & (y < top + side_y), (x >= left) & (x < left + side_x)], dim=1)
     rows, columns = to_device(_byte_mask(inside), images.device).split([height, width * channels], dim=1)
     flat = images.flatten(2)

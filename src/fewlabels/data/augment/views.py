@@ -5,6 +5,9 @@
 ``weak``    flip, then a crop of the padded image
 ``strong``  the weak view, then RandAugment or FixMatch's own and Cutout, or Srikanth's colour jitter, greyscale and blur
 ``rotate``  the weak view, turned left by ``turns`` quarters
+
+A view is made in two steps: :meth:`Views.draw` draws its numbers on the host, :meth:`Views.apply` turns images and numbers
+into the view.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.data.augment import color_jitter as colour
-from fewlabels.data.augment.fixmatch import STEPS, fixmatch_augment
+from fewlabels.data.augment import fixmatch, randaugment
+from fewlabels.data.augment.fixmatch import STEPS
 from fewlabels.data.augment.geometry import crop_and_flip, turned
-from fewlabels.data.augment.randaugment import cutout, rand_augment
 from fewlabels.system.device import constant, to_device
 from fewlabels.types import UserError
 
@@ -28,6 +31,8 @@ KINDS = ("plain", "flip", "weak", "strong", "rotate")
 STRONG = ("randaugment", "fixmatch", "jitter")
 # What a method may set for one of its views; ``turns`` is of ``rotate`` alone.
 OPTIONS = ("padding", "strong", "num_ops", "magnitude", "cutout", "hue")
+
+Numbers = dict[str, dict[str, Tensor]]  # by view and by name
 
 
 class Draws:
@@ -143,12 +148,44 @@ class Views:
             images: ``[B, H, W, C]`` uint8.
             generator: of the host: the same draws on every device, and no wait for one.
         """
-        views = self.check(wanted, *images.shape[1:3])
+        count, height, width = images.shape[:3]
+        return self.apply(wanted, images, self.draw(wanted, count, height, width, generator))
+
+    def draw(self, wanted: Mapping[str, Any], count: int, height: int, width: int, generator: torch.Generator) -> Numbers:
+        """The random numbers of these views of ``count`` images, ``[count, ...]`` each, by the name of the view.
+
+        Under the name ``""`` stands what all the views share.
+        """
+        views = self.check(wanted, height, width)
+        if self.size is not None:
+            height = width = self.size
+        numbers: Numbers = {"": {}}
+        if self._flipped_first(views):
+            numbers[""]["flip"] = Draws(count, generator, shared=False).chance(0.5)
+        return numbers | {name: own._draw(kind, count, height, width, generator) for name, (kind, own, _) in views.items()}
+
+    def apply(self, wanted: Mapping[str, Any], images: Tensor, numbers: Numbers, every: bool = False) -> dict[str, Tensor]:
+        """The views of these images.
+
+        Args:
+            wanted: as for :meth:`make_all`.
+            images: ``[B, H, W, C]`` uint8.
+            numbers: what :meth:`draw` gave.
+            every: put all images through all operations, and choose then: no shape depends on what was drawn. The numbers
+                lie on the images' device then; else on the host. The bits are the same.
+        """
+        views = self._of(wanted)
         images = self._scaled(images)
-        if self.notebook and self.flip and {kind for kind, _, _ in views.values()} != {"plain"}:
-            chosen = Draws(len(images), generator, shared=False).chance(0.5)
-            images = torch.where(to_device(chosen, images.device).view(-1, 1, 1, 1), images.flip(2), images)
-        return {name: own._make(kind, images, generator, turns) for name, (kind, own, turns) in views.items()}
+        if self._flipped_first(views):
+            chosen = to_device(numbers[""]["flip"], images.device)
+            images = torch.where(chosen.view(-1, 1, 1, 1), images.flip(2), images)
+        return {
+            name: own._make(kind, images, numbers.get(name, {}), every, turns) for name, (kind, own, turns) in views.items()
+        }
+
+    def _flipped_first(self, views: Mapping[str, tuple[str, Views, int]]) -> bool:
+        """Whether images are mirrored once for all their views."""
+        return self.notebook and self.flip and {kind for kind, _, _ in views.values()} != {"plain"}
 
     def _scaled(self, images: Tensor) -> Tensor:
         if self.size is None or images.shape[1:3] == (self.size, self.size):
@@ -161,29 +198,54 @@ class Views:
         """One view of each image, of a kind that needs no options."""
         return self.make_all({kind: kind}, images, generator)[kind]
 
-    def _make(self, name: str, images: Tensor, generator: torch.Generator, turns: int = 0) -> Tensor:
-        if name == "rotate":
-            return turned(self._make("weak", images, generator), turns)
-        if name == "plain" or (name == "flip" and self.notebook):
-            return self._normalise(self._window(images))
-        own = Draws(len(images), generator, shared=False)
-        if name == "flip":
-            return self._normalise(self._window(images, to_device(own.chance(0.5), images.device) if self.flip else None))
-        if self.notebook:
-            return self._notebook(name, images, Draws(len(images), generator, shared=True))
-        images = self._random_window(images, own, self.reflect)
-        if name == "weak":
-            return self._normalise(images)
-        if self.strong != "jitter":
-            augment = fixmatch_augment if self.strong == "fixmatch" else rand_augment
-            images = augment(images, self.num_ops, self.magnitude, generator)
-            return self._normalise(cutout(images, self.cutout, generator))
-        return self._jitter(images.permute(0, 3, 1, 2).float() / 255, own, scale=True)
+    def _draw(self, kind: str, count: int, height: int, width: int, generator: torch.Generator) -> dict[str, Tensor]:
+        if kind == "plain" or (kind == "flip" and (self.notebook or not self.flip)):
+            return {}
+        draws = Draws(count, generator, shared=self.notebook)
+        if kind == "flip":
+            return {"flip": draws.chance(0.5)}
+        window = (self.crop, self.crop) if self.crop else (height, width)
+        if self.notebook:  # which takes the centre first
+            height, width = window
+        numbers = {"flip": draws.chance(0.5)} if self.flip else {}
+        numbers["top"] = draws.integers(-self.padding, height - window[0] + self.padding)
+        numbers["left"] = draws.integers(-self.padding, width - window[1] + self.padding)
+        if kind != "strong":
+            return numbers
+        if self.strong == "jitter":
+            factors = [draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)]
+            numbers |= {"factors": torch.cat(factors, dim=1), "order": draws.orders(4), "grey": draws.chance(0.2)}
+            return numbers | {"blurred": draws.chance(0.2), "sigma": draws.uniform(0.1, 2.0)}
+        if self.strong == "fixmatch":
+            drawn = fixmatch.draw_operations(count, self.num_ops, self.magnitude, generator)
+        else:
+            drawn = randaugment.draw_operations(count, self.num_ops, generator)
+        numbers |= {"operations": drawn[0].t(), "strengths": drawn[1].t()}
+        numbers["row"], numbers["column"] = randaugment.draw_cut(count, *window, generator)
+        return numbers
 
-    def _notebook(self, name: str, images: Tensor, shared: Draws) -> Tensor:
-        x = self._normalise(self._window(images)).permute(0, 2, 3, 1)
-        x = self._random_window(x, shared, reflect=False).permute(0, 3, 1, 2)
-        return self._jitter(x, shared, scale=False) if name == "strong" else x
+    def _make(self, kind: str, images: Tensor, numbers: Mapping[str, Tensor], every: bool, turns: int = 0) -> Tensor:
+        if kind == "rotate":
+            return turned(self._make("weak", images, numbers, every), turns)
+        if kind == "plain" or (kind == "flip" and self.notebook):
+            return self._normalise(self._window(images))
+        if kind == "flip":
+            return self._normalise(self._window(images, to_device(numbers["flip"], images.device) if self.flip else None))
+        if self.notebook:
+            x = self._normalise(self._window(images)).permute(0, 2, 3, 1)
+            x = self._random_window(x, numbers, reflect=False).permute(0, 3, 1, 2)
+            return self._jitter(x, numbers, every, scale=False) if kind == "strong" else x
+        images = self._random_window(images, numbers, self.reflect)
+        if kind == "weak":
+            return self._normalise(images)
+        if self.strong == "jitter":
+            return self._jitter(images.permute(0, 3, 1, 2).float() / 255, numbers, every, scale=True)
+        drawn = numbers["operations"].t(), numbers["strengths"].t()
+        if self.strong == "fixmatch":
+            images = (fixmatch.fixmatch_augment_every if every else fixmatch.fixmatch_augment)(images, *drawn)
+        else:
+            images = (randaugment.rand_augment_every if every else randaugment.rand_augment)(images, *drawn, self.magnitude)
+        return self._normalise(randaugment.cutout(images, self.cutout, numbers["row"], numbers["column"]))
 
     def _size(self, images: Tensor) -> tuple[int, int]:
         return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
@@ -195,20 +257,17 @@ class Views:
         centre = images[:, top : top + size[0], left : left + size[1]]
         return centre if flip is None else torch.where(flip.view(-1, 1, 1, 1), centre.flip(2), centre)
 
-    def _random_window(self, images: Tensor, draws: Draws, reflect: bool) -> Tensor:
-        size = self._size(images)
-        flip = draws.chance(0.5) if self.flip else torch.zeros(len(images), dtype=torch.bool)
-        top = draws.integers(-self.padding, images.shape[1] - size[0] + self.padding)
-        left = draws.integers(-self.padding, images.shape[2] - size[1] + self.padding)
-        return crop_and_flip(images, flip, top, left, size, reflect)
+    def _random_window(self, images: Tensor, numbers: Mapping[str, Tensor], reflect: bool) -> Tensor:
+        top, left = numbers["top"], numbers["left"]
+        flip = numbers["flip"] if self.flip else torch.zeros_like(top, dtype=torch.bool)
+        return crop_and_flip(images, flip, top, left, self._size(images), reflect)
 
-    def _jitter(self, images: Tensor, draws: Draws, scale: bool) -> Tensor:
+    def _jitter(self, images: Tensor, numbers: Mapping[str, Tensor], every: bool, scale: bool) -> Tensor:
         """Srikanth's strong augmentation of floats ``[B, C, H, W]``; normalised after it where ``scale``."""
         images = images.contiguous()
-        factors = torch.cat([draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)], dim=1)
-        images = colour.jitter(images, draws.orders(4), factors)
-        images = colour.apply_where(images, draws.chance(0.2), colour.greyed)
-        images = colour.apply_where(images, draws.chance(0.2), colour.blur3, draws.uniform(0.1, 2.0))
+        images = colour.jitter(images, numbers["order"], numbers["factors"], every)
+        images = colour.apply_where(images, numbers["grey"], colour.greyed, every=every)
+        images = colour.apply_where(images, numbers["blurred"], colour.blur3, numbers["sigma"], every=every)
         if scale and self.per_image:
             images = _centred(images)
         elif scale:

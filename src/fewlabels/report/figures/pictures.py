@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fewlabels.runs.layout import PICTURES
 from fewlabels.types import UserError
 
-FILE = "pictures.npz"
 PIXELS = 64_000  # in one figure: what keeps its file below 300 kB
 
 Arrays = dict[str, np.ndarray]  # by name: maps [n, h, w], all others [n, H, W, C]
@@ -31,7 +31,7 @@ def read(folder: Path | None, names: Sequence[str], choose: Callable[[list[int]]
     Raises:
         UserError: A name is not there, or is nothing that can be shown.
     """
-    path = (folder or Path()) / FILE
+    path = (folder or Path()) / PICTURES
     if folder is None or not path.is_file():
         raise UserError(f"there is no {path}")
     try:

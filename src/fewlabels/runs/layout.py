@@ -1,0 +1,15 @@
+"""The names of the files in a run's folder, each once."""
+
+RECORD = "record.json"
+CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
+WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
+DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
+METRICS = "metrics.jsonl"  # a line an epoch
+PICTURES = "pictures.npz"  # arrays ``<name>@<epoch>``
+SPLIT = "split.npz"
+CONFIG = "config.yaml"
+LOG = "train.log"
+LOCK = ".lock"
+# Renamed when the run is trained again, in this order. The record goes last: until then the run is the old one. The log
+# goes on: it says when that was.
+RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, WEIGHTS, DESCRIPTION, RECORD)
