@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fewlabels.report.record_checks import valid_records
 from fewlabels.runs import record
-from fewlabels.runs.layout import PICTURES, RECORD
 from fewlabels.system.files import below
+from fewlabels.system.layout import PICTURES, RECORD
 from fewlabels.system.terminal import configure_logging, print_result
 from fewlabels.types import RunRecord, UserError
 

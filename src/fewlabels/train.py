@@ -31,10 +31,10 @@ from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
-from fewlabels.runs.layout import CONFIG, SPLIT
 from fewlabels.runs.log import log_to
 from fewlabels.search.run import run_search
 from fewlabels.system.files import describe_error, write_text
+from fewlabels.system.layout import CONFIG, SPLIT
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.system.terminal import FILE_ONLY, configure_logging

@@ -10,7 +10,14 @@ from fewlabels.benchmark import profile
 
 def test_a_trace_of_five_steps(tmp_path, monkeypatch, capsys):
     file = tmp_path / "new" / "trace.json"
-    overrides = ["dataset=digits_50", "method=fixmatch", "batch.size=16", "hardware.threads=1", "hardware.precision=fp32"]
+    overrides = [
+        "dataset=digits",
+        "dataset.num_labels=50",
+        "method=fixmatch",
+        "batch.size=16",
+        "hardware.threads=1",
+        "hardware.precision=fp32",
+    ]
     monkeypatch.setattr(sys, "argv", ["profile", *overrides, "--to", str(file)])
     profile.main()
     events = json.loads(file.read_text())["traceEvents"]

@@ -30,7 +30,8 @@ NEEDED = {"timm": ["model.timm_name=resnet18"]}
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 def test_every_key_has_a_line(key):
-    assert re.fullmatch(r"[A-Z`].*[.)]", key.text), f"{key.name}: write what it does below it, or in the Args of its class"
+    assert key.text, f"{key.name}: write what it does below it, or in the Args of its class"
+    assert re.fullmatch(r"[A-Z`].*[.)]", key.text), f"{key.name}: a capital first, a full stop last: {key.text!r}"
     assert key.summary
 
 
@@ -69,7 +70,7 @@ def test_arguments_are_read_as_google_writes_them():
 
 def test_the_page_in_docs_is_up_to_date():
     written = (conf_dir().parent / "docs" / "configuration-reference.md").read_text("utf-8")
-    assert written == page(), "run: python -m fewlabels.config.reference > docs/configuration-reference.md"
+    assert written == page(), "run: python -m fewlabels.config.reference docs/configuration-reference.md"
     assert "processors" not in written  # of this machine
 
 

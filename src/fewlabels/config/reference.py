@@ -1,6 +1,6 @@
 """Every key with what it may be, its default and what it does: for ``--help`` and for the page in docs/.
 
-    python -m fewlabels.config.reference > docs/configuration-reference.md
+    python -m fewlabels.config.reference docs/configuration-reference.md
 
 Keys of the configuration are documented below each of them in :mod:`fewlabels.config.schema`; those of a method or a network
 in the ``Args`` of its class.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 import textwrap
 import types
 import typing
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Union
 
 from hydra.core.global_hydra import GlobalHydra
@@ -26,6 +28,7 @@ from omegaconf import OmegaConf
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import FROM_DATA, find_class
 from fewlabels.ranges import parameter_types, shown
+from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir
 
 WIDTH = 110  # columns of --help
@@ -317,4 +320,4 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    write_text(Path(sys.argv[1]), page())

@@ -15,8 +15,8 @@ from typing import Any
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_rows, differing_between_seeds, grouped
 from fewlabels.report.record_checks import SCALES, valid_records
 from fewlabels.report.spec.reported import TableDefinition
-from fewlabels.runs.layout import RECORD
 from fewlabels.runs.record import LONGEST_LINE, left_out
+from fewlabels.system.layout import RECORD
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RunRecord
 

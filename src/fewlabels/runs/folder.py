@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fewlabels.runs.layout import CHECKPOINT, LOCK, LOG, RECORD, RENAMED_ON_RERUN
 from fewlabels.system.files import doing
+from fewlabels.system.layout import CHECKPOINT, LOCK, LOG, RECORD, RENAMED_ON_RERUN
 from fewlabels.types import LeftAlone, UserError
 
 

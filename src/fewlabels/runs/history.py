@@ -14,7 +14,7 @@ import torch
 from fewlabels.runs import record
 from fewlabels.runs.code_hash import ORIGIN, Code
 from fewlabels.runs.folder import RunFolder
-from fewlabels.runs.layout import RECORD
+from fewlabels.system.layout import RECORD
 from fewlabels.tracking.base import RunInfo
 from fewlabels.types import RunRecord, UserError
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from fewlabels.runs.layout import CHECKPOINT
 from fewlabels.system.files import write_text
+from fewlabels.system.layout import CHECKPOINT
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RECORD_SCHEMA, STATUSES, RunRecord, UserError
 

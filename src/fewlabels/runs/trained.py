@@ -35,8 +35,8 @@ from fewlabels.data.files.decode import Decoding, decode
 from fewlabels.methods.base import Context, Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.runs import record
-from fewlabels.runs.layout import DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.files import write_atomically, write_text
+from fewlabels.system.layout import DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.types import UserError
 

@@ -23,11 +23,11 @@ from fewlabels.config.validate import find_class, resolved
 from fewlabels.runs import history
 from fewlabels.runs.code_hash import hash_sources
 from fewlabels.runs.fingerprint import fingerprint, method_name
-from fewlabels.runs.layout import CHECKPOINT, DESCRIPTION, WEIGHTS
 from fewlabels.runs.record import headline
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
 from fewlabels.system.files import below, describe_error, doing, write_text
+from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.system.terminal import print_result
 from fewlabels.training.build import draw_split, open_images

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from fewlabels.runs.layout import METRICS
 from fewlabels.system.files import doing, write_text
+from fewlabels.system.layout import METRICS
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.types import RunRecord
 

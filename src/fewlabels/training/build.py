@@ -31,8 +31,8 @@ from fewlabels.models.compiled_step import compile_step
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
-from fewlabels.runs.layout import CHECKPOINT, PICTURES
 from fewlabels.system.files import below
+from fewlabels.system.layout import CHECKPOINT, PICTURES
 from fewlabels.system.paths import expanded
 from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
@@ -195,7 +195,10 @@ def build_trainer(
         remark: says what somebody may not mean.
     """
     if method.needs_teacher and cfg.optim.ema_decay is None:
-        raise UserError(f"method {type(method).__name__} needs the average of the weights: set optim.ema_decay=0.999")
+        raise UserError(
+            f"method {type(method).__name__} needs the average of the weights: "
+            "set optim.ema_decay=0.999 optim.ema_warmup=true"
+        )
     if cfg.hardware.compile and not method.second_order:
         compile_training(model)
     options = {key: value for key, value in info.config["views"].items() if key != "test"}

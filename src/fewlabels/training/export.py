@@ -15,7 +15,7 @@ from fewlabels.data.splits import Split
 from fewlabels.models.base import Classifier
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import trained
-from fewlabels.runs.layout import WEIGHTS
+from fewlabels.system.layout import WEIGHTS
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.build import method_sizes
 from fewlabels.training.trainer import Trainer

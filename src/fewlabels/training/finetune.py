@@ -12,7 +12,7 @@ from torch import Tensor
 from fewlabels.config.schema import Config, DatasetConfig
 from fewlabels.models.base import Classifier
 from fewlabels.runs import checkpoint, record, trained
-from fewlabels.runs.layout import CHECKPOINT, DESCRIPTION, RECORD, WEIGHTS
+from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.types import RunRecord, UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fewlabels.runs.layout import PICTURES
+from fewlabels.system.layout import PICTURES
 from fewlabels.types import UserError
 
 PIXELS = 64_000  # in one figure: what keeps its file below 300 kB
