@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -108,7 +110,12 @@ def _of_other_options() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for group in ("method", "model", "search"):
         for option in sorted(_options(group)):
-            node: Any = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
-            for key in _leaves(node.get(group, node), f"{group}."):
+            for key in _keys(conf_dir() / group / f"{option}.yaml", group):
                 found.setdefault(key, []).append(option)
     return found
+
+
+@cache
+def _keys(file: Path, group: str) -> list[str]:
+    node: Any = OmegaConf.load(file)
+    return list(_leaves(node.get(group, node), f"{group}."))
