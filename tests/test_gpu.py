@@ -12,7 +12,7 @@ from fewlabels.system.stopping import Stopped
 from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.helpers import METHODS, setting
-from tests.training.test_graph import different, stop_at
+from tests.training.test_graph import Looks, different, stop_at
 from tests.training.test_no_wait import VIEWS
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides
@@ -137,6 +137,16 @@ def test_a_compiled_step_is_recorded(name, trained):
 @pytest.mark.parametrize("name", ["fixmatch", "vat", "inversion_dropout", "improved_gan", "kmeans_fixmatch"])
 def test_a_graph_that_is_recorded_in_the_middle_of_a_run_goes_on_with_the_same_bits(name, trained):
     assert not different(trained(name, "true"), trained(name, "true", stop_after=20))
+
+
+def test_a_step_that_looks_at_a_value_is_trained_without_a_graph(trained, caplog):
+    """Dropout too draws as ever after a recording that failed."""
+    look, dropout = f"method._target_={Looks.__module__}.Looks", ("model=mnist_inversion_resnet", "model.k=2", "model.n=1")
+    graphed = trained("fixmatch", "auto", look, *dropout)
+    assert "cannot be one CUDA graph" in caplog.text
+    assert graphed.steps.recorder is None
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert not different(trained("fixmatch", "false", look, *dropout), graphed)
 
 
 def test_without_deterministic_algorithms_a_graph_is_close(trained):

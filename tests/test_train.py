@@ -81,7 +81,7 @@ def test_every_seed_shares_one_cache_entry(configure, tmp_path):
 
 
 def test_a_run_that_cannot_be_built_is_recorded_as_failed(configure, tmp_path, monkeypatch):
-    def fail(*_):
+    def fail(*_, **options):
         raise UserError("a test")
 
     monkeypatch.setattr("fewlabels.train.build_trainer", fail)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -36,6 +37,7 @@ from fewlabels.search.run import run_search
 from fewlabels.system.files import describe_error, write_text
 from fewlabels.system.layout import CONFIG, SPLIT
 from fewlabels.system.paths import conf_dir, expanded
+from fewlabels.system.processes import count_of_processes, join
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.system.terminal import FILE_ONLY, configure_logging
 from fewlabels.tracking.base import Tracker
@@ -53,6 +55,7 @@ from fewlabels.training.build import (
 )
 from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
+from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,8 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
     stopper.begin(cfg.budget_minutes)
     parts = RunParts(cfg)
+    if not parts.processes.leads:
+        return _follow(parts)
     try:
         if (old := history.find_finished(parts.folder, parts.info, parts.code, options)) is None:
             with parts.folder.locked():
@@ -81,6 +86,25 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
         if is_out_of_memory(error):
             raise
         raise UserError(describe_error(error, expanded(cfg.output_root))) from error
+    finally:
+        parts.processes.begin(False)  # where it did not train
+
+
+def _follow(parts: RunParts) -> RunRecord:
+    """Train beside the process that leads, where it does, and write nothing."""
+    if parts.processes.begin():
+        if parts.start is not None and not parts.folder.has_checkpoint:
+            load_weights(parts.model, parts.start, keeps_head(parts.start, parts.cfg.dataset, parts.data.classes))
+        _build(parts).run([])
+    return new_record(parts.cfg, parts.info, parts.data, parts.split, parts.start)
+
+
+def _build(parts: RunParts, check_folder: Callable[[], None] = lambda: None) -> Trainer:
+    cfg, device = parts.cfg, parts.device
+    model = hardware.place(parts.model, device, cfg.hardware)
+    return build_trainer(
+        cfg, parts.info, parts.data, parts.split, model, parts.method, device, check_folder, processes=parts.processes
+    )
 
 
 class RunParts:
@@ -91,6 +115,7 @@ class RunParts:
         # Now, for what runs is what was imported, and the files may be edited while images are decoded.
         code = code_hash.hash_sources(type(self.method), find_class("model", resolved(cfg)["model"]))
         self.device = hardware.setup(cfg.hardware)
+        self.processes = join(self.device)
         self.data = open_images(cfg)
         self.split = draw_split(cfg, self.data)
         self.model = build_model(cfg, self.data)
@@ -143,11 +168,11 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
 
 def _train(parts: RunParts, result: RunRecord, trackers: list[Tracker]) -> None:
     """Build the trainer and run it and, however it ends, leave a record of it."""
-    cfg, info, folder, device = parts.cfg, parts.info, parts.folder, parts.device
-    model = hardware.place(parts.model, device, cfg.hardware)
+    cfg, info, folder = parts.cfg, parts.info, parts.folder
     trainer, started = None, []
     try:
-        trainer = build_trainer(cfg, info, parts.data, parts.split, model, parts.method, device, folder.check)
+        parts.processes.begin(True)
+        trainer = _build(parts, folder.check)
         history.divide_seconds(result.starts, trainer.seconds)
         info = replace(info, epochs=trainer.schedule.last_epoch)
         _log_start(result, info.name, len(trainer.curve))
@@ -204,6 +229,9 @@ def _run_job(cfg: Config) -> None:
     register()
     stopper.install()
     with sweep_module.hydra_job():
+        sweep = cfg.search or HydraConfig.get().mode == RunMode.MULTIRUN
+        if sweep and count_of_processes() > 1:
+            raise UserError("torchrun trains one run: leave out -m and search, and give one value for each key")
         if cfg.search:
             run_search(cfg, run)
         else:

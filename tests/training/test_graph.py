@@ -165,12 +165,23 @@ def test_a_step_that_cannot_be_a_graph_is_trained_without_in_one_line(method, re
     assert not different(trained("fixmatch", None, own(method)), graphed)
 
 
-def test_batches_of_too_many_shapes_are_trained_without(trained, monkeypatch, caplog):
+def test_batches_of_too_many_shapes_are_trained_without(trained, monkeypatch):
+    """Those of the first shapes keep their graphs."""
     monkeypatch.setattr(graph, "MOST_GRAPHS", 2)
-    order = ("batch.order=joined", "batch.labelled_share=null", "method.threshold=0.1")
-    graphed = trained("fixmatch", Recording(), *order)
-    assert "its batches have more than 2 shapes" in caplog.text
+    order, recording = ("batch.order=joined", "batch.labelled_share=null", "method.threshold=0.1"), Recording()
+    graphed = trained("fixmatch", recording, *order)
+    assert (recording.recorded, graphed.steps.recorder) == (2, recording)
     assert not different(trained("fixmatch", None, *order), graphed)
+
+
+def test_too_little_memory_for_a_graph_is_no_end(trained, monkeypatch, caplog):
+    def warm_up(self, function):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Recording, "warm_up", warm_up)
+    graphed = trained("fixmatch", Recording())
+    assert "there is not enough memory for it" in caplog.text
+    assert not different(trained("fixmatch", None), graphed)
 
 
 def test_a_graph_asked_for_where_there_is_none_is_refused(configure, tmp_path):

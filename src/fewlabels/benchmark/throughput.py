@@ -53,6 +53,7 @@ from fewlabels.types import Batch, UserError
 ROUNDS, ROUND_SECONDS = 5, 4.0
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the product that shows what the arithmetic can do
 CLOCK_UP_SECONDS = 0.5  # a processor at rest needs some time to reach its frequency
+SHAPES = 100  # steps after which most of a joined order's shapes have come
 STRIDE = 20  # steps of a GPU between two looks at the clock
 Step = Callable[[int], None]
 AT_ONCE = ("method.warmup_epochs=0",)
@@ -148,6 +149,8 @@ def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
         trainer.model.compiled = compiled
         rates.gflop_an_image = flops.total / images / 1e9
         ours = _whole_step(trainer)
+        for number in range(min(plan.steps, SHAPES) if plan.order == "joined" else 1):  # a graph for each shape of a batch
+            ours(number)
         feeds: dict[str, Step] = {"limit": lambda step: _bare_step(trainer, first, trainer.method_step), "ours": ours}
         if trainer.device.type == "cuda" and (graph := _graph_of_the_bare_step(trainer, first)) is not None:
             feeds["graph"] = graph
@@ -206,6 +209,7 @@ def _graph_of_the_bare_step(trainer: Trainer, batch: Batch) -> Step | None:
     try:
         replay = recorder.record(function, [] if random is None else [random])
     except NotRecorded:
+        trainer.optimisers[phase].zero_grad(set_to_none=True)
         return None
     gradients = [p.grad for p in parameters]
 
@@ -231,15 +235,15 @@ def _whole_step(trainer: Trainer, steps: Any = None) -> Step:
 
 
 def _host_milliseconds(step: Step, count: int = 5) -> float:
-    """A step, while the device has done all that came before."""
-    step(0)
-    wait()
-    start = time.perf_counter()
-    for number in range(count):
+    """One step, each time after the device has done all that came before; the median."""
+    taken = []
+    for number in range(count + 1):
+        wait()
+        start = time.perf_counter()
         step(number)
-    taken = time.perf_counter() - start
+        taken.append(time.perf_counter() - start)
     wait()
-    return 1000 * taken / count
+    return 1000 * median(taken[1:])
 
 
 def _steps_a_second(trainer: Trainer, step: Step, seconds: float) -> float:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from fewlabels.models.bf16 import Mended
+from fewlabels.models.shared_pass import shared
+from fewlabels.system.processes import Processes
 from fewlabels.types import UserError
 
 
@@ -31,7 +33,8 @@ class Classifier(nn.Module, ABC):
     run in (bfloat16 through autocast); weights, logits and embeddings stay in their own precision. ``memory_format`` is the
     layout that the images are brought to. ``compiled`` takes the place of :meth:`compute` in training, where it is set.
     ``image_shape`` (C, H, W) is that of the images to come; ``mended`` has convolutions go through
-    :class:`fewlabels.models.bf16.Mended`.
+    :class:`fewlabels.models.bf16.Mended`; ``processes`` share each pass, where they are set
+    (:mod:`fewlabels.models.shared_pass`).
     """
 
     name: str
@@ -40,6 +43,7 @@ class Classifier(nn.Module, ABC):
     compiled: Callable[[Classifier, Tensor], Activations] | None = None
     image_shape: tuple[int, int, int] | None = None
     mended: bool = False
+    processes: Processes | None = None
 
     @abstractmethod
     def compute(self, images: Tensor) -> Activations:
@@ -47,6 +51,12 @@ class Classifier(nn.Module, ABC):
 
     def activations(self, images: Tensor) -> Activations:
         """As :meth:`compute`, in the model's precision; logits and embedding come back in full precision."""
+        if self.processes is None:
+            return self._in_precision(images)
+        found: Activations = shared(self._in_precision, images, self.processes)
+        return found
+
+    def _in_precision(self, images: Tensor) -> Activations:
         if self.memory_format != torch.preserve_format:
             images = images.contiguous(memory_format=self.memory_format)
         if self.compute_dtype is None:
@@ -79,7 +89,7 @@ class Classifier(nn.Module, ABC):
 
         handles = [module.register_forward_hook(keep) for module in self.layers()]
         try:
-            logits = self.activations(images).logits
+            logits = self._in_precision(images).logits  # in the graph of these volumes, so by each process by itself
         finally:
             for handle in handles:
                 handle.remove()

@@ -34,6 +34,7 @@ from fewlabels.runs.fingerprint import fingerprint, method_name
 from fewlabels.system.files import below
 from fewlabels.system.layout import CHECKPOINT, PICTURES
 from fewlabels.system.paths import expanded
+from fewlabels.system.processes import Processes
 from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
 from fewlabels.tracking.base import RunInfo
@@ -187,13 +188,18 @@ def build_trainer(
     device: torch.device,
     check_folder: Callable[[], None] = lambda: None,
     remark: Callable[[str], None] = logger.warning,
+    processes: Processes | None = None,
 ) -> Trainer:
     """The training loop, resumed from the run's checkpoint where there is one.
 
     Args:
         check_folder: see :class:`Trainer`.
         remark: says what somebody may not mean.
+        processes: that train this run together, where there are several. The lead alone keeps pictures.
     """
+    processes = processes or Processes()
+    if processes.count > 1:
+        _check_several_processes(cfg)
     if method.needs_teacher and cfg.optim.ema_decay is None:
         raise UserError(
             f"method {type(method).__name__} needs the average of the weights: "
@@ -219,12 +225,14 @@ def build_trainer(
     if cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
         evaluation_sets.append(EvaluationSet("test", test, index, cfg.views.test))
-        snapshots = Snapshots(info.folder / PICTURES, test, index, schedule.last_epoch, cfg.seed)
+        snapshots = (
+            None if not processes.leads else Snapshots(info.folder / PICTURES, test, index, schedule.last_epoch, cfg.seed)
+        )
     if len(split.validation):
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
     path, check, optim = info.folder / CHECKPOINT, stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
-    graph = cfg.hardware.graph.lower()
+    graph = "false" if processes.count > 1 else cfg.hardware.graph.lower()
     return Trainer(
         model,
         method,
@@ -241,7 +249,21 @@ def build_trainer(
         step,
         recorder(graph, device, method),
         graph == "true",
+        processes,
     )
+
+
+def _check_several_processes(cfg: Config) -> None:
+    """Refuse what several processes cannot do together."""
+    refused = {
+        "hardware.graph=true": cfg.hardware.graph.lower() == "true",
+        "hardware.compile=true": cfg.hardware.compile,
+        "optim.keep_gradient=true": cfg.optim.keep_gradient,
+        "trainable=head": cfg.trainable == "head",
+    }
+    for setting, given in refused.items():
+        if given:
+            raise UserError(f"{setting} cannot be trained by several processes: leave it out, or train with one")
 
 
 def _build_modules(

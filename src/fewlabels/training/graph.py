@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fewlabels.data.loader import Drawn, Loader
 from fewlabels.data.packed import Layout, pack, unpack
 from fewlabels.methods.base import Context, Method
-from fewlabels.system.device import to_device
+from fewlabels.system.device import pinned, to_device
 from fewlabels.system.seeding import rng_state, set_rng_state
 from fewlabels.training.steps import PlainStep, with_gradients
 from fewlabels.types import Batch, StepOutput, UserError
@@ -28,7 +28,7 @@ from fewlabels.types import Batch, StepOutput, UserError
 logger = logging.getLogger(__name__)
 
 WARM_UPS = 2  # before a step is recorded: libraries allocate and compile then
-MOST_GRAPHS = 64  # shapes of batches; a joined order draws the labelled ones of each anew
+MOST_GRAPHS = 64  # shapes of batches, each with memory of its own; batches of yet another shape are trained without
 
 Replay = Callable[[], None]
 
@@ -52,28 +52,38 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """Records CUDA graphs. They share their memory, because one replays at a time."""
+    """Records CUDA graphs. They share their memory, because one replays at a time.
+
+    Each recorder has a stream of its own: cuBLAS keeps a workspace a stream, which goes with the first graph that is
+    destroyed, and the graphs of another trainer would still write there.
+    """
 
     def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+        self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        side, own = torch.cuda.Stream(), torch.cuda.current_stream()
-        side.wait_stream(own)
-        with torch.cuda.stream(side):
+        own = torch.cuda.current_stream()
+        self.stream.wait_stream(own)
+        with torch.cuda.stream(self.stream):
             function()
-        own.wait_stream(side)
+        own.wait_stream(self.stream)
 
     def record(self, function: Callable[[], None], generators: Sequence[torch.Generator]) -> Replay:
         graph = torch.cuda.CUDAGraph()
         for generator in generators:
             graph.register_generator_state(generator)
+        own = torch.cuda.current_stream()
         try:
-            with torch.cuda.graph(graph, pool=self.pool):
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 function()
         except RuntimeError as error:
-            raise NotRecorded(str(error).strip().splitlines()[0]) from error
+            torch.cuda.set_stream(own)  # which torch leaves out where the recording itself failed
+            raise NotRecorded(_first_line(error.__context__ or error)) from error
         return graph.replay
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def recorder(graph: str, device: torch.device, method: Method) -> Recorder | None:
@@ -137,12 +147,19 @@ class GraphedStep:
     def run(self, ctx: Context) -> list[StepOutput]:
         return self.plain.run(ctx) if self._current is None else self._current.run(ctx)
 
-    def _begun(self, ctx: Context, drawn: Drawn) -> _Graphs:
+    def close(self) -> None:
+        self.plain.close()
+        self._current = None
+        self._graphs.clear()
+        for parameter in self.parameters:
+            parameter.grad = None  # which lies in the memory of a graph
+
+    def _begun(self, ctx: Context, drawn: Drawn) -> _Graphs | None:
         packed, layout = pack(drawn)
         key = layout, ctx.network.training
         if key not in self._graphs:
             if len(self._graphs) == MOST_GRAPHS:
-                raise NotRecorded(f"its batches have more than {MOST_GRAPHS} shapes")
+                return None
             self._graphs[key] = _Graphs(self, ctx, packed, layout)
         graphs = self._graphs[key]
         graphs.begin(ctx, packed)
@@ -162,7 +179,7 @@ class _Graphs:
 
     def __init__(self, owner: GraphedStep, ctx: Context, packed: Tensor, layout: Layout) -> None:
         self.owner, self.method = owner, owner.plain.method
-        self.sent = packed.to(ctx.progress.device)
+        self.sent = to_device(packed, ctx.progress.device)
         self.drawn = unpack(self.sent, layout)
         self.prepares = type(self.method).prepare_batch is not Method.prepare_batch
         self.phases: dict[str, _Phase] = {}
@@ -178,8 +195,11 @@ class _Graphs:
 
     def _record(self, ctx: Context, function: Callable[[], None]) -> Replay:
         assert self.owner.recorder is not None
-        for _ in range(WARM_UPS):
-            self.owner.recorder.warm_up(function)
+        try:
+            for _ in range(WARM_UPS):
+                self.owner.recorder.warm_up(function)
+        except torch.OutOfMemoryError as error:  # a graph keeps its memory, and its views take more
+            raise NotRecorded("there is not enough memory for it") from error
         return self.owner.recorder.record(function, [] if ctx.generator is None else [ctx.generator])
 
     def _make(self) -> None:
@@ -196,7 +216,8 @@ class _Graphs:
                 parameter.grad = None  # so that backward writes, and does not add
             plain = self.owner.plain
             # It is run several times, and a step may put views of its own into its batch.
-            outputs[:] = with_gradients(self.method, plain.step, ctx, _same(self.batch).split(plain.accumulate))
+            parts = _same(self.batch).split(plain.accumulate)
+            outputs[:] = with_gradients(self.method, plain.step, ctx, parts, plain.processes)
 
         replay = self._record(ctx, function)
         return _Phase(replay, list(outputs), [p.grad for p in self.owner.parameters])
@@ -204,7 +225,7 @@ class _Graphs:
     def begin(self, ctx: Context, packed: Tensor) -> None:
         if moved := next((tensor.name for tensor in self.tensors if not tensor.stays), None):
             raise NotRecorded(f"{moved} is a new tensor; copy_() writes into the old one")
-        self.sent.copy_(to_device(packed, self.sent.device))
+        self.sent.copy_(pinned(packed) if self.sent.is_cuda else packed, non_blocking=True)
         if self.prepares:
             self.make_views()
             _copy(self.method.prepare_batch(ctx, _same(self.made)), self.batch)

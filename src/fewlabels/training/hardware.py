@@ -20,6 +20,7 @@ from fewlabels import __version__
 from fewlabels.config.schema import HardwareConfig
 from fewlabels.models.base import Classifier
 from fewlabels.models.bf16 import affected
+from fewlabels.system.processes import count_of_processes
 from fewlabels.types import UserError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ PROCESS_STATUS = Path("/proc/self/status")
 def setup(cfg: HardwareConfig) -> torch.device:
     """Choose the device and set torch's switches. Returns the device."""
     if cfg.device == "auto":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(_own_gpu() if torch.cuda.is_available() else "cpu")
     else:
         try:
             device = torch.device(cfg.device)
@@ -57,6 +58,12 @@ def setup(cfg: HardwareConfig) -> torch.device:
     torch.backends.cudnn.allow_tf32 = cfg.precision != "fp32"  # full precision is full
     _reset_peak_memory(device)
     return device
+
+
+def _own_gpu() -> str:
+    """Each of torchrun's processes on this machine has a GPU of its own."""
+    rank = os.environ.get("LOCAL_RANK")
+    return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
 
 
 def place(model: Classifier, device: torch.device, cfg: HardwareConfig) -> Classifier:
@@ -154,6 +161,7 @@ def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": precision(device, cfg),
         "compile": cfg.compile,
+        **({"processes": count_of_processes()} if count_of_processes() > 1 else {}),
         **_commit(),
     }
 

@@ -90,9 +90,17 @@ class Snapshots:
 
 @contextmanager
 def _watching(model: Classifier, method: Method) -> Iterator[None]:
-    """Evaluation mode and no gradient, then back to what was."""
-    with evaluation(model), evaluation(method), torch.no_grad():
-        yield
+    """Evaluation mode, no gradient and no other process, then back to what was."""
+    networks = [module for each in (model, method) for module in each.modules() if isinstance(module, Classifier)]
+    shared = [network.processes for network in networks]
+    for network in networks:
+        network.processes = None
+    try:
+        with evaluation(model), evaluation(method), torch.no_grad():
+            yield
+    finally:
+        for network, processes in zip(networks, shared, strict=True):
+            network.processes = processes
 
 
 def _spread(index: torch.Tensor, count: int) -> torch.Tensor:

@@ -21,6 +21,9 @@ class Step(Protocol):
     def run(self, ctx: Context) -> list[StepOutput]:
         """Leave the gradients of this phase in the parameters; return what each micro-batch came to."""
 
+    def close(self) -> None:
+        """Let go of the batch, and of all memory that is kept for the next one."""
+
     @property
     def batch(self) -> Batch:
         """The batch that was begun; its views are there once a phase was run."""
@@ -35,8 +38,9 @@ class Batches(Protocol):
 class PlainStep:
     """Operation by operation, as the host says it."""
 
-    def __init__(self, method: Method, loader: Batches, step: MethodStep, accumulate: int) -> None:
+    def __init__(self, method: Method, loader: Batches, step: MethodStep, accumulate: int, processes: int = 1) -> None:
         self.method, self.loader, self.step, self.accumulate = method, loader, step, accumulate
+        self.processes = processes  # whose gradients will be added up
         self._batch: Batch | None = None
 
     @property
@@ -48,17 +52,22 @@ class PlainStep:
         self._batch = None  # the memory of the last one goes first
         self._batch = self.method.prepare_batch(ctx, self.loader.batch(epoch, number))
 
+    def close(self) -> None:
+        self._batch = None
+
     def run(self, ctx: Context) -> list[StepOutput]:
-        return with_gradients(self.method, self.step, ctx, self.batch.split(self.accumulate))
+        return with_gradients(self.method, self.step, ctx, self.batch.split(self.accumulate), self.processes)
 
 
-def with_gradients(method: Method, step: MethodStep, ctx: Context, parts: list[Batch]) -> list[StepOutput]:
-    """Losses and backward of a batch in ``parts``; the gradients are those of the parts' mean loss."""
+def with_gradients(
+    method: Method, step: MethodStep, ctx: Context, parts: list[Batch], processes: int = 1
+) -> list[StepOutput]:
+    """Losses and backward of a batch in ``parts``; the gradients, added up over the processes, are of the parts' mean."""
     if len(parts) > 1:
         method.prepare_parts(ctx, parts)
     outputs = []
     for part in parts:
         output = step_output(step(ctx, part), method)
-        (output.loss / len(parts)).backward()
+        (output.loss / (len(parts) * processes)).backward()
         outputs.append(StepOutput(output.loss.detach(), output.terms, output.kept))
     return outputs

@@ -19,6 +19,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,12 @@ from fewlabels.methods.base import Context, Method, UnlabelledSet
 from fewlabels.models.base import Classifier
 from fewlabels.models.compiled import explained
 from fewlabels.models.inference import predict
+from fewlabels.models.shared_pass import check as check_shared_pass
 from fewlabels.runs import checkpoint
 from fewlabels.system.device import wait
+from fewlabels.system.processes import Processes
 from fewlabels.system.seeding import derive, rng_state, set_rng_state
-from fewlabels.system.stopping import Stopped
+from fewlabels.system.stopping import BUDGET_SPENT, Stopped
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.training.evaluate import EvaluationSet, evaluate
 from fewlabels.training.graph import GraphedStep, Recorder
@@ -79,7 +82,7 @@ class Trainer:
 
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
     is called before anything is written. ``compiled_step`` takes the place of the method's own. ``recorder`` makes a graph
-    of each step; see :class:`GraphedStep`, also for ``graph_required``.
+    of each step; see :class:`GraphedStep`, also for ``graph_required``. ``processes`` train this run together.
     ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
     """
 
@@ -100,7 +103,9 @@ class Trainer:
         compiled_step: MethodStep | None = None,
         recorder: Recorder | None = None,
         graph_required: bool = False,
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes or Processes()
         self.model, self.method, self.loader, self.evaluation_sets = model, method, loader, evaluation_sets
         self.cfg, self.schedule, self.seed = optim, schedule, seed
         self.path, self.fingerprint, self.snapshots = path, fingerprint, snapshots
@@ -135,7 +140,7 @@ class Trainer:
         return Context(self.model, self._averaged, averaged, progress, phase=self.method.phases[0])
 
     def _steps(self, recorder: Recorder | None, required: bool) -> Step:
-        plain = PlainStep(self.method, self.loader, self.method_step, self.cfg.accumulate)
+        plain = PlainStep(self.method, self.loader, self.method_step, self.cfg.accumulate, self.processes.count)
         if recorder is None:
             return plain
         modules = [self.model, self.method, self.context.teacher, *self.context.averaged.values()]
@@ -160,9 +165,30 @@ class Trainer:
             self.model.train(not self.schedule.frozen_features)
         if not self.method.training:
             self.method.train()
+        with self._shared():
+            self._run_epochs()
+        self._save()
+        self.steps.close()
+
+    def _run_epochs(self) -> None:
         while self.epoch < self.schedule.last_epoch:
             self._run_epoch()
-        self._save()
+
+    @contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Within this block the processes share the passes of the network and of its average."""
+        if self.processes.count == 1:
+            yield
+            return
+        check_shared_pass(self.model, self.processes)
+        networks = [self.model, self.context.teacher]
+        for network in networks:
+            network.processes = self.processes
+        try:
+            yield
+        finally:
+            for network in networks:
+                network.processes = None
 
     def _run_epoch(self) -> None:
         self._check()  # an evaluation lies behind, and a look at the whole unlabelled set may lie ahead
@@ -185,12 +211,16 @@ class Trainer:
         self._end_epoch()
 
     def _check(self) -> None:
+        stop = None
         try:
             self.check()
-        except Stopped as stop:
+        except Stopped as own:
+            stop = own
+        if self.processes.any(stop is not None):
+            stop = stop or Stopped("another process of this run was stopped", BUDGET_SPENT)
             self._save()
             stop.saved = True
-            raise
+            raise stop
 
     def begin_epoch(self) -> EpochPlan:
         """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
@@ -239,6 +269,7 @@ class Trainer:
     def _update(self, phase: str, progress: float, step: float) -> None:
         optimiser = self.optimisers[phase]
         set_lr(optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
+        self.processes.sum_gradients(self._trained[phase])
         if self.cfg.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._trained[phase], self.cfg.clip_norm)
         optimiser.step()
@@ -324,6 +355,8 @@ class Trainer:
             logger.info(f"estimate: about {_duration(minutes)} for {left:g} epochs{shorter}")
 
     def _save(self) -> None:
+        if not self.processes.leads:
+            return
         self.check_folder()
         self._finite_terms()
         self._saved_at = time.monotonic()

@@ -1,0 +1,120 @@
+"""The processes that train one run together, as torchrun starts them.
+
+All of them see the same batches and come to the same losses; what they share is the network's passes, see
+:mod:`fewlabels.models.shared_pass`. The first one, the lead, owns the run's folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fewlabels.types import UserError
+
+
+class PeerLost(UserError):
+    """Another process of the run is gone."""
+
+
+@dataclass
+class Processes:
+    """This process, ``rank`` of ``count``; without torchrun the only one. ``device`` is where messages lie."""
+
+    rank: int = 0
+    count: int = 1
+    device: torch.device | None = None
+    begun: bool = False
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def own(self, length: int) -> slice:
+        """This process's part of ``length`` rows; the parts differ by one row at most."""
+        return self.parts(length)[self.rank]
+
+    def parts(self, length: int) -> list[slice]:
+        """The part of each process, in order."""
+        ends = [length * number // self.count for number in range(self.count + 1)]
+        return [slice(start, end) for start, end in pairwise(ends)]
+
+    def sum(self, values: Tensor) -> None:
+        """Add up over the processes, in place."""
+        if self.count > 1:
+            with _peers():
+                dist.all_reduce(values)
+
+    def gathered(self, rows: Tensor, length: int) -> Tensor:
+        """All ``length`` rows of what each process has its part of."""
+        parts = self.parts(length)
+        longest = max(part.stop - part.start for part in parts)
+        padded = rows.new_zeros((longest, *rows.shape[1:]))
+        padded[: len(rows)] = rows
+        found = [torch.empty_like(padded) for _ in parts]
+        with _peers():
+            dist.all_gather(found, padded)
+        return torch.cat([each[: part.stop - part.start] for each, part in zip(found, parts, strict=True)])
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add up the gradients over the processes, all of one type as one message."""
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for parameter in parameters:
+            if self.count > 1 and parameter.grad is not None:  # the same in all processes, for they do the same
+                by_type.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+        for gradients in by_type.values():
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            self.sum(flat)
+            for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+                gradient.copy_(part.view_as(gradient))
+
+    def any(self, here: bool) -> bool:
+        """Whether it holds in one of the processes; waits for all of them."""
+        if self.count == 1:
+            return here
+        votes = torch.tensor(float(here), device=self.device)
+        self.sum(votes)
+        return bool(votes > 0)
+
+    def begin(self, leads_in: bool = False) -> bool:
+        """Whether the run is trained: the lead says so, once, and the others wait for its word."""
+        if self.begun:
+            return True
+        self.begun = True
+        return self.any(leads_in)
+
+
+def count_of_processes() -> int:
+    """How many torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(device: torch.device) -> Processes:
+    """Meet the other processes that torchrun started; they talk through gloo, or NCCL on GPUs. The lead alone has news."""
+    if count_of_processes() == 1:
+        return Processes()
+    if int(os.environ["RANK"]) > 0:
+        logging.getLogger("fewlabels").setLevel(logging.ERROR)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+@contextmanager
+def _peers() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().splitlines()[0][:200]
+        raise PeerLost(
+            f"another process of this run is gone ({reason}): the same command goes on from the checkpoint"
+        ) from error
