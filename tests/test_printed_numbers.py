@@ -71,6 +71,18 @@ def test_the_cells_at_proxy_scale(published):
             assert f"{mean(values):.1f}{spread}" in printed[table], (table, cell)
 
 
+def test_the_errors_of_the_methods_are_those_of_the_benchmark(published):
+    found = defaultdict(list)
+    for run in published.of_table("benchmark", "proxy"):
+        if run.column == "250 labels":
+            found[run.row].append(run.metrics["test_error"])
+    ((_, rows),) = ((head, rows) for _, head, rows in tables() if head == ["method", "`method=`", "source", "error, %"])
+    for _, method, _, error in rows:
+        values = found.pop(method.strip("`"), [])
+        assert error == (f"{mean(values):.1f} ± {stdev(values):.1f}" if values else ""), method
+    assert not found
+
+
 def test_the_speed_is_that_of_the_newest_bench_that_the_page_names():
     files = sorted((PUBLISHED / "bench").glob("*.json"))
     cases = {case["case"] for case in json.loads(files[-1].read_text())["cases"]}

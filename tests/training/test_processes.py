@@ -15,6 +15,7 @@ import torch
 import fewlabels
 from fewlabels.runs import checkpoint
 from fewlabels.system.processes import Processes
+from tests.launch.test_errors import command
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides
 
@@ -24,7 +25,12 @@ NORMED = ["model=wide_resnet_28_2", "model.depth=10", "model.width=1"]  # batch 
 RUNS = {name: overrides(name) for name in VARIANTS if not name.endswith("compiled")}
 RUNS |= {f"{name}_normed": [*overrides(name), *NORMED] for name in ("fixmatch", "mixmatch", "remixmatch", "vat", "entropy")}
 RUNS["uneven"] = [*overrides("fixmatch"), "batch.size=29"]
-REFUSED = {"inversion_dropout": "draws numbers", "kmeans_fixmatch_unlabelled": "optim.keep_gradient=true cannot be trained"}
+RUNS["noise"] = [*overrides("fixmatch"), "model=conv13", "views.size=16"]
+REFUSED = {
+    "inversion_dropout": "draws numbers",
+    "noise": "draws numbers",
+    "kmeans_fixmatch_unlabelled": "optim.keep_gradient=true cannot be trained",
+}
 
 
 def free_port():
@@ -79,6 +85,13 @@ def test_two_processes_train_to_the_weights_of_one(name, weights):
             torch.testing.assert_close(found[rank][key], value, rtol=0, atol=1e-10, msg=f"{rank}: {key}")
 
 
+def test_sweeps_and_searches_are_one_process_s(tmp_path):
+    for more in (["-m", "seed=0,1"], ["search=grid", "method=entropy", "search.space={method.alpha: [0, 1]}"]):
+        result = command(tmp_path, *more, WORLD_SIZE="2", RANK="0")
+        assert result.returncode == 2
+        assert "torchrun trains one run: leave out -m and search" in result.stderr
+
+
 COMMAND = [
     *("method=fixmatch", "dataset=digits", "dataset.num_labels=50", "batch.size=32", "batch.steps=5", "epochs=60"),
     *("hardware.precision=fp32", "hardware.threads=1", "tracking=quiet", "checkpoint_seconds=0", "evaluate_test=false"),
@@ -88,8 +101,8 @@ COMMAND = [
 def test_a_process_that_is_killed_ends_all_and_one_alone_goes_on(tmp_path):
     """Then two again, on what one has trained."""
     out = tmp_path / "out"
-    command = ["-m", "fewlabels.train", *COMMAND, f"output_root={out}"]
-    both = torchrun(*command)
+    module = ["-m", "fewlabels.train", *COMMAND, f"output_root={out}"]
+    both = torchrun(*module)
     while not (begun := list(out.rglob("checkpoint.pt"))):
         assert both.poll() is None
         time.sleep(0.1)
@@ -103,7 +116,7 @@ def test_a_process_that_is_killed_ends_all_and_one_alone_goes_on(tmp_path):
     before = checkpoint.read(begun[0])["epoch"]
     assert before < 60
     alone = subprocess.run(
-        [sys.executable, *command, "epochs=60"], env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
+        [sys.executable, *module], env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
     )
     assert alone.returncode == 0, alone.stderr
     assert checkpoint.read(begun[0])["epoch"] == 60
