@@ -1,12 +1,16 @@
 """The device, its precision, and refusals in words."""
 
 import gc
+import multiprocessing
+import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from joblib import Parallel, delayed
 
 from fewlabels.config.schema import HardwareConfig
 from fewlabels.models.simple_cnn import SimpleCNN
@@ -96,3 +100,27 @@ def test_records_are_no_change_of_the_code(tmp_path, monkeypatch):
     assert hardware._commit.__wrapped__()["dirty"] is False
     (tmp_path / "notes.txt").write_text("")
     assert hardware._commit.__wrapped__()["dirty"] is True
+
+
+def test_gpus_are_dealt_out_to_processes_and_workers(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert hardware._own_gpu() == "cuda"
+    worker = SimpleNamespace(name="LokyProcess-1")
+    monkeypatch.setattr(hardware.multiprocessing, "current_process", lambda: worker)
+    dealt = []
+    for number in range(1, 5):
+        worker.name = f"LokyProcess-{number}"
+        dealt.append(hardware._own_gpu())
+    assert dealt == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert hardware._own_gpu() == "cuda:1"
+
+
+def test_joblib_s_workers_have_the_name_that_gpus_are_dealt_out_by():
+    names = Parallel(2)(delayed(worker_name)() for _ in range(2))
+    assert all(re.fullmatch(r"LokyProcess-\d+", name) for name in names)
+
+
+def worker_name():
+    return multiprocessing.current_process().name

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import multiprocessing
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -61,9 +63,15 @@ def setup(cfg: HardwareConfig) -> torch.device:
 
 
 def _own_gpu() -> str:
-    """Each of torchrun's processes on this machine has a GPU of its own."""
-    rank = os.environ.get("LOCAL_RANK")
-    return "cuda" if rank is None else f"cuda:{int(rank) % torch.cuda.device_count()}"
+    """GPUs are dealt out to torchrun's processes on this machine, and to the workers of a sweep by joblib."""
+    worker = re.fullmatch(r"LokyProcess-(\d+)", multiprocessing.current_process().name)
+    if "LOCAL_RANK" in os.environ:
+        number = int(os.environ["LOCAL_RANK"])
+    elif worker:
+        number = int(worker[1]) - 1
+    else:
+        return "cuda"
+    return f"cuda:{number % torch.cuda.device_count()}"
 
 
 def place(model: Classifier, device: torch.device, cfg: HardwareConfig) -> Classifier:
