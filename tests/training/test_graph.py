@@ -174,6 +174,22 @@ def test_batches_of_too_many_shapes_are_trained_without(trained, monkeypatch):
     assert not different(trained("fixmatch", None, *order), graphed)
 
 
+def test_a_replay_that_gives_other_numbers_is_not_used(trained, monkeypatch, caplog):
+    phase = graph._Phase
+
+    def doubled(replay, outputs, gradients):
+        def wrong():
+            replay()
+            gradients[0].mul_(2)
+
+        return phase(wrong, outputs, gradients)
+
+    monkeypatch.setattr(graph, "_Phase", doubled)
+    graphed = trained("fixmatch", Recording())
+    assert "its replay gives other numbers than the step itself" in caplog.text
+    assert not different(trained("fixmatch", None), graphed)
+
+
 def test_too_little_memory_for_a_graph_is_no_end(trained, monkeypatch, caplog):
     def warm_up(self, function):
         raise torch.OutOfMemoryError("CUDA out of memory")

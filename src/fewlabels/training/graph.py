@@ -27,6 +27,7 @@ from fewlabels.types import Batch, StepOutput, UserError
 
 logger = logging.getLogger(__name__)
 
+TOLERANCE = 1e-2  # of a result's norm; in deterministic mode a replay has the bits of the step
 WARM_UPS = 2  # before a step is recorded: libraries allocate and compile then
 MOST_GRAPHS = 64  # shapes of batches, each with memory of its own; batches of yet another shape are trained without
 
@@ -220,7 +221,28 @@ class _Graphs:
             outputs[:] = with_gradients(self.method, plain.step, ctx, parts, plain.processes)
 
         replay = self._record(ctx, function)
-        return _Phase(replay, list(outputs), [p.grad for p in self.owner.parameters])
+        phase = _Phase(replay, list(outputs), [p.grad for p in self.owner.parameters])
+        self._compare(ctx, phase, function, outputs)
+        return phase
+
+    def _compare(self, ctx: Context, phase: _Phase, function: Callable[[], None], outputs: list[StepOutput]) -> None:
+        """Compare a replay with the step itself, once: a graph that computes something else would do so without a word.
+
+        Raises:
+            NotRecorded: they differ.
+        """
+        owner = self.owner
+        with _left_alone(owner.modules, owner.parameters, ctx):
+            phase.replay()
+            found = [tensor.clone() for tensor in _results(phase.outputs, phase.gradients)]
+        made, batch = self.made, self.batch
+        with _left_alone(owner.modules, owner.parameters, ctx):
+            function()
+            wanted = _results(outputs, [p.grad for p in owner.parameters])
+        self.made, self.batch = made, batch
+        far = [(a - b).norm() > TOLERANCE * b.norm() for a, b in zip(found, wanted, strict=True)]
+        if len(found) != len(wanted) or bool(torch.stack(far).any()):
+            raise NotRecorded("its replay gives other numbers than the step itself")
 
     def begin(self, ctx: Context, packed: Tensor) -> None:
         if moved := next((tensor.name for tensor in self.tensors if not tensor.stays), None):
@@ -251,6 +273,10 @@ class _Phase(NamedTuple):
     replay: Replay
     outputs: list[StepOutput]
     gradients: list[Tensor | None]
+
+
+def _results(outputs: list[StepOutput], gradients: list[Tensor | None]) -> list[Tensor]:
+    return [*(output.loss for output in outputs), *(gradient for gradient in gradients if gradient is not None)]
 
 
 class _Held(NamedTuple):
