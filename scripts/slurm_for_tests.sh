@@ -24,6 +24,7 @@ stop() {
     end $STATE/slurmd.pid
     end $STATE/slurmctld.pid
     end $STATE/munged.pid
+    rm -f $CONF  # else each command of Slurm looks for its controller for seconds
 }
 
 install() {

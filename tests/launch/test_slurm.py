@@ -1,6 +1,7 @@
 """Jobs of submitit: on this machine, and on the Slurm of one node that ``make test-slurm`` starts."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ RUN += ["epochs=3", "scale.max_steps=null", "batch.steps=600", "batch.size=16"]
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.partition=low"]
 
 
+@functools.cache
 def answers():
     """Whether the Slurm of scripts/slurm_for_tests.sh runs here; another one is for other work."""
     if shutil.which("sbatch") is None:
