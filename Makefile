@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint tables report audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test test-slurm lint tables report audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) scripts/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,tensorboard,search,docs,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,slurm,tensorboard,search,docs,dev]'
 	touch $@
 
 demo: setup ## Five methods on scikit-learn's digits, then the table and the page
@@ -33,6 +33,10 @@ demo: setup ## Five methods on scikit-learn's digits, then the table and the pag
 
 test: setup ## All tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
+test-slurm: setup ## The tests of jobs on Slurm, on a Slurm of one node that this starts and stops: as root, on Debian
+	scripts/slurm_for_tests.sh start
+	@$(BIN)/python -m pytest tests/launch/test_slurm.py; code=$$?; scripts/slurm_for_tests.sh stop; exit $$code
 
 lint: setup ## Formatting, lints and types
 	$(BIN)/ruff format --check src tests scripts

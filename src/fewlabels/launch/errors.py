@@ -56,7 +56,7 @@ def guarded(function: Callable[[], Any]) -> int:
             return report_error(UserError(_translate(str(error))))
         if type(error).__name__ == "TerminatedWorkerError":  # joblib's, which need not be installed
             return report_error(UserError("a worker of the sweep was killed, for want of memory perhaps: run fewer at once"))
-        return report_error(error)
+        return report_error(UserError(said) if (said := _explain_submitit(str(error))) else error)
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
     return 0
@@ -119,7 +119,21 @@ def _translate(text: str) -> str | None:
     return None
 
 
+def _explain_submitit(text: str) -> str | None:
+    """One line on what submitit, which need not be installed, says of Slurm and its jobs; None for other errors."""
+    first_two = " ".join(text.split("\n")[:2])
+    if first_two.startswith('Could not detect "srun"'):
+        return "hydra/launcher=slurm: there is no srun here: give the command on a machine of the cluster"
+    if first_two.startswith("sbatch: error"):
+        return f"hydra/launcher=slurm: {first_two}"
+    if "has not produced any output" in first_two:  # it was killed: what it said before lies beside that path
+        return f"{first_two}: see the log there; the same command goes on"
+    return None
+
+
 def _unknown_option(match: re.Match[str]) -> str:
+    if match[2] == "submitit_slurm":  # which our slurm.yaml builds on
+        return 'hydra/launcher=slurm needs the package: pip install "fewlabels[slurm]"'
     return unknown_option(match[1], match[2], messages.LISTED_OPTION.findall(match.string))
 
 

@@ -138,9 +138,11 @@ def hydra_job() -> Iterator[None]:
     except Exception as error:
         if stopper.orphaned:
             os._exit(report_error(error))
+        if isinstance(error, Stopped):
+            stopper.requeue()
         if file and in_sweep:
             _add_result(Path(file), hydra.overrides.task, error)
-            if isinstance(error, Stopped) and not stopper.is_worker:
+            if isinstance(error, Stopped) and not stopper.is_worker and not stopper.is_job:
                 raise _SweepStopped(error.code) from None
         elif not in_sweep and (isinstance(error, Stopped) or (ARGUMENTS in os.environ and exit_code(error) == USER_MISTAKE)):
             raise SystemExit(report_error(error)) from None

@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from types import FrameType
+from typing import Any
 
+from fewlabels.system import slurm
 from fewlabels.system.terminal import protect_streams
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -53,6 +55,7 @@ class Stopper:
         self._first: Callable[[], None] = self._announce  # what the first signal does
         self._is_command = False  # the process of the command itself, and no worker of its sweep
         self._parent: int | None = None
+        self._requeue: Any = None  # in a job of Slurm, submitit's signal handler, which has it started again
         self._deadline: float | None = None
         self._began = False
         self._last: float | None = None
@@ -89,6 +92,9 @@ class Stopper:
         self._parent = None if self._is_command or SWEEP not in os.environ else int(os.environ[SWEEP])
         if self._parent is not None:
             protect_streams()
+        if slurm.in_job() and callable(handler := signal.getsignal(slurm.requeue_signal())) and handler != self._received:
+            self._requeue = handler
+            os.environ[STARTED] = str(time.monotonic())  # the command's is of another machine
         if threading.current_thread() is threading.main_thread():
             self._first = self._announce
             self._take_over()
@@ -98,10 +104,29 @@ class Stopper:
         """``code``, or that of the signal which ended this process before its time."""
         return 128 + self._signal if code and self._signal is not None else code
 
+    def requeue(self) -> None:
+        """Where a signal has ended a job of Slurm, have Slurm start it again, and end this process.
+
+        Returns where it will not start again: somebody cancelled it, or it was out of time too often.
+        """
+        if self._signal is None or not self.is_job:
+            return
+        if slurm.job_state() == "running":
+            with contextlib.suppress(Exception):  # the handler's, where it refuses
+                # Called, and not signalled: Slurm's own signal may still come, and must not start it once more.
+                self._requeue(slurm.requeue_signal(), None)
+        if slurm.job_state() == "requeued":
+            sys.exit(128 + self._signal)
+
     @property
     def is_worker(self) -> bool:
         """Whether this is a worker of a parallel sweep."""
         return self._parent is not None
+
+    @property
+    def is_job(self) -> bool:
+        """Whether this process is a job of Slurm, whose command waits elsewhere."""
+        return self._requeue is not None
 
     @property
     def orphaned(self) -> bool:
@@ -126,13 +151,15 @@ class Stopper:
         if self._signal is None:
             self._signal, self._heard = number, now
             self._first()
+        elif self.is_job:
+            pass  # Slurm says it more than once, and kills in the end
         elif now - self._heard > TOGETHER and not (number == signal.SIGTERM and self.is_worker and not self.orphaned):
             # A worker hears Ctrl-C from the terminal, and the same once more from its sweep, as SIGTERM.
             os._exit(128 + self._signal)
 
     def _announce(self) -> None:
         if not self.is_worker:  # else its sweep has said so
-            _write("fewlabels: stopping at the next step; once more stops at once")
+            _write("fewlabels: stopping at the next step" + "; once more stops at once" * (not self.is_job))
 
     def _end(self, leave: Callable[[int], object] = os._exit) -> None:
         assert self._signal is not None

@@ -22,6 +22,7 @@ from fewlabels import __version__
 from fewlabels.config.schema import HardwareConfig
 from fewlabels.models.base import Classifier
 from fewlabels.models.bf16 import affected
+from fewlabels.system import slurm
 from fewlabels.system.processes import count_of_processes
 from fewlabels.types import UserError
 
@@ -47,8 +48,8 @@ def setup(cfg: HardwareConfig) -> torch.device:
         torch.cuda.init()  # else there are no statistics to reset below
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
+    if (threads := cfg.threads or slurm.cpus_per_task()) is not None:
+        torch.set_num_threads(threads)
     _keep_freed_memory()
     if cfg.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before it promises the same bits
