@@ -70,7 +70,10 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     stopper.begin(cfg.budget_minutes)
     parts = RunParts(cfg)
     if not parts.processes.leads:
-        return _follow(parts)
+        try:
+            return _follow(parts)
+        finally:
+            parts.processes.leave()
     try:
         if (old := history.find_finished(parts.folder, parts.info, parts.code, options)) is None:
             with parts.folder.locked():
@@ -88,6 +91,7 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
         raise UserError(describe_error(error, expanded(cfg.output_root))) from error
     finally:
         parts.processes.begin(False)  # where it did not train
+        parts.processes.leave()
 
 
 def _follow(parts: RunParts) -> RunRecord:
@@ -95,7 +99,8 @@ def _follow(parts: RunParts) -> RunRecord:
     if parts.processes.begin():
         if parts.start is not None and not parts.folder.has_checkpoint:
             load_weights(parts.model, parts.start, keeps_head(parts.start, parts.cfg.dataset, parts.data.classes))
-        _build(parts).run([])
+        with history.original_thread_count(parts.folder, record.found(parts.folder.record)):
+            _build(parts).run([])
     return new_record(parts.cfg, parts.info, parts.data, parts.split, parts.start)
 
 

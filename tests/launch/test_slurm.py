@@ -88,7 +88,7 @@ def job_of(root):
     return path.name.removesuffix("_submitted.pkl")
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM], ids=lambda number: number.name)
 def test_a_job_on_this_machine_saves_and_comes_back(number, tmp_path):
     local = ["hydra/launcher=submitit_local", f"hydra.launcher.submitit_folder={tmp_path}/jobs", "-m"]
     process = start(tmp_path / "out", *RUN, "hardware.threads=1", *local)

@@ -1,4 +1,4 @@
-"""Trains methods for 20 batches in double precision; run as it is, or by torchrun. Leaves the weights of each of them.
+"""Trains methods for a few batches in double precision; run as it is, or by torchrun. Leaves the weights of each of them.
 
 python two_processes.py FOLDER METHODS      # a JSON file: overrides by name
 """

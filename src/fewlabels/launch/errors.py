@@ -65,6 +65,9 @@ def guarded(function: Callable[[], Any]) -> int:
 def report_error(error: BaseException, where: str = "") -> int:
     """Log what is wrong, in one line below the traceback of a bug; returns the exit code. ``where``: the job of a sweep."""
     code = exit_code(error)
+    follows = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+    if follows and isinstance(error, Stopped | UserError):
+        return code  # the process that leads says it
     logger.error(f"{where}{explain(error)}", exc_info=error if code == BUG else None)
     return code
 

@@ -18,9 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from fewlabels.models.batch_norm import frozen_statistics
 from fewlabels.system.processes import Processes
+from fewlabels.system.seeding import rng_state
 from fewlabels.types import UserError
 
-TOLERANCE = 2e-2  # as bfloat16 rounds; what is not shared differs by the statistics themselves
+TOLERANCE = 1e-3
 
 
 class _Own(torch.autograd.Function):
@@ -142,26 +143,38 @@ def shared(compute: Callable[[Tensor], Any], images: Tensor, processes: Processe
 
 
 def check(model: Any, processes: Processes) -> None:
-    """Compare a shared pass with a whole one, in training mode.
+    """Compare a shared pass with a whole one, in training mode and full precision.
 
     Raises:
-        UserError: they differ: the network couples images by more than batch norm, or draws for each of them.
+        UserError: they differ, or numbers were drawn: the network couples images by more than batch norm, or draws for each.
     """
     if model.image_shape is None:
         return
     device = next(model.parameters()).device
     images = torch.randn(2 * processes.count + 1, *model.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
     drawn_from = [device] if device.type == "cuda" else []
-    with frozen_statistics(model), torch.no_grad():
-        found = []
+    precision, model.compute_dtype = model.compute_dtype, None
+    kept = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    results = []
+    with frozen_statistics(model), torch.no_grad(), torch.random.fork_rng(devices=drawn_from):
+        before = _states(device)
         for share in (None, processes):
-            with torch.random.fork_rng(devices=drawn_from):
-                torch.manual_seed(0)
-                model.processes = share
-                found.append(model(images).float())
-    model.processes = None
-    if not torch.allclose(found[0], found[1], rtol=TOLERANCE, atol=TOLERANCE * float(found[0].abs().max())):
+            model.processes = share
+            results.append([model(images), *(buffer.clone() for buffer in model.buffers())])
+            for name, buffer in model.named_buffers():
+                buffer.copy_(kept[name])
+        drew = any(not torch.equal(a, b) for a, b in zip(before, _states(device), strict=True))
+    model.processes, model.compute_dtype = None, precision
+    differ = any(
+        not torch.allclose(a.float(), b.float(), rtol=TOLERANCE, atol=TOLERANCE) for a, b in zip(*results, strict=True)
+    )
+    if processes.any(drew or differ):
         raise UserError(
             f"{model.name} draws numbers, or has statistics over the batch, that several processes cannot share: "
             "train with one process"
         )
+
+
+def _states(device: torch.device) -> list[Tensor]:
+    """Of torch's own generators."""
+    return [state for state in rng_state(device).values() if state is not None]

@@ -6,8 +6,10 @@ All of them see the same batches and come to the same losses; what they share is
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fewlabels.types import UserError
+
+LOST = re.compile(r"closed by peer|reset by peer|broken pipe|timed out|remote process", re.IGNORECASE)
 
 
 class PeerLost(UserError):
@@ -83,6 +87,29 @@ class Processes:
         self.sum(votes)
         return bool(votes > 0)
 
+    def agree(self, values: list[float]) -> None:
+        """Make sure that all processes begin where the lead begins.
+
+        Raises:
+            UserError: they do not, for they read another checkpoint, or none.
+        """
+        if self.count == 1:
+            return
+        here = torch.tensor(values, dtype=torch.float64, device=self.device)
+        there = here.clone()
+        with _peers():
+            dist.broadcast(there, src=0)
+        if self.any(not torch.allclose(here, there, rtol=1e-9)):
+            raise UserError(
+                "the processes do not begin in the same state: output_root must be a folder that all of them see"
+            )
+
+    def leave(self) -> None:
+        """Take leave of the others, at the end."""
+        if self.count > 1 and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
     def begin(self, leads_in: bool = False) -> bool:
         """Whether the run is trained: the lead says so, once, and the others wait for its word."""
         if self.begun:
@@ -92,16 +119,23 @@ class Processes:
 
 
 def count_of_processes() -> int:
-    """How many torchrun started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many torchrun started; other programs set WORLD_SIZE too."""
+    return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
+
+
+def follows() -> bool:
+    """Whether another process leads, and says what there is to say."""
+    return count_of_processes() > 1 and int(os.environ["RANK"]) > 0
 
 
 def join(device: torch.device) -> Processes:
     """Meet the other processes that torchrun started; they talk through gloo, or NCCL on GPUs. The lead alone has news."""
     if count_of_processes() == 1:
         return Processes()
-    if int(os.environ["RANK"]) > 0:
+    if follows():
         logging.getLogger("fewlabels").setLevel(logging.ERROR)
+    if device.type == "cuda" and int(os.environ["LOCAL_WORLD_SIZE"]) > torch.cuda.device_count():
+        raise UserError(f"torchrun: more processes than the {torch.cuda.device_count()} GPUs of this machine")
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size(), device)

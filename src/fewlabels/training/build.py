@@ -258,7 +258,7 @@ def _check_several_processes(cfg: Config) -> None:
     refused = {
         "hardware.graph=true": cfg.hardware.graph.lower() == "true",
         "hardware.compile=true": cfg.hardware.compile,
-        "optim.keep_gradient=true": cfg.optim.keep_gradient,
+        "optim.step_every=epoch": cfg.optim.step_every == "epoch",  # a checkpoint would hold the lead's gradient alone
         "trainable=head": cfg.trainable == "head",
     }
     for setting, given in refused.items():

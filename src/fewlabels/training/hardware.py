@@ -35,6 +35,10 @@ def setup(cfg: HardwareConfig) -> torch.device:
     """Choose the device and set torch's switches. Returns the device."""
     if cfg.device == "auto":
         device = torch.device(_own_gpu() if torch.cuda.is_available() else "cpu")
+    elif cfg.device == "cuda" and torch.cuda.is_available():
+        device = torch.device(_own_gpu())
+    elif cfg.device.startswith("cuda:") and count_of_processes() > 1:
+        raise UserError(f"hardware.device={cfg.device}: torchrun's processes have a GPU each; use hardware.device=cuda")
     else:
         try:
             device = torch.device(cfg.device)

@@ -180,6 +180,8 @@ class Trainer:
         if self.processes.count == 1:
             yield
             return
+        weights = sum(float(p.detach().double().sum()) for _, p in self._all_parameters())
+        self.processes.agree([self.epoch, self.step_in_epoch, self.step, weights])
         check_shared_pass(self.model, self.processes)
         networks = [self.model, self.context.teacher]
         for network in networks:
@@ -219,6 +221,7 @@ class Trainer:
         if self.processes.any(stop is not None):
             stop = stop or Stopped("another process of this run was stopped", BUDGET_SPENT)
             self._save()
+            self.processes.any(False)  # none leaves before the lead has saved: torchrun would end it
             stop.saved = True
             raise stop
 
