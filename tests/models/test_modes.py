@@ -28,36 +28,33 @@ def modes(model):
     return {name: module.training for name, module in model.named_modules()}
 
 
-def seen_in_training(loop, monkeypatch):
-    found = []
-    step = type(loop.method).step
-    monkeypatch.setattr(
-        type(loop.method), "step", lambda self, ctx, batch: found.append(modes(ctx.network)) or step(self, ctx, batch)
-    )
+def seen_in_training(loop):
+    found, step = [], loop.steps.step
+    loop.steps.step = lambda ctx, batch: found.append(modes(ctx.network)) or step(ctx, batch)
     loop.run([])
     return found
 
 
-def test_a_network_with_a_frozen_parameter_trains(loop, monkeypatch):
+def test_a_network_with_a_frozen_parameter_trains(loop):
     one = loop()
     one.model.stem.weight.requires_grad_(False)
     statistics = one.model.norm.running_mean.clone()
-    found = seen_in_training(one, monkeypatch)
+    found = seen_in_training(one)
     assert found
     assert all(all(each.values()) for each in found)
     assert not torch.equal(one.model.norm.running_mean, statistics)
 
 
-def test_a_linear_probe_is_in_evaluation_mode(loop, monkeypatch):
-    found = seen_in_training(loop("trainable=head"), monkeypatch)
+def test_a_linear_probe_is_in_evaluation_mode(loop):
+    found = seen_in_training(loop("trainable=head"))
     assert found
     assert not any(any(each.values()) for each in found)
 
 
-def test_a_part_in_a_mode_of_its_own_keeps_it_through_a_run(loop, monkeypatch):
+def test_a_part_in_a_mode_of_its_own_keeps_it_through_a_run(loop):
     one = loop("epochs=2")
     one.model.norm.eval()
-    found = seen_in_training(one, monkeypatch)
+    found = seen_in_training(one)
     expected = {name: name != "norm" for name in modes(one.model)}
     assert len(found) > 2
     assert all(each == expected for each in found)

@@ -68,8 +68,10 @@ def test_a_class_is_made_of_its_module_and_what_that_imports_of_ours(tmp_path, m
         "fewlabels.methods.passes",
         "fewlabels.losses.consistency",  # the losses that it names, and no others
         "fewlabels.models.base",
+        "fewlabels.models.batch_norm",
         "fewlabels.models.bf16",
         "fewlabels.models.modes",
+        "fewlabels.models.shared_pass",
         "fewlabels.models.simple_cnn",
     }
     assert {"fewlabels.methods.kmeans", "fewlabels.losses.clustering"} <= set(hash_sources(KMeansFixMatch).hashes)

@@ -13,6 +13,7 @@ from fewlabels.report.figures import pictures as files
 from fewlabels.report.figures.build import KINDS, draw_figures
 from fewlabels.report.figures.plot import Plot
 from fewlabels.runs import record
+from fewlabels.system.layout import PICTURES
 from tests.report.figures.test_build import figure, run, table
 
 ROWS = ("lambda", "gamma")
@@ -44,9 +45,9 @@ def results(tmp_path):
                     terms = {"test_accuracy": float, "map_area": lambda e: 1.0 / e}
                     record.write(run(row, column, seed, terms=terms), folder / "record.json")
                     if isinstance(stored, bytes):
-                        (folder / files.FILE).write_bytes(stored)
+                        (folder / PICTURES).write_bytes(stored)
                     elif stored is not None:
-                        np.savez_compressed(folder / files.FILE, **stored)
+                        np.savez_compressed(folder / PICTURES, **stored)
         return Results(read_records(tmp_path / "runs"))
 
     return make
@@ -152,7 +153,7 @@ def test_maps_have_a_line_an_image_a_column_an_epoch_and_the_area_beside_them(re
     (area,) = beside.axes
     assert area.lines[0].get_ydata().tolist() == [1, 1 / 2, 1 / 3]
     many = {f"maps@{epoch}": images(channels=1)[..., 0] for epoch in range(1, 31)}
-    np.savez(found.runs("t", "paper", "lambda", "x")[0].folder / files.FILE, **{"original@30": images()}, **many)
+    np.savez(found.runs("t", "paper", "lambda", "x")[0].folder / PICTURES, **{"original@30": images()}, **many)
     grid_, _ = shown("maps", found).subfigs
     assert [axis.get_title() for axis in pictures(grid_)[0]] == ["1", "7", "13", "18", "24", "30"]
 
@@ -192,7 +193,7 @@ def test_a_missing_or_damaged_file_leaves_one_line_and_no_figure(results, capsys
 
 def test_a_truncated_file_costs_its_own_strip_alone(results, capsys):
     found = results({row: arrays() for row in ROWS})
-    path = found.records[0].folder / files.FILE
+    path = found.records[0].folder / PICTURES
     path.write_bytes(path.read_bytes()[:-900])
     assert len(shown("pictures", found, names=["original", "weak"]).subfigs) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -200,7 +201,7 @@ def test_a_truncated_file_costs_its_own_strip_alone(results, capsys):
 
 def test_bytes_changed_inside_are_noticed(results, capsys):
     found = results({"lambda": arrays()})
-    path = found.records[0].folder / files.FILE
+    path = found.records[0].folder / PICTURES
     content = bytearray(path.read_bytes())
     content[300:400] = bytes(100)  # within the first array
     path.write_bytes(content)
@@ -210,7 +211,7 @@ def test_bytes_changed_inside_are_noticed(results, capsys):
 
 def test_another_seed_stands_in_and_nothing_is_said_without_a_run(results, capsys):
     found = results({"lambda": arrays()}, seeds=2)
-    (found.runs("t", "paper", "lambda", "x")[0].folder / files.FILE).unlink()
+    (found.runs("t", "paper", "lambda", "x")[0].folder / PICTURES).unlink()
     assert titles(shown("pictures", found, names=["original"])) == ["lambda, seed 1, epoch 1"]
     assert shown("pictures", found, names=["original"], rows=["gamma"]) is None
     assert capsys.readouterr().err == ""
