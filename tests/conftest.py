@@ -102,6 +102,16 @@ def configure(tmp_path: Path) -> Composer:
     return make
 
 
+def smooth_noise(count: int, side: int) -> torch.Tensor:
+    """``[count, side, side, 3]`` uint8; the second image is flat, the third has two values."""
+    coarse = torch.randint(0, 256, (count, 3, side // 4, side // 4), generator=torch.Generator().manual_seed(0)).float()
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 255).to(torch.uint8)
+    images = smooth.permute(0, 2, 3, 1).contiguous()
+    images[1] = 7
+    images[2] = (images[2] > 127).to(torch.uint8) * 200
+    return images
+
+
 def random_images(count: int, classes: int, size: int = 32, channels: int = 3, seed: int = 0) -> ImageSet:
     """Noisy copies of one random image a class, which are easy to learn."""
     rng = np.random.default_rng(seed)

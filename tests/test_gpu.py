@@ -8,11 +8,10 @@ from fewlabels.data.augment.views import Views
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.runs import checkpoint
-from fewlabels.system.stopping import Stopped
 from fewlabels.types import Batch
 from tests.conftest import random_images, skip_without_compiler
 from tests.methods.helpers import METHODS, setting
-from tests.training.test_graph import Looks, different, stop_at
+from tests.training.test_graph import Looks, different, finished
 from tests.training.test_no_wait import VIEWS
 from tests.training.test_resume import METHODS as VARIANTS
 from tests.training.test_resume import overrides
@@ -105,15 +104,7 @@ def trained(configure, tmp_path):
         cfg = configure(
             *overrides(name), "hardware.device=cuda:0", f"hardware.graph={graph}", "evaluate_test=false", "epochs=9", *more
         )
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        data = synthetic_data(cfg, 8, 400, 20, classes=10)
-        trainer = synthetic_trainer(cfg, data, folder)
-        if stop_after is not None:
-            trainer.check = lambda: stop_at(trainer, stop_after)
-            with pytest.raises(Stopped):
-                trainer.run([])
-            trainer = synthetic_trainer(cfg, data, folder)
-        trainer.run([])
+        trainer = finished(cfg, tmp_path / str(len(list(tmp_path.iterdir()))), stop_after)
         if graph == "true":
             assert trainer.steps.recorder is not None
         return trainer

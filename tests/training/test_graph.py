@@ -30,24 +30,28 @@ def trained(configure, tmp_path, monkeypatch):
     def train(name, recorder, *more, stop_after=None):
         monkeypatch.setattr(build, "recorder", lambda *_: recorder)
         cfg = configure(*overrides(name), *QUICK, *more)
-        folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        data = synthetic_data(cfg, 8, 400, 20, classes=10)
-        trainer = synthetic_trainer(cfg, data, folder)
-        if stop_after is not None:
-            trainer.check = lambda: stop_at(trainer, stop_after)
-            with pytest.raises(Stopped):
-                trainer.run([])
-            trainer = synthetic_trainer(cfg, data, folder)
-            assert trainer.step == stop_after
-        trainer.run([])
-        return trainer
+        return finished(cfg, tmp_path / str(len(list(tmp_path.iterdir()))), stop_after)
 
     return train
 
 
-def stop_at(trainer, step):
-    if trainer.step == step:
-        raise Stopped("enough", 0)
+def finished(cfg, folder, stop_after=None):
+    """The trainer of made-up images at its end; with ``stop_after`` updates it goes on from the checkpoint of another."""
+    data = synthetic_data(cfg, 8, 400, 20, classes=10)
+    trainer = synthetic_trainer(cfg, data, folder)
+
+    def stop():
+        if trainer.step == stop_after:
+            raise Stopped("enough", 0)
+
+    if stop_after is not None:
+        trainer.check = stop
+        with pytest.raises(Stopped):
+            trainer.run([])
+        trainer = synthetic_trainer(cfg, data, folder)
+        assert trainer.step == stop_after
+    trainer.run([])
+    return trainer
 
 
 def bits(trainer):

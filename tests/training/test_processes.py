@@ -94,7 +94,7 @@ def test_a_network_that_draws_is_refused_though_its_branch_counts_for_nothing_ye
     network = TimmModel(10, (32, 32), 3, timm_name="resnet18", options=options).train()
     network.image_shape = (3, 32, 32)
     with pytest.raises(UserError, match="draws numbers"):
-        check(network, Alone(0, 2))
+        check(network, Alone(0, 1))
 
 
 def test_a_network_of_batch_norms_passes_in_half_precision():

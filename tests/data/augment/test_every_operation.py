@@ -5,6 +5,7 @@ import torch
 
 from fewlabels.data.augment import fixmatch, randaugment
 from fewlabels.data.augment.views import KINDS, Views
+from tests.conftest import smooth_noise
 from tests.training.test_no_wait import VIEWS
 
 OPTIONS = VIEWS | {
@@ -18,13 +19,7 @@ OPTIONS = VIEWS | {
 
 @pytest.fixture
 def images():
-    """``[300, 24, 24, 3]`` uint8: smooth noise, one flat image, one of two values."""
-    coarse = torch.randint(0, 256, (300, 3, 6, 6), generator=torch.Generator().manual_seed(0)).float()
-    x = torch.nn.functional.interpolate(coarse, (24, 24), mode="bicubic").clamp(0, 255).to(torch.uint8)
-    x = x.permute(0, 2, 3, 1).contiguous()
-    x[1] = 7
-    x[2] = (x[2] > 127).to(torch.uint8) * 200
-    return x
+    return smooth_noise(300, 24)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

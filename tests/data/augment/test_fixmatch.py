@@ -13,6 +13,7 @@ from fewlabels.data.augment.geometry import crop_and_flip
 from fewlabels.data.augment.randaugment import cutout, draw_cut, rand_augment
 from fewlabels.data.augment.views import Views
 from fewlabels.types import UserError
+from tests.conftest import smooth_noise
 
 NAMES = ["identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate", "brightness", "color", "contrast"]
 NAMES += ["sharpness", "posterize", "solarize", "autocontrast", "equalize"]
@@ -22,13 +23,7 @@ STRENGTHS = [sign * strength for strength in range(1, 10) for sign in (1, -1)]
 
 @pytest.fixture
 def images():
-    """``[40, 32, 32, 3]`` uint8: smooth noise, one flat image, one of two values."""
-    coarse = torch.randint(0, 256, (40, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
-    x = torch.nn.functional.interpolate(coarse, (32, 32), mode="bicubic").clamp(0, 255).to(torch.uint8)
-    x = x.permute(0, 2, 3, 1).contiguous()
-    x[1] = 7
-    x[2] = (x[2] > 127).to(torch.uint8) * 200
-    return x
+    return smooth_noise(40, 32)
 
 
 def reference(image, name, strength):
