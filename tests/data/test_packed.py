@@ -18,7 +18,7 @@ def drawn(count=3):
         },
         "plain": {},
     }
-    pixels = {"unlabelled": torch.randint(0, 256, (count, 5, 3, 1), dtype=torch.uint8, generator=random)}
+    pixels = {"unlabelled": torch.randint(0, 256, (count, 5, 5, 1), dtype=torch.uint8, generator=random)}
     return Drawn(torch.tensor([4, 2]), torch.arange(count), {}, numbers, pixels)
 
 
