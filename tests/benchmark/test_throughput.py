@@ -34,6 +34,8 @@ def test_three_rates_of_one_step(tmp_path, monkeypatch, capsys):
     assert {name: len(rates) for name, rates in case["rounds"].items()} == {"limit": 2, "ours": 2, "per image": 2}
     assert case["ours_over_limit"] > 0
     assert case["ours_over_per_image"] > 0  # how much is no matter for a test
+    assert case["predicted_per_second"]["ours"] > 0
+    assert case["predicted_over_limit"] > 0
     # SimpleCNN's three matrix layers and two convolutions, by hand, forward; backward costs twice that but for the images'
     # own gradient. Of 16 images 14 are seen in two views, one of which is a target alone.
     first, second = 1024 * 27 * 32, 256 * 288 * 64

@@ -1,6 +1,7 @@
 """FixMatch's options against passes and loops written out; its defaults bit for bit."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from fewlabels import losses
 from fewlabels.methods.fixmatch import FixMatch
 from fewlabels.methods.passes import separate
 from fewlabels.models.wide_resnet import WideResNet
-from tests.methods.helpers import context, make_batch, median_confidence, model
+from tests.methods.helpers import context, make_batch, median_confidence, model, setting
 
 
 def wide_resnet():
@@ -78,6 +79,21 @@ def test_separate_and_joint_are_the_same_without_batch_norm():
     ]
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "flexmatch", "freematch", "softmatch", "uda"])
+def test_every_method_of_two_views_takes_either_kind_of_passes(name, configure):
+    seen = {}
+    for passes in ("joint", "separate"):
+        here = setting(name, configure, passes=passes)
+        network, seen[passes] = wide_resnet(), []
+
+        def note(module, inputs, output, passes=passes):
+            seen[passes].append((len(output), output.requires_grad))
+
+        network.last_layer().register_forward_hook(note)
+        here.method.step(replace(here.ctx(), network=network), here.batch)
+    assert seen == {"joint": [(56, True)], "separate": [(8, True), (24, False), (24, True)]}
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(0, 24), (8, 0)])

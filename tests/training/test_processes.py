@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import fewlabels
 from fewlabels.models.shared_pass import check
@@ -116,34 +117,54 @@ class Alone(Processes):
 
 
 COMMAND = [
-    *("method=fixmatch", "dataset=digits", "dataset.num_labels=50", "batch.size=32", "batch.steps=5", "epochs=60"),
+    *("method=fixmatch", "dataset=digits", "dataset.num_labels=50", "batch.size=32", "batch.steps=5", "epochs=10000"),
     *("hardware.precision=fp32", "hardware.threads=1", "tracking=quiet", "checkpoint_seconds=0", "evaluate_test=false"),
 ]
 
 
-def test_a_process_that_is_killed_ends_all_and_one_alone_goes_on(tmp_path):
-    """Then two again, on what one has trained."""
+def wait_for_epoch_after(epoch, out, process):
+    """The checkpoint, once it is of a later epoch."""
+    while not (found := list(out.rglob("checkpoint.pt"))) or checkpoint.read(found[0])["epoch"] <= epoch:
+        assert process.poll() is None
+        time.sleep(0.1)
+    return found[0]
+
+
+def test_a_process_that_is_killed_ends_all_and_one_goes_on_and_two_again(tmp_path):
     out = tmp_path / "out"
     module = ["-m", "fewlabels.train", *COMMAND, f"output_root={out}"]
     both = torchrun(*module)
-    while not (begun := list(out.rglob("checkpoint.pt"))):
-        assert both.poll() is None
-        time.sleep(0.1)
+    path = wait_for_epoch_after(0, out, both)
     workers = subprocess.run(["pgrep", "-P", str(both.pid)], capture_output=True, text=True, check=True).stdout.split()
     killed = time.monotonic()
     os.kill(int(workers[-1]), signal.SIGKILL)
     both.communicate(timeout=60)
     assert time.monotonic() - killed < 60
     assert both.returncode != 0
-    before = checkpoint.read(begun[0])["epoch"]
-    assert before < 60
-    alone = subprocess.run(
-        [sys.executable, *module], env=os.environ | {"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True
-    )
-    assert alone.returncode == 0, alone.stderr
-    assert checkpoint.read(begun[0])["epoch"] == 60
-    record = json.loads(begun[0].with_name("record.json").read_text())
-    assert [start.get("processes", 1) for start in record["starts"]] == [2, 1]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
+    for begin in (lambda: subprocess.Popen([sys.executable, *module], env=environment), lambda: torchrun(*module)):
+        before = checkpoint.read(path)["epoch"]
+        process = begin()
+        wait_for_epoch_after(before, out, process)
+        process.terminate()
+        process.communicate(timeout=60)
+    record = json.loads(path.with_name("record.json").read_text())
+    assert [start.get("processes", 1) for start in record["starts"]] == [2, 1, 2]
+    assert record["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    "values", [torch.arange(6).view(2, 3), torch.tensor(1.5), torch.empty(0, dtype=torch.int64)], ids=str
+)
+def test_the_lead_s_tensor_has_its_own_shape(values, monkeypatch):
+    told = []
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: told.append(tensor.clone()))
+    lead = Processes(0, 2, torch.device("cpu"))
+    assert lead.from_lead(values) is not values
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: tensor.copy_(told.pop(0)))
+    found = Processes(1, 2, torch.device("cpu")).from_lead(values.new_zeros(7))
+    assert found.dtype == values.dtype
+    assert torch.equal(found, values)
 
 
 def test_parts_are_all_rows_once():

@@ -7,6 +7,7 @@ Rates of the same step, taken in turns in one process, so that their ratios hold
 limit      the method's losses, backward and update, over and over on one batch that lies on the device
 graph      the same as a CUDA graph: what the kernels take where the host says nothing in between (on a GPU)
 ours       the whole training step: indices, views, losses, backward, update, averaged weights, metrics
+predicted  what the network says of a whole set, for an evaluation or for pseudo-labels, beside its forward pass alone
 per image  the same step fed by PIL, torchvision's transforms and a DataLoader with a worker process a core
 
 The host's share is the time that the host takes to say a step of ours, over the time that the step takes.
@@ -40,7 +41,10 @@ from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.benchmark.torchvision_loader import PerImageLoader
 from fewlabels.config.compose import composed
 from fewlabels.config.schema import Config
+from fewlabels.data.loader import PREDICT_BATCH
 from fewlabels.launch.errors import report_error
+from fewlabels.models.inference import predict
+from fewlabels.models.modes import evaluation
 from fewlabels.system.device import wait
 from fewlabels.system.files import write_text
 from fewlabels.system.terminal import configure_logging
@@ -76,6 +80,12 @@ class Case:
 CASES = [
     Case("SimpleCNN, FixMatch", (*FIXMATCH, "model=simple_cnn")),
     Case("WRN-28-2, FixMatch", (*FIXMATCH, "model=wide_resnet_28_2"), small=("batch.size=128",)),
+    Case(
+        "WRN-28-2, FixMatch, a pass for each view",
+        (*FIXMATCH, "model=wide_resnet_28_2", "method.passes=separate"),
+        small=("batch.size=128",),
+        per_image=False,
+    ),
     Case(
         "WRN-28-2, pseudo-label",
         (
@@ -121,12 +131,17 @@ class Rates:
     steps: dict[str, float] = field(default_factory=dict)  # milliseconds a step
     gflop_an_image: float = 0.0
     host: float = 0.0  # milliseconds that the host takes to say a step of ours
+    predicted: dict[str, list[float]] = field(default_factory=dict)  # images a second
 
     def ratio(self, one: str, other: str) -> float | None:
         """Median over the rounds of one rate over the other's."""
         if one not in self.images or other not in self.images:
             return None
-        return median(a / b for a, b in zip(self.images[one], self.images[other], strict=True))
+        return _ratio(self.images[one], self.images[other])
+
+
+def _ratio(some: list[float], others: list[float]) -> float:
+    return median(a / b for a, b in zip(some, others, strict=True))
 
 
 def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
@@ -163,6 +178,8 @@ def measure(cfg: Config, case: Case, rounds: int, seconds: float) -> Rates:
                     fed = PlainStep(trainer.method, other, trainer.method_step, cfg.optim.accumulate)
                     step = _whole_step(trainer, fed)
                     rates.images.setdefault("per image", []).append(images * _steps_a_second(trainer, step, seconds))
+            for name, step in _predictions(trainer).items():
+                rates.predicted.setdefault(name, []).append(PREDICT_BATCH * _steps_a_second(trainer, step, seconds))
         rates.host = _host_milliseconds(ours)
     rates.steps = {name: 1000 * images / median(found) for name, found in rates.images.items()}
     return rates
@@ -185,6 +202,23 @@ def _bare_step(trainer: Trainer, batch: Batch, method_step: MethodStep) -> None:
         trainer.context.phase = phase
         with_gradients(trainer.method, method_step, trainer.context, [batch])
         _update(trainer, phase)
+
+
+def _predictions(trainer: Trainer) -> dict[str, Step]:
+    """A batch of a whole set's prediction: the forward pass of one that lies there, and all of it."""
+    model, images, every = trainer.predictor, trainer.loader.images, trainer.loader.all_unlabelled.indices
+    index = every[torch.arange(PREDICT_BATCH) % len(every)]
+    batches = list(images.iterate_view(index, "plain", "unaugmented"))
+
+    def limit(step: int) -> None:
+        with evaluation(model), torch.no_grad():
+            for batch in batches:
+                model.activations(batch)
+
+    def ours(step: int) -> None:
+        predict(model, images.iterate_view(index, "plain", "unaugmented"))
+
+    return {"limit": limit, "ours": ours}
 
 
 def _update(trainer: Trainer, phase: str) -> None:
@@ -304,6 +338,8 @@ def bench(*overrides: str) -> dict[str, Any]:
             "ours_over_limit": rates.ratio("ours", "limit"),
             "ours_over_graph": rates.ratio("ours", "graph"),
             "ours_over_per_image": rates.ratio("ours", "per image"),
+            "predicted_per_second": {name: median(values) for name, values in rates.predicted.items()},
+            "predicted_over_limit": _ratio(rates.predicted["ours"], rates.predicted["limit"]),
             "gflop_an_image": rates.gflop_an_image,
             "limit_over_matrix_rate": median(rates.images["limit"]) * rates.gflop_an_image / 1000 / limit,
         }
@@ -324,7 +360,8 @@ def describe(entry: dict[str, Any]) -> str:
     text += f", the host's share {entry['host_ms'] / entry['step_ms']['ours']:.2f}"
     if entry["ours_over_per_image"] is not None:
         text += f"; per image {rate['per image']:,.0f}, ours {entry['ours_over_per_image']:.1f} times that"
-    return text
+    predicted = entry["predicted_per_second"]["ours"]
+    return f"{text}; predictions {predicted:,.0f} images/s, {entry['predicted_over_limit']:.2f} of the forward pass alone"
 
 
 def main() -> None:

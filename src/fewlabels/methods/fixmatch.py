@@ -8,12 +8,11 @@ import torch.nn.functional as F
 
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method
-from fewlabels.methods.passes import joint, separate
+from fewlabels.methods.passes import Passes, labelled_weak_strong
 from fewlabels.ranges import OneOf, Share, Weight
 from fewlabels.types import Batch, StepOutput
 
 Mean = Annotated[str, OneOf("all", "confident")]
-Passes = Annotated[str, OneOf("joint", "separate")]
 
 
 @final
@@ -27,7 +26,8 @@ class FixMatch(Method):
             ``confident`` ones, as the code of Alshami and Arya does.
         passes: How images go through the network. ``joint``: labelled images, weak and strong views together, as in the code
             of Sohn et al.; they share the batch norm's statistics (without batch norm the passes are split, to the same
-            end). ``separate``: a pass each, as in the code of Alshami and Arya; batch norm sees each view by itself.
+            end). ``separate``: a pass each, as in the code of Alshami and Arya; batch norm sees each view by itself, and the
+            weak view, a target alone, costs no backward pass.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
@@ -37,10 +37,7 @@ class FixMatch(Method):
         self.threshold, self.weight, self.mean, self.passes = threshold, weight, mean, passes
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        logits = joint if self.passes == "joint" else separate
-        labelled, weak, strong = logits(
-            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        )
+        labelled, weak, strong = labelled_weak_strong(ctx.network, batch, self.passes)
         loss = labelled.new_zeros(())
         terms = {}
         if len(labelled):

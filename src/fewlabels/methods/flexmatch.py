@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method, Sizes, UnlabelledSet
-from fewlabels.methods.passes import joint
+from fewlabels.methods.passes import Passes, labelled_weak_strong
 from fewlabels.ranges import Share, Weight
 from fewlabels.types import Batch, StepOutput
 
@@ -27,6 +27,7 @@ class FlexMatch(Method):
         weight: Weight of the unlabelled term.
         thresh_warmup: Count the images without a label while they outnumber the best class. Beta is the share of theirs then
             (section 3.2).
+        passes: How images pass the network, as for FixMatch.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
@@ -34,9 +35,11 @@ class FlexMatch(Method):
     images: Tensor  # [], how many are unlabelled
     effects: Tensor  # [C], beta
 
-    def __init__(self, threshold: Share = 0.95, weight: Weight = 1.0, thresh_warmup: bool = True) -> None:
+    def __init__(
+        self, threshold: Share = 0.95, weight: Weight = 1.0, thresh_warmup: bool = True, passes: Passes = "joint"
+    ) -> None:
         super().__init__()
-        self.threshold, self.weight, self.thresh_warmup = threshold, weight, thresh_warmup
+        self.threshold, self.weight, self.thresh_warmup, self.passes = threshold, weight, thresh_warmup, passes
 
     def build(self, sizes: Sizes) -> None:
         self.register_buffer("labels", torch.full((sizes.training_images + 1,), -1))
@@ -48,9 +51,7 @@ class FlexMatch(Method):
         return None
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = joint(
-            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        )
+        labelled, weak, strong = labelled_weak_strong(ctx.network, batch, self.passes)
         loss = labelled.new_zeros(())
         terms, kept = {}, {}
         if len(labelled):

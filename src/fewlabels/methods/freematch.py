@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method, Sizes
-from fewlabels.methods.passes import joint
+from fewlabels.methods.passes import Passes, labelled_weak_strong
 from fewlabels.ranges import Range, Share, Weight
 from fewlabels.types import Batch, StepOutput
 
@@ -29,6 +29,7 @@ class FreeMatch(Method):
         fairness: Weight of the fairness term (w_f).
         momentum: Momentum of the running means (lambda).
         most: Highest running mean confidence. The authors' code has 0.95 for SVHN.
+        passes: How images pass the network, as for FixMatch.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
@@ -37,11 +38,16 @@ class FreeMatch(Method):
     histogram: Tensor  # [C], h, of the classes predicted
 
     def __init__(
-        self, weight: Weight = 1.0, fairness: Weight = 0.001, momentum: Momentum = 0.999, most: Share = 1.0
+        self,
+        weight: Weight = 1.0,
+        fairness: Weight = 0.001,
+        momentum: Momentum = 0.999,
+        most: Share = 1.0,
+        passes: Passes = "joint",
     ) -> None:
         super().__init__()
         self.weight, self.fairness, self.momentum, self.most = weight, fairness, momentum, most
-        self._parts = 1
+        self.passes, self._parts = passes, 1
 
     def build(self, sizes: Sizes) -> None:
         self.register_buffer("confidence", torch.tensor(1 / sizes.classes))
@@ -61,9 +67,7 @@ class FreeMatch(Method):
         self.histogram.copy_(losses.moving_average(self.histogram, histogram, momentum))
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = joint(
-            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        )
+        labelled, weak, strong = labelled_weak_strong(ctx.network, batch, self.passes)
         loss = labelled.new_zeros(())
         terms = {}
         if len(labelled):

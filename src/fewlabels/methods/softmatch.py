@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewlabels import losses
 from fewlabels.methods.base import Context, Method, Sizes
-from fewlabels.methods.passes import joint
+from fewlabels.methods.passes import Passes, labelled_weak_strong
 from fewlabels.ranges import Positive, Range, Weight
 from fewlabels.types import Batch, StepOutput
 
@@ -29,6 +29,7 @@ class SoftMatch(Method):
         momentum: Momentum of the running means (m).
         sigmas: Running deviations in one of the Gaussian's. Its variance is the running one divided by the square of this.
         align: Align predictions to the uniform distribution before their confidence is taken.
+        passes: How images pass the network, as for FixMatch.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
@@ -36,10 +37,17 @@ class SoftMatch(Method):
     variance: Tensor  # []
     prediction: Tensor  # [C], the mean prediction; 0 before the first
 
-    def __init__(self, weight: Weight = 1.0, momentum: Momentum = 0.999, sigmas: Positive = 2.0, align: bool = True) -> None:
+    def __init__(
+        self,
+        weight: Weight = 1.0,
+        momentum: Momentum = 0.999,
+        sigmas: Positive = 2.0,
+        align: bool = True,
+        passes: Passes = "joint",
+    ) -> None:
         super().__init__()
         self.weight, self.momentum, self.sigmas, self.align = weight, momentum, sigmas, align
-        self._parts = 1
+        self.passes, self._parts = passes, 1
 
     def build(self, sizes: Sizes) -> None:
         self.register_buffer("mean", torch.tensor(1 / sizes.classes))
@@ -65,9 +73,7 @@ class SoftMatch(Method):
         return losses.truncated_gaussian(confidence, self.mean, self.variance / self.sigmas**2)
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = joint(
-            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        )
+        labelled, weak, strong = labelled_weak_strong(ctx.network, batch, self.passes)
         loss = labelled.new_zeros(())
         terms = {}
         if len(labelled):

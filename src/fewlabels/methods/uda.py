@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fewlabels.methods.base import Context, Method
-from fewlabels.methods.passes import joint
+from fewlabels.methods.passes import Passes, labelled_weak_strong
 from fewlabels.ranges import OneOf, Positive, Share, Weight
 from fewlabels.types import Batch, StepOutput
 
@@ -33,6 +33,7 @@ class UDA(Method):
         threshold: Top probability of the weak view that its prediction must exceed (beta).
         temperature: Temperature of the target; below 1 sharpens it (tau).
         annealing: Schedule of training signal annealing.
+        passes: How images pass the network, as for FixMatch.
     """
 
     unlabelled_views = {"weak": "weak", "strong": "strong"}
@@ -43,15 +44,14 @@ class UDA(Method):
         threshold: Share = 0.8,
         temperature: Positive = 0.4,
         annealing: Schedule = "none",
+        passes: Passes = "joint",
     ) -> None:
         super().__init__()
         self.weight, self.threshold = weight, threshold
-        self.temperature, self.annealing = temperature, annealing
+        self.temperature, self.annealing, self.passes = temperature, annealing, passes
 
     def step(self, ctx: Context, batch: Batch) -> StepOutput:
-        labelled, weak, strong = joint(
-            ctx.network, batch.labelled["weak"], batch.unlabelled["weak"], batch.unlabelled["strong"]
-        )
+        labelled, weak, strong = labelled_weak_strong(ctx.network, batch, self.passes)
         loss = labelled.new_zeros(())
         terms = {}
         if batch.num_labelled:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from fewlabels.types import UserError
 
+MOST_DIMENSIONS = 8  # of a tensor that is sent with its shape
 LOST = re.compile(r"closed by peer|reset by peer|broken pipe|timed out|remote process", re.IGNORECASE)
 
 
@@ -78,6 +79,18 @@ class Processes:
             self.sum(flat)
             for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(part.view_as(gradient))
+
+    def from_lead(self, values: Tensor) -> Tensor:
+        """The lead's tensor, in all processes; its shape may differ from the others', its type may not."""
+        if self.count == 1:
+            return values
+        shape = torch.tensor([values.ndim, *values.shape, *[0] * (MOST_DIMENSIONS - values.ndim)], device=self.device)
+        with _peers():
+            dist.broadcast(shape, src=0)
+            dimensions, *sizes = shape.tolist()
+            found = values.to(self.device, copy=True) if self.leads else values.new_empty(sizes[:dimensions]).to(self.device)
+            dist.broadcast(found, src=0)
+        return found.to(values.device)
 
     def any(self, here: bool) -> bool:
         """Whether it holds in one of the processes; waits for all of them."""

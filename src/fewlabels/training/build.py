@@ -232,7 +232,11 @@ def build_trainer(
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
     path, check, optim = info.folder / CHECKPOINT, stopper.check, _typed(cfg.optim)
     step = compile_step(method) if cfg.hardware.compile and method.second_order else None
-    graph = "false" if processes.count > 1 else cfg.hardware.graph.lower()
+    graph = cfg.hardware.graph.lower()
+    if processes.count > 1 and graph == "auto":
+        graph = "false"
+        if device.type == "cuda" and method.recordable:
+            remark("several processes: no step is recorded as a CUDA graph, and each is slower for it")
     return Trainer(
         model,
         method,

@@ -231,10 +231,20 @@ class Trainer:
             self._meters = Meters()
             start = time.monotonic()
             self._chosen = self.method.begin_epoch(self._now(), self._whole_set())
+            self._take_from_lead()
             self._look_seconds = time.monotonic() - start
             if self.cfg.step_every == "epoch" and not self.cfg.keep_gradient:
                 self._forget_gradients()
         return self.loader.plan_epoch(self._chosen)
+
+    def _take_from_lead(self) -> None:
+        """What the method found in the whole set: on GPUs the processes may round otherwise, and choose other images."""
+        if self.processes.count == 1:
+            return
+        if self._chosen is not None:
+            self._chosen = self.processes.from_lead(self._chosen)
+        for buffer in self.method.buffers():
+            buffer.copy_(self.processes.from_lead(buffer))
 
     def _whole_set(self) -> UnlabelledSet:
         images, stream = self.loader.images, self.loader.all_unlabelled

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.data.augment.geometry import affine
-from fewlabels.system.device import constant, to_device
+from fewlabels.system.device import to_device
 
 OPERATIONS = 14
 BINS = 31  # torchvision divides each operation's range in 31 steps
@@ -29,9 +29,11 @@ def gray(images: Tensor) -> Tensor:
     """Luminance, channels kept: ``[..., 3]`` -> ``[..., 1]``, same type; one channel stays as it is."""
     if images.shape[-1] == 1:
         return images
-    weight = constant((0.2989, 0.587, 0.114), images.device)
-    luminance = (images.float() @ weight).unsqueeze(-1)
-    return luminance.to(images.dtype)
+    red, green, blue = images.float().unbind(-1)
+    luminance = (
+        0.2989 * red + 0.587 * green + 0.114 * blue
+    )  # a matrix product may round otherwise for other numbers of images
+    return luminance.unsqueeze(-1).to(images.dtype)
 
 
 def _blend(images: Tensor, other: Tensor, weights: Tensor) -> Tensor:
