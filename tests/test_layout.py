@@ -1,6 +1,9 @@
 """Lower floors never import upper ones."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,14 @@ def test_no_module_imports_an_upper_floor(path):
 
 def test_the_method_s_package_holds_no_registry():
     assert (PACKAGE / "methods" / "__init__.py").read_text() == ""
+
+
+def test_the_command_imports_only_what_every_run_needs():
+    """Each of these takes half a second to two; what needs one imports it."""
+    slow = ("torchvision", "timm", "torch._dynamo", "torch._inductor", "sympy", "sklearn", "scipy", "matplotlib", "wandb")
+    code = f"import sys, fewlabels.train; print([name for name in {slow} if name in sys.modules])"
+    path = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert (found.stdout, found.stderr) == ("[]\n", "")

@@ -361,7 +361,7 @@ def test_cifar_in_its_official_archive(tmp_path, monkeypatch, hundred):
     assert data.classes == CLASSES
     assert np.array_equal(data.train.images, TRAIN32.images)
     assert np.array_equal(data.test.labels, TEST32.labels)
-    monkeypatch.setattr("fewlabels.data.sources._load_official", None)  # from the cache now
+    monkeypatch.setattr("fewlabels.data.files.official._load_official", None)  # from the cache now
     assert open_data(name, "auto", tmp_path / "data", tmp_path / "cache").digest == data.digest
 
 

@@ -1,6 +1,6 @@
 """Commands without their imports: a process that has imported the libraries forks for each command.
 
-``python -m fewlabels.train`` spends four of its five seconds on them. fewlabels itself is imported anew in each fork, which
+``python -m fewlabels.train`` spends most of its time on them. fewlabels itself is imported anew in each fork, which
 has the arguments, the environment and the folder that it is given, and ends as any process does.
 """
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from fewlabels.models.base import Classifier
 from fewlabels.types import UserError
@@ -43,10 +43,14 @@ def explained() -> Iterator[None]:
     """Within this block, or function, what torch cannot compile is one line."""
     try:
         yield
-    except TorchDynamoException as error:
-        raise not_compiled(error) from error
-    except FailOnRecompileLimitHit as error:
-        raise too_many_variants() from error
+    except Exception as error:
+        if (compiler := sys.modules.get("torch._dynamo.exc")) is None:  # it takes a second to import
+            raise
+        if isinstance(error, compiler.FailOnRecompileLimitHit):
+            raise too_many_variants() from error
+        if isinstance(error, compiler.TorchDynamoException):
+            raise not_compiled(error) from error
+        raise
 
 
 def not_compiled(error: Exception) -> UserError:

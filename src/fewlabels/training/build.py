@@ -27,7 +27,6 @@ from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
 from fewlabels.models.compiled import compile_training
-from fewlabels.models.compiled_step import compile_step
 from fewlabels.models.modes import evaluation
 from fewlabels.runs import record
 from fewlabels.runs.fingerprint import fingerprint, method_name
@@ -231,7 +230,11 @@ def build_trainer(
     if len(split.validation):
         evaluation_sets.append(EvaluationSet("validation", train, torch.from_numpy(split.validation)))
     path, check, optim = info.folder / CHECKPOINT, stopper.check, _typed(cfg.optim)
-    step = compile_step(method) if cfg.hardware.compile and method.second_order else None
+    step = None
+    if cfg.hardware.compile and method.second_order:
+        from fewlabels.models.compiled_step import compile_step  # whose tools take half a second to import
+
+        step = compile_step(method)
     graph = cfg.hardware.graph.lower()
     if processes.count > 1 and graph == "auto":
         graph = "false"

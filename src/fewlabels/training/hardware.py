@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,9 @@ def setup(cfg: HardwareConfig) -> torch.device:
     _keep_freed_memory()
     if cfg.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it before it promises the same bits
-    torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
+    if cfg.compile:  # for the compiler as well, which takes a second to import
+        torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
+    torch.set_deterministic_debug_mode("warn" if cfg.deterministic else "default")
     # Else torch fills every new tensor, to show what reads before it writes.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not cfg.deterministic
@@ -159,16 +162,12 @@ def _reset_peak_memory(device: torch.device) -> None:
 
 def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
     """Versions, device and commit, for the record."""
-    import torchvision
-
-    from fewlabels.models.timm_import import timm
-
     return {
         "fewlabels": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "timm": timm.__version__,
+        "torchvision": version("torchvision"),
+        "timm": version("timm"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "device_kind": device.type,
         "threads": torch.get_num_threads(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,8 +11,10 @@ from torch import nn
 from fewlabels.config.schema import Config, OptimConfig
 from fewlabels.methods.base import Method, ParameterGroup
 from fewlabels.models.base import Classifier
-from fewlabels.models.timm_import import timm
 from fewlabels.types import UserError
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 FORGOTTEN = 0.05  # an average with less of its start than this has forgotten it
 
@@ -87,13 +90,15 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["lr_scale"]
 
 
-def build_ema(model: nn.Module, cfg: OptimConfig) -> timm.utils.ModelEmaV3 | None:
+def build_ema(model: nn.Module, cfg: OptimConfig) -> ModelEmaV3 | None:
     """timm's exponential moving average of weights and buffers; evaluated in the model's place.
 
     With ``optim.ema_warmup`` its decay rises from 0, as 1 - t ** (-2 / 3) after t steps, to ``optim.ema_decay``.
     """
     if cfg.ema_decay is None:
         return None
+    from fewlabels.models.timm_import import timm  # which imports torchvision, and that takes a second or two
+
     ema = timm.utils.ModelEmaV3(model, decay=cfg.ema_decay, use_warmup=cfg.ema_warmup)
     ema.module.requires_grad_(False)  # a teacher's pass builds no graph
     return ema

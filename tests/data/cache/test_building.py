@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fewlabels.data import sources
 from fewlabels.data.cache import building, content, entry, progress
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import folder
+from fewlabels.data.files import official as official_files
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.sources import open_data
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped, Stopper, stopper
@@ -419,8 +419,8 @@ def test_verifying_an_entry_looks_at_the_budget(tmp_path, monkeypatch):
 
 def test_official_archives_look_at_the_budget_between_their_parts(tmp_path, monkeypatch):
     make_cifar(tmp_path / "data", monkeypatch, hundred=False)
-    loaded, original = [], sources._load_official
-    monkeypatch.setattr(sources, "_load_official", lambda *args: loaded.append(args[2]) or original(*args))
+    loaded, original = [], official_files._load_official
+    monkeypatch.setattr(official_files, "_load_official", lambda *args: loaded.append(args[2]) or original(*args))
     stop_after(monkeypatch, loaded, 1)
     with pytest.raises(Stopped):
         open_data("cifar10", "auto", tmp_path / "data", tmp_path / "cache")

@@ -17,12 +17,12 @@ from filelock import FileLock
 from PIL import Image
 from torchvision import datasets as official
 
-from fewlabels.data import sources
 from fewlabels.data.cache import content, entry, remembered
 from fewlabels.data.cache import store as cache
 from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import folder as folder_module
+from fewlabels.data.files import official as official_files
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.images import ImageSet, digest_of
 from fewlabels.data.sources import open_data
@@ -403,7 +403,7 @@ def test_unpacked_mnist_is_the_archives_entry_only_where_it_is_what_they_hold(tm
         (root / "MNIST" / "raw" / name).unlink()
     packed = open_mnist(root, cache_dir)  # which unpacks them
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "_load_official", None)
+        patch.setattr(official_files, "_load_official", None)
         assert open_mnist(root, cache_dir).digest == packed.digest
     write_raw(root, 1)  # beside the official archives, and torchvision prefers them
     assert open_mnist(root, cache_dir).digest != packed.digest

@@ -9,6 +9,16 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.images import ImageData
 from fewlabels.types import UserError
 
+DIGITS = tuple(map(str, range(10)))
+
+# What the official archives are called inside the data root; the first is the one to name to a person.
+OFFICIAL_FILES = {
+    "cifar10": ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+    "cifar100": ("cifar-100-python.tar.gz", "cifar-100-python"),
+    "svhn": ("train_32x32.mat",),
+    "mnist": ("MNIST/raw/train-images-idx3-ubyte.gz", "MNIST/raw/train-images-idx3-ubyte"),
+}
+
 
 @dataclass(frozen=True)
 class Known:
