@@ -24,7 +24,7 @@ FLOORS = [
     ["launch"],
     ["search"],
     ["train"],
-    ["report"],
+    ["report", "predict"],
     ["benchmark", "commands"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -21,3 +21,12 @@ def report() -> None:
 
     stopper.listen(tidily=True)
     report.main()
+
+
+def predict() -> None:
+    """``fewlabels-predict``, as ``python -m fewlabels.predict``."""
+    stopper.listen()
+    from fewlabels import predict
+
+    stopper.listen(tidily=True)
+    predict.main()

@@ -23,6 +23,11 @@ ON_DEVICE_BYTES = 8 * 2**30
 PREDICT_BATCH, PREDICT_PIXELS = 1000, 2**22  # the most images, and pixels, in one batch of a prediction
 
 
+def prediction_batch(height: int, width: int) -> int:
+    """How many images of so many pixels are predicted at once."""
+    return min(PREDICT_BATCH, max(1, PREDICT_PIXELS // (height * width)))
+
+
 @dataclass(frozen=True)
 class Batching:
     """``batch.*`` of the configuration; see :func:`fewlabels.data.sampler.plan_epoch`."""
@@ -63,8 +68,7 @@ class Images:
             seed: what the draws of a random view depend on.
         """
         random = generator(*seed)
-        pixels = self.pixels.shape[1] * self.pixels.shape[2]
-        for part in index.split(min(PREDICT_BATCH, max(1, PREDICT_PIXELS // pixels))):
+        for part in index.split(prediction_batch(*self.pixels.shape[1:3])):
             yield self.views.make(view, self.gather(part), random)
 
 

@@ -82,7 +82,7 @@ def test_what_is_read_and_decoded_ahead_is_bounded_in_bytes(tmp_path, monkeypatc
 
     monkeypatch.setattr(folder, "decode", lambda *_: np.zeros((1, decoded, 1), np.uint8))
     monkeypatch.setattr(folder, "MAX_AHEAD_BYTES", 5 * 3 * 64)
-    ahead = [read - done for done, _ in enumerate(folder._decoded(files(), Decoding(), tmp_path))]
+    ahead = [read - done for done, _ in enumerate(folder.decoded(files(), Decoding(), tmp_path))]
     assert len(ahead) == 50
     assert max(ahead) == 5
     if packed < decoded:

@@ -80,20 +80,22 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     counts = Counter(part for part, _, _ in places.values())
     times = Counter(archives.order_of(listing, places))
-    decoded = Decoded(
+    entry = Decoded(
         writer,
         [name for name in times if times[name] == 1],
         {name: (part, position) for name, (part, position, _) in places.items()},
         counts,
         str(path),
     )
-    missing = set(places) - decoded.names
+    missing = set(places) - entry.names
     try:
-        for name, image, steps in _decoded(archives.members(path, _Wanted(missing), listing.links), decoding, path):
-            decoded.put(name, image, steps)
+        for name, image, steps in decoded(archives.members(path, Wanted(missing), listing.links), decoding, path):
+            if isinstance(image, UserError):
+                raise image
+            entry.put(name, image, steps)
             missing.discard(name)
     finally:
-        decoded.save()
+        entry.save()
     if missing:
         raise UserError(
             f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
@@ -105,12 +107,12 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
             if place_part == part:
                 labels[position] = label
     # What a tree leaves out is no part of its key.
-    if line := _joined("" if path.is_dir() else plan.summary, summary(decoded.steps)):
+    if line := _joined("" if path.is_dir() else plan.summary, summary(entry.steps)):
         writer.notes = {NOTE: line}
     return classes
 
 
-class _Wanted(Container[str]):
+class Wanted(Container[str]):
     """The names that are still to be decoded; asked of each member, so that a long way to the next one can be stopped."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -121,24 +123,28 @@ class _Wanted(Container[str]):
         return name in self._names
 
 
-def _decoded(
+def decoded(
     files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path
-) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+) -> Iterator[tuple[str, np.ndarray | UserError, list[str]]]:
     """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded.
 
-    Yields a file's name, its pixels, and what had to be done to it.
+    Yields a file's name, its pixels or why there are none, and what had to be done to it.
     """
 
-    def one(file: tuple[str, bytes]) -> tuple[str, np.ndarray, list[str]]:
+    def one(file: tuple[str, bytes]) -> tuple[str, np.ndarray | UserError, list[str]]:
         steps: list[str] = []
-        return file[0], decode(file[1], file[0], decoding, path, steps), steps
+        try:
+            return file[0], decode(file[1], file[0], decoding, path, steps), steps
+        except UserError as error:
+            return file[0], error, steps
 
     files = iter(files)
     decoded_bytes = MAX_AHEAD_BYTES  # what one image will take: unknown, so the first is decoded alone
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := _chunk(files, decoded_bytes):
             for name, image, steps in pool.map(one, chunk):
-                decoded_bytes = image.nbytes
+                if isinstance(image, np.ndarray):
+                    decoded_bytes = image.nbytes
                 yield name, image, steps
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from fewlabels.data.files.decode import Decoding
-from fewlabels.data.files.formats import UNREAD, is_image, looks_like_image, suffix_of
+from fewlabels.data.files.formats import UNREAD, suffix_of
 from fewlabels.data.files.listing import OUTSIDE, Kind, Listing
 from fewlabels.data.files.names import composed, encoded, pieces_of, shown
 from fewlabels.data.splits import stable_order
@@ -121,7 +121,7 @@ def _found(listing: Listing, path: Path) -> _Found:
         pieces = pieces_of(name)
         # A leading folder such as "cifar10/" in front of train/ and test/ is fine.
         at = next((i for i, piece in enumerate(pieces[:-2]) if piece in PARTS), None)
-        if not _is_image(name, listing):
+        if not listing.is_image(name):
             unread = suffix_of(name) in UNREAD
             found.leave_out((f"{suffix_of(name)} (not read here)",) * 2 if unread else OTHER, name)
             if at is not None:
@@ -158,12 +158,6 @@ def _found(listing: Listing, path: Path) -> _Found:
         links = f"{len(outside):,} {OUTSIDE[len(outside) > 1]} ({_some(outside)})"
         raise UserError(f"{path} has {links}: the images are not in it. Pack what they lead to (tar --dereference)")
     return found
-
-
-def _is_image(name: str, listing: Listing) -> bool:
-    """By its ending or, where a name tells nothing, by its first bytes; a link also by what it leads to."""
-    behind = listing.links.get(name, name)
-    return is_image(name) or is_image(behind) or looks_like_image(listing.heads.get(behind, b""))
 
 
 def _check_labelled(pieces: list[str], start: int, path: Path) -> None:

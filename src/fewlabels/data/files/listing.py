@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fewlabels.data.files.formats import is_image, looks_like_image
 from fewlabels.data.files.names import hidden, shown
 from fewlabels.types import UserError
 
@@ -41,6 +42,11 @@ class Listing:
 
     def leave_out(self, kind: Kind, name: str) -> None:
         self.left_out.setdefault(kind, {})[name] = None
+
+    def is_image(self, name: str) -> bool:
+        """By its ending or, where a name tells nothing, by its first bytes; a link also by what it leads to."""
+        behind = self.links.get(name, name)
+        return is_image(name) or is_image(behind) or looks_like_image(self.heads.get(behind, b""))
 
 
 @contextmanager

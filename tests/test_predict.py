@@ -1,0 +1,156 @@
+"""Labels for new images, from the command line."""
+
+import csv
+import io
+import os
+import sys
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from fewlabels import predict
+from fewlabels.config.compose import composed
+from fewlabels.runs.trained import load_run
+from fewlabels.train import run
+from tests.conftest import png, random_images, write_image_tar
+from tests.launch import preloaded
+
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run's, of images that are easy to learn."""
+    root = tmp_path_factory.mktemp("trained")
+    write_image_tar(root / "set.tar.gz", random_images(30, 3, size=8), random_images(6, 3, size=8, seed=1), CLASSES)
+    cfg = composed(
+        *("dataset=folder", f"dataset.path={root / 'set.tar.gz'}", "dataset.num_labels=30", "dataset.image_size=8"),
+        *("method=supervised", "model=simple_cnn", "steps=40", "batch.size=10", f"cache_dir={root / 'cache'}"),
+        *("tracking=quiet", "views.flip=false", "views.padding=0", "hardware.precision=fp32"),
+        f"output_root={root / 'out'}",
+    )
+    run(cfg)
+    (found,) = (root / "out" / "runs").iterdir()
+    return found
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve images at two depths, of the classes in turn, and a file that is none."""
+    new = random_images(12, 3, size=8, seed=2)
+    for number, image in enumerate(new.images):
+        place = tmp_path / "photos" / ("deep/er" if number % 2 else ".") / f"{number:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(png(image))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos", new
+
+
+@pytest.fixture
+def predicted(monkeypatch, capsys):
+    """``predicted(folder, "photos", "--to", "new.csv")``: what the command leaves."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fewlabels-predict", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            predict.main()
+        out, err = capsys.readouterr()
+        return SimpleNamespace(returncode=end.value.code, stdout=out, stderr=err)
+
+    return call
+
+
+@pytest.fixture
+def label(predicted):
+    """The lines of the CSV that is printed."""
+
+    def call(*arguments):
+        result = predicted(*arguments)
+        assert (result.returncode, result.stderr) == (0, "")
+        return list(csv.DictReader(io.StringIO(result.stdout)))
+
+    return call
+
+
+def test_the_command_itself(folder, photos):
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    line = [str(folder), str(photos[0] / "00.png"), str(photos[0] / "nothing.png")]
+    result = preloaded.run("fewlabels.predict", *line, folder=folder, environment=environment)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"fewlabels: there is no {photos[0] / 'nothing.png'}: ")
+
+
+def test_a_folder_its_archive_and_its_files_have_the_labels_that_the_network_gives(label, folder, photos, tmp_path):
+    place, new = photos
+    lines = label(folder, place, "--top", "2")
+    assert [line["file"] for line in lines] == sorted(str(path) for path in place.rglob("*.png"))
+    number = [int(line["file"][-6:-4]) for line in lines]
+    assert [line["label"] for line in lines] == [CLASSES[new.labels[i]] for i in number]
+    trained = load_run(folder)
+    with torch.inference_mode():
+        shares = trained.network(trained.preprocess(torch.from_numpy(new.images[number]))).softmax(dim=1)
+    best, order = shares.sort(dim=1, descending=True)
+    for line, values, classes in zip(lines, best, order, strict=True):
+        assert float(line["confidence"]) == pytest.approx(values[0].item(), abs=0.02)  # bf16, as in an evaluation
+        assert line["label_2"] == CLASSES[classes[1]]
+        assert line["error"] == ""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(place.rglob("*.png")):
+            archive.write(path, path.relative_to(place))
+    packed = label(folder, tmp_path / "photos.zip", "--top", "2")
+    assert [line["file"] for line in packed] == [
+        line["file"].replace(str(place), str(tmp_path / "photos.zip")) for line in lines
+    ]
+    assert [line["label"] for line in packed] == [line["label"] for line in lines]
+    single = label(folder, *(line["file"] for line in lines[:2]))
+    assert [(line["file"], line["label"]) for line in single] == [(line["file"], line["label"]) for line in lines[:2]]
+
+
+def test_a_damaged_file_is_named_and_the_others_have_labels(predicted, folder, photos, tmp_path):
+    place, _ = photos
+    (place / "05b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    result = predicted(folder, place, "--to", tmp_path / "new.csv")
+    assert result.returncode == 0
+    assert result.stderr.strip() == f"fewlabels: 1 of 13 files could not be read and have no label: {place / '05b.png'}"
+    assert result.stdout.strip() == f"12 images labelled: 4 ant, 4 bee, 4 cat; written to {tmp_path / 'new.csv'}"
+    lines = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
+    (broken,) = [line for line in lines if line["error"]]
+    assert (broken["label"], broken["confidence"]) == ("", "")
+    assert broken["error"].startswith(f"cannot read the image 05b.png in {place}")
+
+
+def test_images_of_any_size_are_brought_to_the_network_s(label, folder, tmp_path):
+    large = np.kron(random_images(3, 3, size=8, seed=3).images, np.ones((1, 5, 5, 1), dtype=np.uint8))
+    for number, image in enumerate(large):
+        (tmp_path / f"{number}.png").write_bytes(png(np.pad(image, ((0, 0), (20, 20), (0, 0)))))
+    assert [line["label"] for line in label(folder, tmp_path)] == list(CLASSES)
+
+
+def test_batches_are_cut_and_put_together(folder, photos, monkeypatch):
+    whole = list(predict.predictions(load_run(folder), [photos[0]], top=1))
+    monkeypatch.setattr(predict, "prediction_batch", lambda *size: 5)
+    parts = list(predict.predictions(load_run(folder), [photos[0]], top=1))
+    assert [(each.file, each.labels) for each in parts] == [(each.file, each.labels) for each in whole]
+
+
+def test_mistakes_are_one_line(predicted, folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("none")
+    cases = {
+        (tmp_path, tmp_path / "text.png"): "has no model.json: it is no folder of a run",
+        (folder, tmp_path / "nowhere"): f"there is no {tmp_path / 'nowhere'}: name an image, a folder or an archive",
+        (folder, tmp_path / "empty"): "empty holds no image of a format that is read here",
+        (folder, tmp_path / "text.png", "--device", "abacus"): "--device abacus is no device of torch",
+    }
+    for arguments, said in cases.items():
+        result = predicted(*arguments)
+        assert result.returncode == 2
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+        assert said in result.stderr
+    alone = predicted(folder, tmp_path / "text.png", "--to", tmp_path / "new.csv")
+    assert alone.returncode == 2
+    assert "1 of 1 files could not be read" in alone.stderr
