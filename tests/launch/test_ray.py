@@ -27,9 +27,10 @@ def processes(session):
     return [line for line in shown.splitlines() if "<defunct>" not in line]
 
 
-def test_a_sweep_is_stopped_by_a_signal_to_its_whole_group(tmp_path):
+def test_a_sweep_is_stopped_by_a_signal_to_its_whole_group(tmp_path, monkeypatch):
     """One Ray for all of it: cells fail, two save, two never begin, and Ray is gone."""
     pytest.importorskip("ray")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # where Ray keeps a token
     cells = ["dataset.num_labels=55,50", "seed=0,1,2,3", "hydra/launcher=ray", "-m"]
     process = start_command(tmp_path, *cells, "hardware.threads=null")
     with ended(process):
