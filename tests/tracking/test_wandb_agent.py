@@ -47,12 +47,12 @@ def sent(folder):
 @pytest.mark.parametrize("macro", ["${args}", "${args_no_hyphens}", "${args_override_hydra}"])
 def test_values_as_the_agent_writes_them_are_read(macro, configure):
     values = {"method.alpha": 0.2, "optim.lr": 1e-05, "keep": True, "hardware.channels_last": False, "steps": None}
-    values |= {"decisions.widths": [16, "a"], "output_root": "a b,c"}
+    values |= {"dataset.mean": [0.5, 1e-05, 1], "output_root": "a b,c"}
     line = agent_line(values, macro)
     cfg = configure(*parse_arguments([each for each in line if "=" in each and "epochs" not in each]))
     assert (cfg.method.alpha, cfg.optim.lr, cfg.keep, cfg.hardware.channels_last) == (0.2, 1e-05, True, False)
     assert cfg.steps is None
-    assert cfg.decisions.widths == [16, "a"]
+    assert cfg.dataset.mean == [0.5, 1e-05, 1]
     assert cfg.output_root == "a b,c"
 
 
