@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +29,14 @@ def processes(session):
     return [line for line in shown.splitlines() if "<defunct>" not in line]
 
 
+def blocked(session, name):
+    """The signals that a process of the session blocks."""
+    shown = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "-s", str(session)], capture_output=True, text=True).stdout
+    (pid,) = (line.split()[0] for line in shown.splitlines() if line.split()[1].endswith(name))
+    mask = int(re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+    return {number for number in stopping.SIGNALS if mask >> (number - 1) & 1}
+
+
 def test_a_sweep_is_stopped_by_a_signal_to_its_whole_group(tmp_path, monkeypatch):
     """One Ray for all of it: cells fail, two save, two never begin, and Ray is gone."""
     pytest.importorskip("ray")
@@ -37,6 +47,7 @@ def test_a_sweep_is_stopped_by_a_signal_to_its_whole_group(tmp_path, monkeypatch
         until(lambda: len(list(tmp_path.glob("runs/*/metrics.jsonl"))) == 2)
         tasks = [line for line in processes(process.pid) if line.startswith("ray::")]
         assert tasks
+        assert blocked(process.pid, "/raylet") == set(stopping.SIGNALS)  # else it would end before its tasks have saved
         os.killpg(process.pid, signal.SIGTERM)  # as schedulers and `timeout` do
         _, text = process.communicate(timeout=PATIENCE)
         assert process.returncode == 128 + signal.SIGTERM, text
