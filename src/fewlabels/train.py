@@ -42,6 +42,7 @@ from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.system.terminal import FILE_ONLY, configure_logging
 from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.build import build_trackers
+from fewlabels.tracking.wandb import in_agent
 from fewlabels.training import hardware
 from fewlabels.training.build import (
     build_method,
@@ -84,6 +85,8 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
                     with log_to(parts.folder):
                         old = history.find_unfinished(parts.folder, parts.code, options, parts.cannot_begin)
                         return _begin_or_resume(parts, old, trackers)
+        for tracker in trackers:
+            tracker.found_finished(parts.info, old)
         return _with_new_decisions(old, parts)
     except OSError as error:
         if is_out_of_memory(error):
@@ -237,6 +240,8 @@ def _run_job(cfg: Config) -> None:
         sweep = cfg.search or HydraConfig.get().mode == RunMode.MULTIRUN
         if sweep and count_of_processes() > 1:
             raise UserError("torchrun trains one run: leave out -m and search, and give one value for each key")
+        if sweep and cfg.tracking.wandb and in_agent():
+            raise UserError("wandb agent trains one run: leave out -m and search, and give one value for each key")
         if cfg.search:
             run_search(cfg, run)
         else:

@@ -37,7 +37,7 @@ KEY = re.compile(r"(?:\+\+?|~)?[\w./@:]+")
 def parse_arguments(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them, ``-m`` first. Raises UserError for what would be misunderstood."""
     arguments = sorted(arguments, key=lambda argument: argument not in SWEEP)  # wherever it was put
-    arguments = [_without_dashes(argument) for argument in arguments]
+    arguments = [_without_nones(_without_dashes(argument)) for argument in arguments]
     parser = OverridesParser.create()
     groups: dict[str, str] = {}
     read = []
@@ -65,6 +65,12 @@ def _without_dashes(argument: str) -> str:
     if not sign:
         raise UserError(f"{argument}: settings are written key=value, without dashes: {name}=...")
     return argument.removeprefix("--")
+
+
+def _without_nones(argument: str) -> str:
+    """``steps=None``, as a sweep agent in Python writes it, is ``steps=null``; a text may be the word."""
+    key, _, value = argument.partition("=")
+    return f"{key}=null" if value == "None" and key.lstrip("+") not in TEXT_KEYS else argument
 
 
 def _quote_where_needed(argument: str, key: str, value: str, parser: OverridesParser) -> str:

@@ -28,7 +28,8 @@ def unknown_key(key: str, cfg: Any = None) -> str:
     if group == "hydra":
         known = set(_leaves(OmegaConf.structured(HydraConf), "hydra.")) - set(REFUSED)
         if key.startswith("hydra.launcher."):
-            return f"{key}: the chosen launcher has no such key; with hydra/launcher=joblib there is hydra.launcher.n_jobs"
+            there = "with hydra/launcher=joblib there is hydra.launcher.n_jobs, with ray address, num_cpus and num_gpus"
+            return f"{key}: the chosen launcher has no such key; {there}"
         return f"{key}: there is no such key{nearest(key, known)}"
     name = key.removeprefix(f"{group}.")
     if close := near(name, FROM_DATA.get(group, ())):

@@ -80,7 +80,8 @@ class Sweep(Callback):
     _lock: FileLock | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        stopper.begin_sweep(parallel="joblib" in config.hydra.launcher["_target_"])
+        launcher = config.hydra.launcher["_target_"]
+        stopper.begin_sweep(parallel="joblib" in launcher or "fewlabels_ray" in launcher)
         if ARGUMENTS in os.environ:
             # Without a place for it, on a disk that is full or read-only, Hydra's own account has to do.
             with contextlib.suppress(OSError, Timeout, NotImplementedError, UserError):
@@ -148,6 +149,12 @@ def hydra_job() -> Iterator[None]:
             raise SystemExit(report_error(error)) from None
         else:
             raise
+
+
+def add_failure(overrides: list[str], error: Exception) -> None:
+    """For a launcher: a job failed and cannot say so itself, as its process is gone or never came to it."""
+    if RESULTS in os.environ:
+        _add_result(Path(os.environ[RESULTS]), overrides, error)
 
 
 def _add_result(file: Path, overrides: list[str], error: Exception | None) -> None:

@@ -241,6 +241,12 @@ def _seconds(variable: str) -> float | None:
     return value
 
 
+def times_as_dates() -> dict[str, str]:
+    """STARTED and DEADLINE for the environment of another machine, whose monotonic clock is another one."""
+    now, found = time.time() - time.monotonic(), {name: _seconds(name) for name in (STARTED, DEADLINE)}
+    return {name: str(seconds + now) for name, seconds in found.items() if seconds is not None}
+
+
 def _write(text: str) -> None:
     """From inside a signal's handler, where the streams may be in the middle of a line."""
     with contextlib.suppress(OSError):

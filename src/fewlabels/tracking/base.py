@@ -41,6 +41,10 @@ class Tracker(ABC):
     def finish(self, record: RunRecord) -> None:
         """The run has ended, well or badly."""
 
+    def found_finished(self, info: RunInfo, record: RunRecord) -> None:
+        """The run was trained before this command was given: in its place its record is read."""
+        return None
+
     def step(self, done: int, steps: int, images: int) -> None:
         """Step ``done`` of the epoch's ``steps`` has run, over so many images. Called each step: must be cheap."""
         return None

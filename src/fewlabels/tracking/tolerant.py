@@ -23,6 +23,9 @@ class Tolerant(Tracker):
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         self._try("start", info, curve)
 
+    def found_finished(self, info: RunInfo, record: RunRecord) -> None:
+        self._try("found_finished", info, record)
+
     def step(self, done: int, steps: int, images: int) -> None:
         self._try("step", done, steps, images)
 

@@ -20,7 +20,13 @@ from fewlabels.types import RunRecord, UserError
 logger = logging.getLogger(__name__)
 
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
+SWEEP_ID, RUN_ID = "WANDB_SWEEP_ID", "WANDB_RUN_ID"  # the first is set by `wandb agent` alone
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
+
+
+def in_agent() -> bool:
+    """Whether `wandb agent` has started this process, for one run of its sweep."""
+    return bool(os.environ.get(SWEEP_ID))
 
 
 def library() -> Any:
@@ -64,6 +70,8 @@ class WandB(Tracker):
 
     Online the service knows the lines that it has, and gets the rest; offline each session's file holds all of them.
 
+    Below `wandb agent` the run is the agent's, with its id and project: the sweep reads the metric there.
+
     Without an account, or where the service cannot be reached, the run is written to ``<run>/wandb`` offline;
     ``wandb sync`` uploads it later. The terminal is not recorded.
 
@@ -100,8 +108,8 @@ class WandB(Tracker):
         def begin(mode: Any) -> Any:
             _silence(wandb)
             return wandb.init(
-                project=self._project,
-                entity=self._entity,
+                project=None if in_agent() else self._project,
+                entity=None if in_agent() else self._entity,
                 mode=mode,
                 dir=info.folder,
                 name=info.name,
@@ -115,7 +123,9 @@ class WandB(Tracker):
 
         # A run that is trained again (rerun=true) is another one there: the service would drop lines of epochs that it has.
         reruns = len(list(info.folder.glob("record-*.json")))
-        identity = info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+        identity = None if in_agent() else info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+        if identity and (given := os.environ.get(RUN_ID)):
+            logger.warning(f"{RUN_ID}={given} is not used: the run is {identity}, so that a resumed one is the same there")
         mode, before = self._chosen_mode(wandb), set(_online(info.folder))
         try:
             self._run = begin(mode)
@@ -151,6 +161,11 @@ class WandB(Tracker):
 
         if line["epoch"] >= self._run.step:  # the next step that the run has room for
             self._run.log({key: shown(value) for key, value in line.items()}, step=line["epoch"])
+
+    def found_finished(self, info: RunInfo, record: RunRecord) -> None:
+        if in_agent():  # it waits for the metric, and would take the run for one that failed
+            self.start(info, record.curve)
+            self.finish(record)
 
     def finish(self, record: RunRecord) -> None:
         self._run.summary.update(record.metrics | {"status": record.status})

@@ -29,6 +29,7 @@ from fewlabels.types import UserError
 
 logger = logging.getLogger(__name__)
 
+CPUS = "FEWLABELS_CPUS"  # the processors of a job that a launcher started; torch would take all that the machine has
 PROCESS_STATUS = Path("/proc/self/status")
 
 
@@ -53,7 +54,7 @@ def setup(cfg: HardwareConfig) -> torch.device:
         torch.cuda.init()  # else there are no statistics to reset below
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
-    if (threads := cfg.threads or slurm.cpus_per_task()) is not None:
+    if threads := cfg.threads or slurm.cpus_per_task() or int(os.environ.get(CPUS, "0")):
         torch.set_num_threads(threads)
     _keep_freed_memory()
     if cfg.deterministic:
