@@ -88,7 +88,8 @@ def draw_figures(
     found = []
     for entry in [ACCURACY, *table.figures] if runs else []:
         kind, name = KINDS[entry.kind], f"{table.id}-{scale}-{entry.name}"
-        svg = render(kind.draw, Plot(table, entry, results, scale, tables), name)
+        plot = Plot(table, entry, results, scale, tables)
+        svg = render(kind.draw, plot, name)
         if svg is None:
             continue
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,10 +97,16 @@ def draw_figures(
         words = [
             entry.name if entry.caption is None else entry.caption,
             kind.spread if several else "",
+            _reported(plot.reported_runs),
             f"{scale.capitalize()} scale.",
         ]
         found.append(Drawn(entry.name, svg, " ".join(f"{part.rstrip('.')}." for part in words if part)))
     return found
+
+
+def _reported(runs: dict[str, str]) -> str:
+    found = "; ".join(f"{column}: {run}" for column, run in runs.items())
+    return f"Dashed: reported, as the authors' public logs have it ({found})" if runs else ""
 
 
 def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
 
+from fewlabels.report.spec.curves import ReportedCurves
 from fewlabels.report.spec.fields import (
     FORBID,
     SPREAD,
@@ -230,6 +231,7 @@ class TableDefinition:
     figures: Annotated[list[Annotated[AnyFigure, Field(discriminator="kind")]], AfterValidator(_own_names)] = field(
         default_factory=list
     )
+    reported_curves: ReportedCurves | None = None
 
     @property
     def all_rows(self) -> list[str]:
