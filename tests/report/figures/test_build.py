@@ -403,3 +403,18 @@ def test_a_mistake_in_the_authors_curves_is_named(node, text, message, tmp_path)
         (tmp_path / "table" / "curves" / "runs.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         load_definitions(tmp_path)
+
+
+def test_a_line_over_runs_that_were_not_made_alike_is_named_in_the_caption(tmp_path):
+    start = {"precision": "bf16", "device_kind": "cpu", "torch": "2.14.1"}
+    runs = [run("0.25", seed=seed, starts=[start]) for seed in range(2)] + [run("0.5", starts=[start])]
+    definition = table(figures=[{"name": "f", "kind": "values", "metric": "test_accuracy", "rows": ["0.5"]}])
+
+    def captions(*more):
+        return [found.caption for found in draw_figures(definition, Results([*runs, *more]), "paper", tmp_path, {})]
+
+    assert not any("‡" in caption for caption in captions())
+    for change in ({"precision": "fp32"}, {"device_kind": "cuda"}, {"torch": "2.13.0"}):
+        accuracy, values = captions(run("0.25", seed=2, starts=[start | change]))
+        assert "‡ made under different conditions, as the notes tell: 0.25 | x." in accuracy
+        assert "‡" not in values  # its row is another
