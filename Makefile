@@ -11,7 +11,7 @@ ARGS ?=
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm lint tables report audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test test-slurm lint tables report evidence audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ tables: setup ## Every table with its cells, how many are done, and what the res
 
 report: setup ## Tables, figures and one page from all records
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report
+
+evidence: setup ## How far each table has run, each claim with its verdict and what would change it, and the audit
+	@$(BIN)/python -m fewlabels.report $(OUT) --evidence
 
 audit: setup ## The reported tables against themselves and their own text
 	$(BIN)/python -m fewlabels.report --audit

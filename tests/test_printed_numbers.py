@@ -9,6 +9,7 @@ from statistics import mean, stdev
 import pytest
 
 from fewlabels.report.collect import Results, read_records
+from fewlabels.report.evidence import VERDICTS, verdicts
 from fewlabels.report.spec.definitions import load_definitions
 from fewlabels.system.paths import conf_dir
 
@@ -81,6 +82,18 @@ def test_the_errors_of_the_methods_are_those_of_the_benchmark(published):
         values = found.pop(method.strip("`"), [])
         assert error == (f"{mean(values):.1f} ± {stdev(values):.1f}" if values else ""), method
     assert not found
+
+
+def test_the_verdicts_in_short_are_the_records_own(published):
+    """``python -m fewlabels.report outputs/published --verdicts`` printed them, wherever they stand."""
+    text = verdicts([*load_definitions(conf_dir()).values()], published)
+    assert 10 < len(text.splitlines()) <= 40
+    for page, head, rows in tables():
+        if head == VERDICTS:
+            assert text in page
+            assert rows == [
+                [cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()[2:] if line[:1] == "|"
+            ]
 
 
 def test_the_speed_is_that_of_the_newest_bench_that_the_page_names():

@@ -34,7 +34,8 @@ def shown(*runs, table=TABLE):
     [
         ({"precision": "fp32"}, "precision (bf16: seeds 0, 1; fp32: seed 2)"),
         ({"device_kind": "cuda", "device": "NVIDIA H100"}, "device (cpu: seeds 0, 1; cuda: seed 2)"),
-        ({"torch": "2.13.0"}, "torch (2.14: seeds 0, 1; 2.13: seed 2)"),
+        ({"torch": "2.13.0"}, "torch (2.14.1: seeds 0, 1; 2.13.0: seed 2)"),
+        ({"torch": "2.14.0"}, "torch (2.14.1: seeds 0, 1; 2.14.0: seed 2)"),
         ({"threads": 2}, "threads (1: seeds 0, 1; 2: seed 2)"),
         (
             {"precision": "fp32", "threads": 4},
@@ -59,7 +60,7 @@ def test_other_code_is_marked_whatever_its_modules_are_called():
 
 
 def test_what_is_alike_is_not_marked():
-    alike = run(1, {"torch": "2.14.0", "device": "Intel Xeon", "commit": "b", "python": "3.13"})
+    alike = run(1, {"torch": "2.14.1+cpu", "device": "Intel Xeon", "commit": "b", "python": "3.13"})
     assert shown(run(0), alike) == ("50.00 / 51.00 (n = 2)", [])
     older = run(1, {"device_kind": None})  # whose device is known by its name
     assert shown(run(0), older)[1] == []

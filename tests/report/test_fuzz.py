@@ -109,7 +109,7 @@ def check_the_files(files):
     assert "12.34 (n = 1)" in files["index.html"]
     for pattern in ("<script", "<img"):
         assert pattern not in files["index.html"]
-        assert not re.search(rf"(?<!\\){pattern}", files["tables.md"])
+        assert not re.search(rf"(?<!\\){pattern}", files["tables.md"] + files["evidence.md"])
     assert not re.search(r"[\x00-\x08\x0b-\x1f]", "".join(files.values()))
     assert "\n## c" not in files["tables.md"]
     assert "=1+1" not in re.split(r"[,\n]", files["tables.csv"])

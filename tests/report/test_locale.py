@@ -37,7 +37,7 @@ def test_the_same_files_whatever_the_locale(outputs, tmp_path):
     done = report(outputs, tmp_path / "utf8", LC_ALL="C.UTF-8", PYTHONIOENCODING="latin-1")
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"bl\xfcten" in done.stdout
-    for name in ("tables.md", "tables.csv", "tables.tex", "index.html"):
+    for name in ("tables.md", "evidence.md", "tables.csv", "tables.tex", "index.html"):
         assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "utf8" / name).read_bytes()
     assert "blüten" in (tmp_path / "c" / "tables.md").read_text(encoding="utf-8")
 

@@ -163,7 +163,7 @@ def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_p
     assert "left out: cannot read the record" in capsys.readouterr().err
     names = {p.relative_to(tmp_path / "report").as_posix() for p in (tmp_path / "report").rglob("*") if p.is_file()}
     figures = {f"figures/srikanth_1-paper-{name}.svg" for name in ("accuracy", "panels")}
-    assert names == {".lock", "index.html", "tables.md", "tables.csv", "tables.tex", *figures}
+    assert names == {".lock", "index.html", "evidence.md", "tables.md", "tables.csv", "tables.tex", *figures}
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("<svg") == 2
     assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched

@@ -1,11 +1,12 @@
-"""Command line: python -m fewlabels.report outputs --to outputs/report [--table demo], or --audit alone"""
+"""Command line: python -m fewlabels.report outputs --to outputs/report [--table demo]; --evidence, --verdicts and --audit
+write nothing"""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -15,6 +16,7 @@ if __name__ == "__main__":  # before the imports below, which take seconds
 
 from fewlabels.report.collect import FoundRecord, Results, read_records
 from fewlabels.report.csv_export import cells_as_csv
+from fewlabels.report.evidence import evidence, verdicts
 from fewlabels.report.figures.build import draw_figures
 from fewlabels.report.latex import latex
 from fewlabels.report.page import page
@@ -36,7 +38,7 @@ logger = logging.getLogger("fewlabels.report")
 
 
 def build_report(root: Path, to: Path, only: str | None = None) -> str:
-    """Write index.html, tables.md, .csv and .tex and figures/.
+    """Write index.html, tables.md, .csv and .tex, evidence.md and figures/.
 
     Args:
         root: The folder of the runs.
@@ -49,20 +51,31 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
     Raises:
         UserError: There is no record below ``root``, no such table, or a mistake in a table's file.
     """
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}: name the output_root of your runs")
     definitions = load_definitions(conf_dir())
+    _check_root(root)
     to.mkdir(parents=True, exist_ok=True)
     # make -j writes several reports into one folder; the last has read the latest records.
     with held(to / ".lock", "writing a report"):
-        found = read_records(root)
-        if not found:
-            raise UserError(f"there is no record of a run below {root}: name the output_root of your runs")
-        without_table, records = place_runs([run for run in found if _has_a_place(run, definitions)], definitions)
+        without_table, records = place_runs(_placed_records(root, definitions), definitions)
         if only is not None and only not in without_table | definitions:
             raise UserError(f"there is no table {only}: {', '.join(without_table | definitions)}")
         printed = without_table if only is None else {only}
-        return _written(without_table | definitions, Results(records), to, printed)
+        results = Results(records)
+        write_text(to / "evidence.md", evidence([*definitions.values()], results))
+        return _written(without_table | definitions, results, to, printed)
+
+
+def _check_root(root: Path) -> None:
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}: name the output_root of your runs")
+
+
+def _placed_records(root: Path, definitions: dict[str, TableDefinition]) -> list[FoundRecord]:
+    """Those that have a place in their table, or no table. Raises UserError where there is none."""
+    found = read_records(root)
+    if not found:
+        raise UserError(f"there is no record of a run below {root}: name the output_root of your runs")
+    return [run for run in found if _has_a_place(run, definitions)]
 
 
 def _has_a_place(run: FoundRecord, definitions: dict[str, TableDefinition]) -> bool:
@@ -93,19 +106,35 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
     return markdown(part[1] for table, parts in sections for part in parts if table.id in printed)
 
 
+def _evidence(root: Path, told: Callable[[list[TableDefinition], Results], str]) -> str:
+    definitions = load_definitions(conf_dir())
+    _check_root(root)
+    return told([*definitions.values()], Results(_placed_records(root, definitions))).rstrip("\n")
+
+
 def main() -> None:
     configure_logging()
     parser = argparse.ArgumentParser(prog="fewlabels-report", description="Tables, figures and one page from records.")
     parser.add_argument("root", type=Path, nargs="?", help="the folder of the runs (output_root)")
     parser.add_argument("--to", help="where the report goes; default: ROOT/report")
-    parser.add_argument("--table", help="print this table; default: the runs that have none")
-    parser.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--table", help="print this table; default: the runs that have none")
+    only.add_argument(
+        "--evidence", action="store_true", help="print, and write nothing: tables, claims, what would change them"
+    )
+    only.add_argument(
+        "--verdicts", action="store_true", help="print, and write nothing: the claims that were tried, in short"
+    )
+    only.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
     arguments = parser.parse_args()
     if arguments.root is None and not arguments.audit:
         parser.error("name the folder of the runs (output_root)")
     try:
         if arguments.audit:
             print_result(audit(load_definitions(conf_dir()).values()))
+            return
+        if arguments.evidence or arguments.verdicts:
+            print_result(_evidence(arguments.root, verdicts if arguments.verdicts else evidence))
             return
         to = expanded(arguments.to) if arguments.to else arguments.root / "report"
         text = build_report(arguments.root, to, arguments.table)

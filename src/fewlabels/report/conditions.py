@@ -23,8 +23,9 @@ def _kind(start: dict[str, Any]) -> str | None:
 
 
 def _torch(start: dict[str, Any]) -> str | None:
+    """Patch releases count, for they mend kernels; the build, ``+cu130``, is told by the device."""
     version = start.get("torch")
-    return None if version is None else ".".join(version.split("+")[0].split(".")[:2])
+    return None if version is None else version.split("+")[0]
 
 
 CONDITIONS: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 
 from scipy.special import stdtr
 
-from fewlabels.report.collect import Cell
+from fewlabels.report.collect import MIN_SEEDS, Cell
 
+Variances = list[tuple[float, int]]  # what the variance of a difference is the sum of, each with its degrees of freedom
+
+MOST_SEEDS = 100  # that anyone would run
 LEVEL = 0.05  # how often a claim of equal cells may come to any verdict but "cannot be told apart"
 
 
@@ -33,7 +36,15 @@ def holm(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _two_sided(gap: float, variances: list[tuple[float, int]]) -> float:
+def seeds_to_tell(gap: float, variances: Variances, level: float) -> float:
+    """From how many seeds a side on a gap would be significant, if it and the spreads stayed; infinite beyond MOST_SEEDS."""
+    for seeds in range(MIN_SEEDS, MOST_SEEDS + 1):
+        if _two_sided(gap, [(variance * (free + 1) / seeds, seeds - 1) for variance, free in variances]) <= level:
+            return seeds
+    return math.inf
+
+
+def _two_sided(gap: float, variances: Variances) -> float:
     """With Welch and Satterthwaite's degrees of freedom."""
     total = sum(variance for variance, _ in variances)
     if total == 0:  # every seed gave the very same number, on all sides

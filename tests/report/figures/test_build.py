@@ -9,12 +9,13 @@ import yaml
 
 from fewlabels.report.collect import Results, read_records
 from fewlabels.report.figures import curves, plot
-from fewlabels.report.figures.build import KINDS, draw_figures
+from fewlabels.report.figures.build import ACCURACY, KINDS, draw_figures
 from fewlabels.report.figures.plot import Plot, label, over_seeds, thinned
 from fewlabels.report.page import page
 from fewlabels.report.spec.definitions import load_definitions
 from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.runs import record
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import RunRecord, UserError
 
 PAIRS = [["a, lambda", "a, Gamma"], ["b, lambda", "b, Gamma"]]
@@ -138,6 +139,13 @@ def test_a_log_axis_leaves_out_what_is_not_above_zero():
     terms = {"kl": lambda e: e - 2.0, "none": lambda e: 0.0}
     figure = plotted("curves", [run("0.25", terms=terms)], terms=["kl", "none"], log=["kl", "none"])
     assert [axis.get_yscale() for axis in figure.axes] == ["log", "linear"]
+    for axis in (
+        figure.axes[0].yaxis,
+        plotted("values", [run("0.01"), run("1")], table(["0.01", "1"]), metric="test_accuracy").axes[0].xaxis,
+    ):
+        ticks = [text.get_text() for text in axis.get_ticklabels(which="both")]
+        assert any(ticks)
+        assert "$" not in "".join(ticks)  # no formula: text is shown as it stands
 
 
 def layered(row, count=3, **fields):
@@ -322,3 +330,91 @@ def test_the_largest_curves_stay_below_300_kb(tmp_path):
     definition = table(rows, figures=[{"name": "f", "kind": "curves", "terms": names}])
     draw_figures(definition, Results(records), "paper", tmp_path, {"t": definition})
     assert (tmp_path / "t-paper-f.svg").stat().st_size < 300_000
+
+
+def authors(scale):
+    """Figures of Alshami's table 2 from made-up runs, by name."""
+    definition = load_definitions(conf_dir())["alshami_2"]
+    terms = dict.fromkeys(("test_accuracy", "test_loss", "train_accuracy", "cross_entropy"), lambda epoch: 2.0 * epoch)
+    records = [run("VAT", column, scale=scale, terms=terms, table="alshami_2") for column in definition.columns]
+    entries = {"accuracy": ACCURACY} | {entry.name: entry for entry in definition.figures[:3]}
+    plots = {name: Plot(definition, entry, Results(records), scale, {}) for name, entry in entries.items()}
+    return {name: (KINDS[plot.entry.kind].draw(plot), plot) for name, plot in plots.items()}
+
+
+def test_the_authors_curves_stand_beside_ours_at_the_paper_s_scale(tmp_path):
+    found = authors("paper")
+    lines = {name: [dict(drawn(axis)) for axis in figure.axes] for name, (figure, _) in found.items()}
+    assert [[*line] for line in lines["accuracy"]] == [
+        ["VAT", "reported: cifar10_250label_50epochs"],
+        ["VAT", "reported: vat_cifar10_4000_xi10.0_eps10.0_it5_b1024_lr0.03"],
+        ["VAT", "reported: vat_cifar100_2500_xi8.0_eps8.0_it4_b1024_lr0.03"],
+        ["VAT"],
+    ]
+    assert all(len(line) == 2 for line in lines["fig2"])
+    accuracy = lines["fig3"][1]["reported: cifar10_4klabels_300epochs"]
+    assert (accuracy[0], accuracy[-1], len(accuracy)) == (9.9689, 68.794, 68)
+    (line,) = (line for line in found["fig3"][0].axes[1].lines if line.get_label().startswith("reported"))
+    assert (line.get_color(), line.is_dashed(), line.get_xdata()[-1]) == ("#777777", True, 300)
+    assert len(lines["fig4"][0]["reported: cifar100_2500labels_300epochs"]) == 15  # their warm-up of 35 epochs
+    for figure, of_proxy in authors("proxy").values():  # other epochs and another network
+        assert not any("reported" in name for axis in figure.axes for name in drawn(axis))
+        assert not of_proxy.reported_runs
+    records = [run("VAT", "cifar10_4000", table="alshami_2", terms={"test_accuracy": float})]
+    tables = load_definitions(conf_dir())
+    (first, *_) = draw_figures(tables["alshami_2"], Results(records), "paper", tmp_path, tables)
+    assert "Dashed: reported, as the authors' public logs have it (cifar10_250: cifar10_250label_50epochs; " in first.caption
+
+
+@pytest.mark.parametrize(
+    ("node", "text", "message"),
+    [
+        ({"runs": {"fig": {"x": "one"}}}, None, "runs.csv cannot be read"),
+        ({"runs": {"fog": {"x": "one"}}}, "run,epoch,loss\none,1,2\n", "no figure of curves 'fog'; did you mean fig"),
+        (
+            {"runs": {"fig": {"x": "onne"}}},
+            "run,epoch,loss\none,1,2\n",
+            "in runs.csv there is no run 'onne'; did you mean one",
+        ),
+        ({"runs": {"fig": {"z": "one"}}}, "run,epoch,loss\none,1,2\n", "reported_curves.runs.fig: there is no column 'z'"),
+        ({"run": {}}, "run,epoch,loss\none,1,2\n", "table.reported_curves: there is no key 'run'; did you mean runs"),
+        ({"runs": {"fig": {"x": "one"}}}, "run,epoch,loss\none,1,2\none,2,high\n", "runs.csv, line 3: .*high"),
+        ({"runs": {"fig": {"x": "one"}}}, "epoch,loss\n1,2\n", "runs.csv, line 2: "),
+        ({"runs": {"fig": {"x": "one"}}}, "run,epoch,loss\none\n", "runs.csv, line 2: "),
+    ],
+)
+def test_a_mistake_in_the_authors_curves_is_named(node, text, message, tmp_path):
+    (tmp_path / "table" / "curves").mkdir(parents=True)
+    figures = [
+        {"name": "fig", "kind": "curves", "terms": ["loss"]},
+        {"name": "v", "kind": "values", "metric": "test_accuracy"},
+    ]
+    fields = {
+        "id": "t",
+        "title": "T",
+        "rows": ["a"],
+        "columns": ["x"],
+        "metrics": {"test_accuracy": "m"},
+        "figures": figures,
+    }
+    table = yaml.safe_dump({"table": fields | {"reported_curves": {"file": "runs.csv"} | node}})
+    (tmp_path / "table" / "t.yaml").write_text(table)
+    if text is not None:
+        (tmp_path / "table" / "curves" / "runs.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_definitions(tmp_path)
+
+
+def test_a_line_over_runs_that_were_not_made_alike_is_named_in_the_caption(tmp_path):
+    start = {"precision": "bf16", "device_kind": "cpu", "torch": "2.14.1"}
+    runs = [run("0.25", seed=seed, starts=[start]) for seed in range(2)] + [run("0.5", starts=[start])]
+    definition = table(figures=[{"name": "f", "kind": "values", "metric": "test_accuracy", "rows": ["0.5"]}])
+
+    def captions(*more):
+        return [found.caption for found in draw_figures(definition, Results([*runs, *more]), "paper", tmp_path, {})]
+
+    assert not any("‡" in caption for caption in captions())
+    for change in ({"precision": "fp32"}, {"device_kind": "cuda"}, {"torch": "2.13.0"}):
+        accuracy, values = captions(run("0.25", seed=2, starts=[start | change]))
+        assert "‡ made under different conditions, as the notes tell: 0.25 | x." in accuracy
+        assert "‡" not in values  # its row is another

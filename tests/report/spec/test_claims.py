@@ -46,6 +46,16 @@ def test_the_first_of_a_pair_is_the_better_one():
     assert judged(beats(("b", "a"), metric="test_error"), runs).verdict == "not seen"
 
 
+def test_a_proxy_that_is_too_short_decides_nothing():
+    claim = Beats("a is better", "test_accuracy", [("a", "b")], proxy_too_short="2 epochs of 90")
+    proxy = around("a", 51.0, scale="proxy") + around("b", 48.0, scale="proxy")
+    short = judged(claim, proxy, "proxy")
+    assert (short.verdict, short.seeds) == ("too short to tell", "3")
+    figures = "a 51.00 ± 0.10 (n = 3) against b 48.00 ± 0.10 (n = 3)"
+    assert short.lines == ["the proxy scale cannot tell: 2 epochs of 90", figures]
+    assert judged(claim, around("a", 51.0) + around("b", 48.0)).verdict == "seen"
+
+
 def test_a_difference_counts_by_welch_s_t_test():
     first, second = [50.0, 50.4, 51.1], [49.0, 48.1, 48.5, 48.8]
     p = stats.ttest_ind(first, second, equal_var=False).pvalue

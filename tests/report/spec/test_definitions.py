@@ -142,6 +142,7 @@ SAID = {"where": "w", "row": "a", "column": "x", "metric": "test_error", "value"
         ({"claims": [BEATS | {"pairs": []}]}, r"table.claims\[0\].pairs must hold at least 1"),
         ({"claims": [BEATS | {"columns": ["z"]}]}, r"table.claims\[0\].columns\[0\]: there is no column 'z'"),
         ({"claims": [BEATS | {"columns": []}]}, r"table.claims\[0\].columns must hold at least 1"),
+        ({"claims": [BEATS | {"proxy_too_short": 8}]}, r"table.claims\[0\].proxy_too_short: 8 is no text"),
         ({"claims": [BEATS | {"metric": "test_errors"}]}, "there is no metric 'test_errors'; did you mean test_error?"),
         (
             {

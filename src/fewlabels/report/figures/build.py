@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fewlabels.report.collect import Results
+from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
 from fewlabels.report.figures import curves, image_rows
 from fewlabels.report.figures.plot import Plot
 from fewlabels.report.spec.figures import AccuracyFigure
@@ -88,7 +89,8 @@ def draw_figures(
     found = []
     for entry in [ACCURACY, *table.figures] if runs else []:
         kind, name = KINDS[entry.kind], f"{table.id}-{scale}-{entry.name}"
-        svg = render(kind.draw, Plot(table, entry, results, scale, tables), name)
+        plot = Plot(table, entry, results, scale, tables)
+        svg = render(kind.draw, plot, name)
         if svg is None:
             continue
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,10 +98,24 @@ def draw_figures(
         words = [
             entry.name if entry.caption is None else entry.caption,
             kind.spread if several else "",
+            _mixed(plot) if kind.spread else "",
+            _reported(plot.reported_runs),
             f"{scale.capitalize()} scale.",
         ]
         found.append(Drawn(entry.name, svg, " ".join(f"{part.rstrip('.')}." for part in words if part)))
     return found
+
+
+def _mixed(plot: Plot[Any]) -> str:
+    """The cells whose lines are means of runs that were not made alike."""
+    cells = [(row, column) for row in plot.rows for column in plot.columns]
+    mixed = [f"{row} | {column}" for row, column in cells if differing_between_seeds(plot.runs(row, column))]
+    return f"{MIXED} {UNDER}, as the notes tell: {'; '.join(mixed)}" if mixed else ""
+
+
+def _reported(runs: dict[str, str]) -> str:
+    found = "; ".join(f"{column}: {run}" for column, run in runs.items())
+    return f"Dashed: reported, as the authors' public logs have it ({found})" if runs else ""
 
 
 def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str | None:

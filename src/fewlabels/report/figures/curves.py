@@ -14,12 +14,14 @@ from fewlabels.report.figures.plot import (
     Plot,
     colour,
     draw_line,
+    draw_reported,
     epoch_axis,
     label,
     legend_below,
     log_axis,
     over_seeds,
     panels,
+    plain_ticks,
     thinned,
 )
 from fewlabels.report.spec.figures import AccuracyFigure, CurvesFigure, LayersFigure, ValuesFigure
@@ -44,6 +46,7 @@ def accuracy(plot: Plot[AccuracyFigure]) -> Figure | None:
         for row in plot.rows:
             if line := lines[row, column]:
                 draw_line(axis, thinned(line, len(lines)), label=row, **plot.colour(row))
+        draw_reported(axis, plot, column, "test_accuracy")
         axis.set_title(column)
         epoch_axis(axis)
         if axis.get_subplotspec().is_first_col():  # type: ignore[union-attr]
@@ -72,6 +75,7 @@ def curves(plot: Plot[CurvesFigure]) -> Figure | None:
         for row in plot.rows:
             if line := lines.get((row, column, term)):
                 draw_line(axis, thinned(line, len(lines)), label=row, **plot.colour(row))
+        draw_reported(axis, plot, column, term)
         if term in plot.entry.log:
             log_axis(axis)
         if len(plot.table.columns) > 1:
@@ -175,6 +179,7 @@ def _rows_axis(axis: Axes, plot: Plot[ValuesFigure], places: list[float], numeri
         axis.set_xticks(places, plot.rows, rotation=25 if sum(map(len, plot.rows)) > 60 else 0, ha="center")
     elif min(places) > 0 and max(places) / min(places) >= _DECADES:
         axis.set_xscale("log")
+        plain_ticks(axis.xaxis)
 
 
 def _baseline(axis: Axes, plot: Plot[ValuesFigure], metric: str) -> None:

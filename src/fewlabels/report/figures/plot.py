@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fewlabels.report.collect import Results
+from fewlabels.report.spec.curves import Points, curves_dir, read_curves
 from fewlabels.report.spec.figures import AnyFigure
 from fewlabels.report.spec.reported import TableDefinition
+from fewlabels.system.paths import conf_dir
 from fewlabels.types import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind tell apart, without the yellow that white paper swallows.
@@ -65,6 +68,19 @@ class Plot(Generic[Entry]):
 
     def runs(self, row: str, column: str) -> list[RunRecord]:
         return self.results.agreeing(self.table.id, self.scale, row, column)
+
+    @property
+    def reported_runs(self) -> dict[str, str]:
+        """Column -> run of the write-up's authors whose curve stands beside ours. At the paper's scale alone: a proxy has
+        other epochs and a smaller network."""
+        known = self.table.reported_curves
+        return {} if known is None or self.scale != "paper" else known.runs.get(self.entry.name, {})
+
+    def reported(self, column: str, term: str) -> Points | None:
+        if self.table.reported_curves is None or column not in self.reported_runs:
+            return None
+        curves = read_curves(curves_dir(conf_dir()) / self.table.reported_curves.file)
+        return curves[self.reported_runs[column]].get(term)
 
     def colour(self, row: str) -> dict[str, Any]:
         """Colour and stroke of a row: the same in all figures of its table."""
@@ -117,6 +133,13 @@ def draw_line(axis: Axes, line: Line, **style: Any) -> None:
         axis.fill_between(epochs, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
+def draw_reported(axis: Axes, plot: Plot[Any], column: str, term: str) -> None:
+    """The write-up's own curve, where its authors' logs hold it: dashed and grey, under ours."""
+    if points := plot.reported(column, term):
+        name = f"reported: {plot.reported_runs[column]}"
+        axis.plot(*points, color="#777777", linestyle=(0, (4, 2)), linewidth=1.1, zorder=1.5, label=name)
+
+
 def panels(count: int, per_line: int, width: float, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure in panels.
 
@@ -158,6 +181,15 @@ def log_axis(axis: Axes) -> None:
     """Logarithmic, where any value is above zero."""
     if any((np.asarray(line.get_ydata(), dtype=float) > 0).any() for line in axis.lines):
         axis.set_yscale("log", nonpositive="mask")
+        plain_ticks(axis.yaxis)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """A logarithmic axis with 1e-2 where matplotlib has a formula: text is shown as it stands."""
+    from matplotlib.ticker import LogFormatter
+
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter())
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], title: str | None = None) -> None:

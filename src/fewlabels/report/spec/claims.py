@@ -10,7 +10,7 @@ from itertools import chain, pairwise
 
 from fewlabels.report.collect import MIN_SEEDS, Cell, Results, mixed_between
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
-from fewlabels.report.significance import LEVEL, against_zero, difference, holm
+from fewlabels.report.significance import LEVEL, Variances, against_zero, difference, holm, seeds_to_tell
 from fewlabels.report.spec.fields import lower_is_better
 from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition, Trend
 from fewlabels.report.text import markdown as escaped
@@ -18,7 +18,7 @@ from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
 
 SEEN, NOT_SEEN, ALIKE = "seen", "not seen", "cannot be told apart"
-TOO_FEW, UNTRIED = "too few seeds to tell", "not yet tried"
+TOO_FEW, UNTRIED, TOO_SHORT = "too few seeds to tell", "not yet tried", "too short to tell"
 RULE = (
     "A comparison is seen, or not seen where its opposite is significant, by Welch's t test over the seeds, at "
     f"{100 * LEVEL:g} % for all comparisons of a claim together (Holm's correction; p is the corrected one). Else the two "
@@ -35,6 +35,7 @@ class Comparison:
 
     gain: float  # above 0 where the claim has it right
     p: float | None  # that it is noise; None where a side has too few seeds
+    variances: Variances | None = None  # of both sides
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ class Judgement:
     scale: str
     says: str
     cases: list[Case]
+    too_short: str = ""  # why this scale cannot tell
 
     @property
     def verdict(self) -> str:
         """``seen in 2 of 5 (3 cannot be told apart, 1 of 6 not yet tried)``: what was not tried is not counted in the 5."""
+        if self.too_short:
+            return TOO_SHORT
         count = Counter(case.outcome for case in self.cases)
         tried = len(self.cases) - count[UNTRIED]
         if not tried:
@@ -88,7 +92,29 @@ class Judgement:
         return " to ".join(map(str, dict.fromkeys([numbers[0], numbers[-1]]))) if numbers else ""
 
     @property
+    def seeds_to_tell(self) -> float:
+        """From how many seeds a side on the nearest of the cases that cannot be told apart would be seen, or not seen, if
+        gaps and spreads stayed as they are; infinite where that is beyond reason."""
+        level = LEVEL / max(1, sum(len(line) for case in self.cases for line in case.against))
+
+        def needed(comparison: Comparison, sign: int) -> float:
+            if comparison.variances is None or sign * comparison.gain <= 0:
+                return math.inf
+            return seeds_to_tell(comparison.gain, comparison.variances, level)
+
+        alike = [case for case in self.cases if case.outcome == ALIKE]
+        return min(
+            (max(needed(c, sign) for c in side) for case in alike for _, side, sign in _sides(case.against)),
+            default=math.inf,
+        )
+
+    @property
     def lines(self) -> list[str]:
+        if self.too_short:
+            return [
+                f"the {self.scale} scale cannot tell: {self.too_short}",
+                *(case.figures for case in self.cases if case.figures),
+            ]
         return [
             f"{case.figures}: {case.outcome}"
             + ("" if case.p is None else f" (p {_p(case.p)})")
@@ -112,7 +138,11 @@ def judge(table: TableDefinition, results: Results, scale: str) -> list[Judgemen
     """
     if scale == "smoke":
         return []
-    return [Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale))) for claim in table.claims]
+    judged = []
+    for claim in table.claims:
+        too_short = claim.proxy_too_short if scale == "proxy" else ""
+        judged.append(Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale)), too_short))
+    return judged
 
 
 def _decided(cases: list[Case]) -> list[Case]:
@@ -123,7 +153,7 @@ def _decided(cases: list[Case]) -> list[Case]:
     ps = iter([None if comparison.p is None else next(corrected) for comparison in every])
     decided = []
     for case in cases:
-        against = tuple(tuple(Comparison(c.gain, next(ps)) for c in line) for line in case.against)
+        against = tuple(tuple(replace(c, p=next(ps)) for c in line) for line in case.against)
         outcome, p = _outcome(against)
         decided.append(replace(case, against=against, outcome=outcome, p=p))
     return decided
@@ -134,14 +164,21 @@ def _outcome(against: tuple[tuple[Comparison, ...], ...]) -> tuple[str, float | 
     every = list(chain.from_iterable(against))
     if not every:
         return UNTRIED, None
-    # Seen: a line whose gains are all real. Not seen: another row that is better than all that are claimed.
-    for outcome, sides, sign in ((SEEN, against, 1), (NOT_SEEN, zip(*against, strict=True), -1)):
-        p = min(max(1.0 if c.p is None or sign * c.gain <= 0 else c.p for c in side) for side in sides)
-        if p <= LEVEL:
-            return outcome, p
+    p, decided = min(
+        (max(1.0 if c.p is None or sign * c.gain <= 0 else c.p for c in side), outcome)
+        for outcome, side, sign in _sides(against)
+    )
+    if p <= LEVEL:
+        return decided, p
     if any(c.p is None for c in every):
         return TOO_FEW, None
     return ALIKE, every[0].p if len(every) == 1 else None
+
+
+def _sides(against: tuple[tuple[Comparison, ...], ...]) -> list[tuple[str, tuple[Comparison, ...], int]]:
+    """What decides a case, each with its outcome and the sign of the gains, all of which must be real. Seen: a line.
+    Not seen: another row that is better than all that are claimed."""
+    return [(SEEN, line, 1) for line in against] + [(NOT_SEEN, column, -1) for column in zip(*against, strict=True)]
 
 
 def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -> list[Case]:
@@ -167,7 +204,8 @@ def _compared(first: Cell, second: Cell, lower: bool) -> Comparison:
     assert first.mean is not None
     assert second.mean is not None
     gap = first.mean - second.mean
-    return Comparison(-gap if lower else gap, difference(first, second))
+    both = None if first.variances is None or second.variances is None else [*first.variances, *second.variances]
+    return Comparison(-gap if lower else gap, difference(first, second), both)
 
 
 def _better(first: Cell, second: Cell, lower: bool, figures: str) -> Case:
@@ -218,7 +256,7 @@ def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results:
         if cell.mean is None:
             cases.append(Case())
         else:
-            turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_zero(cell))
+            turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_zero(cell), cell.variances)
             cases.append(Case(((turned,),), f"{where}{row} {texts[row]}", tuple(cell.seeds), mixed=cell.mixed))
     return cases
 

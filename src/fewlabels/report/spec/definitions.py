@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from fewlabels.report.spec import figures
+from fewlabels.report.spec.curves import ReportedCurves, curves_dir, read_curves
 from fewlabels.report.spec.fields import nearest
 from fewlabels.report.spec.reported import (
     BY_COLUMN,
@@ -35,6 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "figures": {cls.kind: cls for cls in get_args(figures.AnyFigure)},
 }
 BELOW: dict[str, Any] = {"derived": Derived, "quoted": Quoted, "text_says": TextSays, "baseline": figures.Baseline}
+BELOW |= {"reported_curves": ReportedCurves}
 BELOW |= KINDS["claims"] | KINDS["figures"]
 # By pydantic's types of errors; what has no line here is told in pydantic's own words.
 MESSAGES = {
@@ -65,6 +67,7 @@ def load_definitions(conf: Path) -> dict[str, TableDefinition]:
     """Every table of ``conf/table/``, by id."""
     tables = {file.stem: read_definition(file) for file in sorted((conf / "table").glob("*.yaml"))}
     check_baselines(tables)
+    check_curves(tables, curves_dir(conf))
     return tables
 
 
@@ -102,6 +105,22 @@ def check_baselines(tables: dict[str, TableDefinition]) -> None:
                 _look_up("table", cell.table, tables, where)
                 _look_up("row", cell.row, tables[cell.table].rows, f"{where} in table {cell.table}")
                 _look_up("column", cell.column, tables[cell.table].columns, f"{where} in table {cell.table}")
+
+
+def check_curves(tables: dict[str, TableDefinition], folder: Path) -> None:
+    """Raises UserError for a figure that the table has not, and for a file or a run that is not there."""
+    for table in tables.values():
+        if table.reported_curves is None:
+            continue
+        where, runs = f"table {table.id}: table.reported_curves:", read_curves(folder / table.reported_curves.file)
+        over_epochs = [
+            "accuracy",
+            *(f.name for f in table.figures if isinstance(f, figures.AccuracyFigure | figures.CurvesFigure)),
+        ]
+        for figure, columns in table.reported_curves.runs.items():
+            _look_up("figure of curves", figure, over_epochs, where)
+            for run in columns.values():
+                _look_up("run", run, runs, f"{where} in {table.reported_curves.file}")
 
 
 def _look_up(noun: str, name: str, known: Iterable[str], where: str) -> None:

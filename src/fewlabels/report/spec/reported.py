@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 from pydantic.dataclasses import dataclass
 
+from fewlabels.report.spec.curves import ReportedCurves
 from fewlabels.report.spec.fields import (
     FORBID,
     SPREAD,
@@ -126,10 +127,15 @@ Columns = Annotated[list[Column], Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=FORBID)
-class Beats:
+class _Claim:
+    says: str
+    proxy_too_short: str = field(default="", kw_only=True)  # why proxy runs cannot tell: then they give no verdict
+
+
+@dataclass(frozen=True, config=FORBID)
+class Beats(_Claim):
     """The first row of each pair is better than the second."""
 
-    says: str
     metric: RankedMetric
     pairs: Annotated[list[tuple[AnyRow, AnyRow]], Field(min_length=1)]
     columns: Columns | None = None
@@ -137,10 +143,9 @@ class Beats:
 
 
 @dataclass(frozen=True, config=FORBID)
-class Trend:
+class Trend(_Claim):
     """The metric rises, or falls, from row to row."""
 
-    says: str
     metric: RecordedMetric
     rows: Annotated[list[AnyRow], Field(min_length=2)]
     direction: Literal["rises", "falls"]
@@ -155,10 +160,9 @@ def _leaves_others(rows: list[str], info: ValidationInfo) -> list[str]:
 
 
 @dataclass(frozen=True, config=FORBID)
-class BestAmong:
+class BestAmong(_Claim):
     """The best of all the table's rows is one of these."""
 
-    says: str
     metric: RankedMetric
     rows: Annotated[list[Row], Field(min_length=1), AfterValidator(_leaves_others)]
     columns: Columns | None = None
@@ -166,10 +170,9 @@ class BestAmong:
 
 
 @dataclass(frozen=True, config=FORBID)
-class CurveFlattens:
+class CurveFlattens(_Claim):
     """From row to row a loss term grows less over training: the ratio of its last epoch to its first falls."""
 
-    says: str
     term: str
     rows: Annotated[list[Row], Field(min_length=2)]
     column: Column
@@ -177,10 +180,9 @@ class CurveFlattens:
 
 
 @dataclass(frozen=True, config=FORBID)
-class CurveTurns:
+class CurveTurns(_Claim):
     """A loss term ends above its first epoch in the rows ``rises``, and below it in the rows ``falls``."""
 
-    says: str
     term: str
     rises: list[Row]
     falls: list[Row]
@@ -229,6 +231,7 @@ class TableDefinition:
     figures: Annotated[list[Annotated[AnyFigure, Field(discriminator="kind")]], AfterValidator(_own_names)] = field(
         default_factory=list
     )
+    reported_curves: ReportedCurves | None = None
 
     @property
     def all_rows(self) -> list[str]:
