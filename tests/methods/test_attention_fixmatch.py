@@ -76,11 +76,27 @@ def test_without_a_confident_image_the_unlabelled_terms_are_zero():
     assert output.terms["fixmatch"] == output.terms["attention"] == output.terms["confident"] == 0
 
 
-def test_a_pass_of_its_own_without_a_gradient_costs_the_weak_view_none():
-    network, batch = model("attention_fixmatch"), make_batch()
-    batch.unlabelled["weak"].requires_grad_()
-    for target_gradient, passes, expected in ((False, "separate", False), (True, "separate", True), (True, "joint", True)):
-        method = AttentionFixMatch(0.0, target_gradient=target_gradient, passes=passes)
-        loss = method.step(context(network), batch).loss
-        (gradient,) = torch.autograd.grad(loss, batch.unlabelled["weak"], allow_unused=True)
-        assert (gradient is not None) == expected
+@pytest.mark.parametrize("target_gradient", [False, True])
+def test_passes_of_their_own_are_kept_for_the_gradients_that_are_asked_for(target_gradient, monkeypatch):
+    network, batch = model("attention_fixmatch"), make_batch(8, 12)
+    passes, compute = [], network.activations
+
+    def watched(images):
+        passes.append((len(images), torch.is_grad_enabled()))
+        return compute(images)
+
+    monkeypatch.setattr(network, "activations", watched)
+    method = AttentionFixMatch(0.0, target_gradient=target_gradient, passes="separate")
+    method.step(context(network), batch)
+    assert passes == [(8, True), (12, target_gradient), (12, True)]
+
+
+def test_no_pass_without_an_image_moves_the_statistics():
+    network, batch = model("attention_fixmatch"), make_batch(8, 0)
+    slow, method = copy.deepcopy(network), AttentionFixMatch(0.0, passes="separate")
+    loss = method.step(context(network), batch).loss
+    torch.testing.assert_close(loss, F.cross_entropy(slow(batch.labelled["weak"]), batch.labels))
+    for (name, ours), (_, expected) in zip(network.named_buffers(), slow.named_buffers(), strict=True):
+        torch.testing.assert_close(ours, expected, msg=name)
+    method.step(context(network), make_batch(0, 8))
+    assert network.net.blocks[0].bn1.num_batches_tracked == 3
