@@ -110,7 +110,7 @@ def test_what_lies_outside_is_refused_and_what_lies_inside_is_not(key, kind, mar
         "views.padding=-1": "views.padding=-1 must be at least 0",
         "views.magnitude=31": "views.magnitude=31 must be at most 30",
         "views.hue=0.6": "views.hue=0.6 must be at most 0.5",
-        "views.strong=blur": "views.strong=blur is none of randaugment, fixmatch, jitter",
+        "views.strong=blur": "views.strong=blur is none of randaugment, fixmatch, fixmatch_pytorch, jitter",
         "budget_minutes=0": "budget_minutes=0.0 must be positive",
         "budget_minutes=-1": "budget_minutes=-1.0 must be positive",
         "budget_minutes=nan": "budget_minutes=nan is not a finite number",

@@ -134,3 +134,37 @@ def test_views_do_not_depend_on_the_number_of_threads():
     finally:
         torch.set_num_threads(threads)
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong", "flip"])
+def test_a_view_of_a_whole_set_does_not_depend_on_how_many_images_go_at_once(kind, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 16, 16, 3), dtype=np.uint8)
+    images = Images(ImageSet(pixels, np.arange(50)), Views(mean=(0.5,) * 3, std=(0.5,) * 3), torch.device("cpu"))
+    index, made = torch.randperm(50, generator=generator("order")), {}
+    for size in (7, 1000):
+        monkeypatch.setattr(loader_module, "PREDICT_BATCH", size)
+        made[size] = list(images.iterate_view(index, kind, "seed"))
+    assert [len(part) for part in made[7]] == [7] * 7 + [1]
+    assert torch.equal(torch.cat(made[7]), torch.cat(made[1000]))
+    assert not torch.equal(torch.cat(made[7]), torch.cat(list(images.iterate_view(index, kind, "another"))))
+    if kind == "flip":  # which draws one number an image, and so drew the same part by part
+        random = generator("seed")
+        parts = [images.views.make(kind, images.gather(part), random) for part in index.split(7)]
+        assert torch.equal(torch.cat(made[7]), torch.cat(parts))
+
+
+def test_of_every_fourth_batch_the_labelled_images_begin_a_new_order():
+    source, whole = loader(12, 38, size=4, labelled_share=0.5, every=4), loader(12, 38, size=4, labelled_share=0.5)
+    assert (whole.plan.steps, source.plan.steps) == (19, 5)
+    for number, batch in enumerate(epoch(source, 3)):
+        assert torch.equal(batch.unlabelled_index, whole.batch(3, 4 * number).unlabelled_index)
+        assert torch.equal(batch.labelled_index, whole.batch(3, 6 * number).labelled_index)  # six batches a pass
+    source.plan_epoch(torch.empty(0, dtype=torch.int64))
+    assert [batch.num_labelled for batch in epoch(source)] == [4] * 3
+
+
+def test_batches_of_labelled_images_alone_may_have_a_size_of_their_own():
+    source = loader(12, 36, size=8, labelled_share=0.25, labelled_size=5)
+    assert {(b.num_labelled, b.num_unlabelled) for b in epoch(source)} == {(2, 6)}
+    source.plan_epoch(torch.empty(0, dtype=torch.int64))
+    assert [(b.num_labelled, b.num_unlabelled) for b in epoch(source)] == [(5, 0)] * 3

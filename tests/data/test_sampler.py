@@ -52,6 +52,11 @@ def test_epochs_seeds_and_names_have_orders_of_their_own():
         (dict(labelled=40, unlabelled=480, labelled_share=1.0, epoch_of="labelled"), EpochPlan(1, 64, 0)),
         (dict(labelled=40, unlabelled=480, fixed_steps=5), EpochPlan(5, 16, 48)),
         (dict(labelled=40, unlabelled=480, max_steps=3), EpochPlan(3, 16, 48)),
+        (dict(labelled=40, unlabelled=480, every=4, max_steps=2), EpochPlan(2, 16, 48, every=4)),
+        (dict(labelled=40, unlabelled=480, every=50), EpochPlan(1, 16, 48, every=50)),
+        (dict(labelled=40, unlabelled=480, labelled_size=8), EpochPlan(10, 16, 48)),
+        (dict(labelled=40, unlabelled=0, every=4), EpochPlan(1, 64, 0)),
+        (dict(labelled=40, unlabelled=0, labelled_size=8), EpochPlan(5, 8, 0)),
         (
             dict(labelled=130, unlabelled=65, labelled_share=None, order="in_turn"),
             EpochPlan(5, 64, 64, "in_turn", labelled_steps=3),
@@ -77,6 +82,9 @@ def test_epoch_plans(arguments, expected):
         ({"order": "joined"}, "batch.labelled_share has no meaning with batch.order=joined"),
         ({"order": "in_turn", "labelled_share": None, "fixed_steps": 4}, "batch.steps has no meaning"),
         ({"unlabelled_size": 4}, "batch.unlabelled_size has no meaning with batch.order=together"),
+        ({"every": 2, "order": "joined", "labelled_share": None}, "batch.every has no meaning with batch.order=joined"),
+        ({"labelled_size": 2, "order": "in_turn", "labelled_share": None}, "batch.labelled_size has no meaning with"),
+        ({"every": 2, "fixed_steps": 4}, "batch.steps has no meaning with batch.every"),
     ],
 )
 def test_bad_settings_are_refused(changes, message):
@@ -87,3 +95,30 @@ def test_bad_settings_are_refused(changes, message):
 def test_no_images_at_all_are_refused():
     with pytest.raises(UserError, match="nothing to train on"):
         plan(0, 0)
+
+
+def steps_of_a_loop(labelled, unlabelled, size, epochs):
+    """Steps an epoch where one is made only as the labelled batches, drawn one for each unlabelled one, are used up."""
+    left, made = iter(range(-(-labelled // size))), []
+    for _ in range(epochs):
+        made.append(0)
+        for _ in range(-(-unlabelled // size)):
+            try:
+                next(left)
+            except StopIteration:
+                left = iter(range(-(-labelled // size)))
+                next(left)
+                made[-1] += 1
+    return made
+
+
+@pytest.mark.parametrize(
+    ("labelled", "size", "every", "steps"),
+    [(4000, 1024, 4, 12), (250, 250, 1, 200), (2500, 1024, 3, 16), (10000, 1024, 10, 5)],
+)
+def test_every_so_many_batches_are_as_many_steps_as_those_of_a_loop_over_the_labelled_ones(labelled, size, every, steps):
+    found = plan(labelled, 50000, size=2 * size, labelled_share=0.5, every=every)
+    assert (found.steps, found.labelled, found.unlabelled) == (steps, size, size)
+    made = steps_of_a_loop(labelled, 50000, size, epochs=50)
+    assert steps in made[1:]
+    assert abs(sum(made) / 50 - steps) < 0.5

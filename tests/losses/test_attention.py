@@ -36,3 +36,14 @@ def test_the_weak_view_is_the_target():
     attention_divergence(weak, strong).sum().backward()
     assert weak.grad is None
     assert strong.grad.abs().sum() > 0
+
+
+def test_the_target_may_have_a_gradient():
+    """Against torch's divergence, whose target has one."""
+    weak = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    strong = torch.randn(2, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    (ours,) = torch.autograd.grad(attention_divergence(weak, strong, target_gradient=True).sum(), weak)
+    p, log_q = weak.sum(1).flatten(1).softmax(1), strong.sum(1).flatten(1).log_softmax(1)
+    (expected,) = torch.autograd.grad(torch.nn.KLDivLoss(reduction="sum")(log_q, p), weak)
+    torch.testing.assert_close(ours, expected)
+    assert ours.abs().sum() > 0

@@ -14,6 +14,7 @@ from fewlabels.models.attention import AttentionWideResNet
 from fewlabels.models.inference import predict
 from fewlabels.models.ladder_mlp import LadderMLP
 from fewlabels.models.simple_cnn import SimpleCNN
+from fewlabels.models.wide_resnet import WideResNet
 from fewlabels.system.paths import conf_dir
 from fewlabels.types import Batch
 from tests.conftest import random_images
@@ -31,13 +32,15 @@ class Case:
     """What a method's conformance is tested with.
 
     ``terms``: those of its unlabelled loss; ``eager``: settings with which that loss acts within a few steps on a fresh
-    network; ``earlier``: whether the method first has a step with another network, to fill what it keeps of each image;
-    ``begun``: whether it first makes a few updates, for weights that get no gradient while others are still at zero.
+    network; ``of``: the method, where this is a variant of one; ``earlier``: whether the method first has a step with
+    another network, to fill what it keeps of each image; ``begun``: whether it first makes a few updates, for weights that
+    get no gradient while others are still at zero.
     """
 
     terms: tuple[str, ...] = ()
     eager: dict[str, Any] = field(default_factory=dict)
     network: Callable[[], Any] = simple_cnn
+    of: str = ""
     earlier: bool = False
     begun: bool = False
 
@@ -76,6 +79,34 @@ CASES = {
     "vat": Case(("virtual_adversarial",), {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0}),
 }
 
+# With the settings that the code of Alshami and Arya has.
+VARIANTS = {
+    "attention_fixmatch as published": Case(
+        ("fixmatch", "attention"),
+        {"threshold": 0.0, "mean": "confident", "positions": "mean", "target_gradient": True, "passes": "separate"},
+        lambda: AttentionWideResNet(4, (16, 16), 3, depth=10, width=1, module="one_convolution", attend="before"),
+        of="attention_fixmatch",
+    ),
+    "pseudo_label as published": Case(
+        ("pseudo_label",),
+        {
+            "threshold": 0.0,
+            "warmup_epochs": 0,
+            "predicted_view": "weak",
+            "keep_when_none": True,
+            "stored": "normalised_bytes",
+        },
+        of="pseudo_label",
+    ),
+    "vat as published": Case(
+        ("virtual_adversarial", "mean_entropy"),
+        {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0, "use_entmin": True, "statistics": "all", "entropy_of": "perturbed"},
+        lambda: WideResNet(4, (16, 16), 3, depth=10, width=1, negative_slope=0.0, head="uniform"),
+        of="vat",
+    ),
+}
+TESTED = CASES | VARIANTS
+
 
 def images(index):
     return (torch.from_numpy(TRAIN.images)[index].float() / 127.5 - 1).permute(0, 3, 1, 2)
@@ -105,7 +136,9 @@ def make_batch(labelled=8, unlabelled=24, views=("plain", "flip", "weak", "stron
 
 def whole(batch):
     index = batch.unlabelled_index
-    return UnlabelledSet(index, lambda m: predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index])
+    return UnlabelledSet(
+        index, lambda m, view="plain": predict(m, images(index).split(10)), torch.from_numpy(TRAIN.labels)[index]
+    )
 
 
 def context(network, **more):
@@ -123,7 +156,7 @@ def built(method, seed=0):
 
 def model(name="supervised", seed=0):
     torch.manual_seed(seed)
-    return CASES[name].network()
+    return TESTED[name].network()
 
 
 def median_confidence(network, batch):
@@ -153,8 +186,9 @@ def begin(method, network, batch, ctx):
 
 def setting(name, configure, labelled=8, **options):
     """A method of ``conf/method`` ready to step: ``method``, ``network``, ``batch``, and ``ctx(seed)`` for a context."""
-    network, cfg = model(name), configure(f"method={name}")
-    for key, value in (CASES[name].eager | options).items():
+    case = TESTED[name]
+    network, cfg = model(name), configure(f"method={case.of or name}")
+    for key, value in (case.eager | options).items():
         cfg.method[key] = value
     method = built(build("method", cfg.method))
     batch = make_batch(labelled, views=dict(method.unlabelled_views))
@@ -170,9 +204,9 @@ def setting(name, configure, labelled=8, **options):
 
     method.begin_epoch(ctx(), whole(batch))
     batch = method.prepare_batch(ctx(), batch)
-    if CASES[name].earlier:
+    if case.earlier:
         before = replace(ctx(), network=teacher_of(network))
         method.after_update(before, batch, method.step(before, batch).kept)
-    if CASES[name].begun:
+    if case.begun:
         begin(method, network, batch, ctx)
     return SimpleNamespace(method=method, network=network, batch=batch, ctx=ctx)

@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.methods.helpers import CASES, METHODS, setting
+from tests.methods.helpers import CASES, METHODS, TESTED, VARIANTS, setting
 
-WITH_UNLABELLED = sorted(set(METHODS) - {"supervised"})
+ALL = [*METHODS, *VARIANTS]
+WITH_UNLABELLED = sorted(set(ALL) - {"supervised"})
 
 
 def test_no_method_escapes_these_tests():
     assert set(CASES) == set(METHODS)
-    assert all(CASES[name].terms for name in WITH_UNLABELLED)
+    assert all(TESTED[name].terms for name in WITH_UNLABELLED)
     assert {f"test_{name}.py" for name in METHODS} <= {file.name for file in Path(__file__).parent.iterdir()}
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
     it = setting(name, configure)
     for phase in it.method.phases:
@@ -32,7 +33,7 @@ def test_the_loss_is_finite_with_a_gradient_for_every_weight(name, configure):
         it.method.zero_grad()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(8, 0), (8, 24)], ids=["no unlabelled image", "both"])
 def test_a_part_of_a_batch_has_a_finite_loss(name, labelled, unlabelled, configure):
     """Micro-batches and batches in turn may lack one kind of image."""
@@ -53,7 +54,7 @@ def test_a_part_of_a_batch_has_a_finite_loss(name, labelled, unlabelled, configu
 def test_unlabelled_images_give_a_loss_and_a_gradient_by_themselves(name, configure):
     it = setting(name, configure, labelled=0)
     output = it.method.step(it.ctx(), it.batch)
-    assert all(output.terms[term] > 0 for term in CASES[name].terms)
+    assert all(output.terms[term] > 0 for term in TESTED[name].terms)
     output.loss.backward()
     assert next(it.network.parameters()).grad.abs().sum() > 0
 
@@ -73,7 +74,7 @@ def test_the_unlabelled_loss_falls_in_training(name, configure):
     assert history[-1] < history[0] - 0.1 * abs(history[0]), history
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_state_comes_back(name, configure):
     it, other = setting(name, configure), setting(name, configure)
     it.network.eval()

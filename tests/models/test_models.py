@@ -147,6 +147,57 @@ def test_attention_weighs_the_features_by_the_sum_of_its_maps():
     )
 
 
+def test_attention_of_one_convolution_before_the_last_batch_norm():
+    """As in the code of Alshami and Arya: 262 parameters of 128 features and 2 maps, and no last batch norm."""
+    whole = AttentionWideResNet(**SHAPE)
+    model = AttentionWideResNet(**SHAPE, negative_slope=0.0, module="one_convolution", attend="before", head="torch")
+    assert parameters(model.attention) == (128 * 2 + 2) + 2 * 2 == 262
+    assert parameters(model) == parameters(WideResNet(**SHAPE)) - 2 * 128 + 262
+    assert parameters(whole) == parameters(WideResNet(**SHAPE)) + parameters(whole.attention)
+    model.train()
+    x, net = torch.randn(3, 3, 32, 32), model.net
+    out = model.activations(x)
+    features = net.stem(x)
+    for block in net.blocks:
+        features = block(features)
+    convolution, norm = model.attention[0], model.attention[1]
+    maps = F.conv2d(features, convolution.weight, convolution.bias)
+    centred = maps - maps.mean((0, 2, 3), keepdim=True)
+    maps = (centred / (maps.var((0, 2, 3), unbiased=False, keepdim=True) + norm.eps).sqrt()).clamp_min(0)
+    weighed = features * (maps[:, :1] + maps[:, 1:])
+    torch.testing.assert_close(out.attention, maps, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(out.features, weighed, rtol=1e-3, atol=1e-4)
+    pooled = F.avg_pool2d(weighed, 8).flatten(1)
+    torch.testing.assert_close(out.logits, pooled @ net.head.weight.T + net.head.bias, rtol=1e-3, atol=1e-4)
+    assert [tuple(volume.shape[1:]) for volume in model.volumes(x)[1]][-1] == (128, 8, 8)
+    assert len(model.layers()) == len(whole.layers()) - 1
+
+
+def test_the_first_weights_of_wide_resnets():
+    """Kaiming's normal ones, by the outputs, of the convolutions; of the last layer what ``head`` says."""
+    torch.manual_seed(0)
+    models = {head: WideResNet(**SHAPE, negative_slope=0.0, head=head) for head in ("xavier", "uniform", "torch")}
+    for model in models.values():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 9000:
+                fan_out = module.out_channels * module.kernel_size[0] ** 2
+                assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+            if isinstance(module, torch.nn.BatchNorm2d):
+                assert module.momentum == 0.1
+                assert (module.weight == 1).all()
+                assert (module.bias == 0).all()
+        assert not any(isinstance(module, torch.nn.Dropout) for module in model.modules())
+        x = torch.linspace(-2, 2, 5)
+        assert torch.equal(model.act(x), x.relu())
+    largest = 128**-0.5
+    stds = {"xavier": (2 / 138) ** 0.5, "uniform": largest / 3**0.5, "torch": largest / 3**0.5}
+    for head, model in models.items():
+        assert model.head.weight.std().item() == pytest.approx(stds[head], rel=0.1)
+        assert (model.head.weight.abs().max() <= largest) == (head != "xavier")
+        assert (model.head.bias == 0).all() == (head != "torch")
+    assert 0 < models["torch"].head.bias.abs().max() <= largest
+
+
 @pytest.mark.parametrize("name", ["wide_resnet_10_1", "densenet121", "resnet18"])
 def test_the_mean_of_a_class_activation_map_is_that_class_s_logit(name):
     model = MODELS[name][0]().eval()

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from fewlabels.benchmark.synthetic import synthetic_data
-from fewlabels.data.augment.views import Draws, Views
+from fewlabels.data.augment.views import KINDS, Draws, Views
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.system.device import pinned
 from fewlabels.training.build import draw_split
 from fewlabels.training.meters import Meters
-from tests.methods.helpers import METHODS, setting
+from tests.methods.helpers import METHODS, VARIANTS, setting
 
 META = torch.device("meta")
 
@@ -36,6 +36,7 @@ def meta_loader():
 VIEWS = {
     "randaugment": {},
     "fixmatch": {"strong": "fixmatch"},
+    "fixmatch_pytorch": {"strong": "fixmatch_pytorch"},
     "jitter": {"strong": "jitter"},
     "notebook": {"strong": "jitter", "reflect": False, "notebook": True},
     "cropped": {"crop": 12, "reflect": False},
@@ -47,7 +48,7 @@ VIEWS = {
 def test_views_are_made_without_a_look_at_the_device(configure, meta_loader, views):
     class Method:
         labelled_views = {"flip": "flip"}
-        unlabelled_views = {name: name for name in ("plain", "flip", "weak", "strong")}
+        unlabelled_views = {name: name for name in KINDS}
 
     loader = meta_loader(configure("dataset=cifar10_250"), Method, **views)
     batch = loader.batch(0, 1)
@@ -56,7 +57,7 @@ def test_views_are_made_without_a_look_at_the_device(configure, meta_loader, vie
     assert len(batch.unlabelled["strong"]) == batch.num_unlabelled > 0
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *VARIANTS])
 def test_losses_and_meters_are_worked_out_without_a_look_at_the_device(name, configure, meta_loader):
     it = setting(name, configure)  # its look at the whole set, once an epoch, may wait
     batch, meters = meta_loader(configure("dataset=cifar10_250"), it.method).batch(0, 1), Meters()

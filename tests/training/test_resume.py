@@ -30,6 +30,21 @@ METHODS = {
     "attention_fixmatch": [
         "model=attention_wide_resnet_28_2", "model.depth=10", "model.width=1", "batch.size=32", "method.threshold=0.2",
     ],
+    "pseudo_label_as_published": [
+        "method=pseudo_label", "method.threshold=0.12", "method.warmup_epochs=1", "method.predicted_view=weak",
+        "method.keep_when_none=true", "method.stored=normalised_bytes",
+    ],
+    "vat_as_published": [
+        "method=vat", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "model.head=uniform", "batch.size=32",
+        "batch.every=3", "batch.labelled_size=16", "method.warmup_epochs=1", "method.iterations=1", "method.statistics=all",
+        "method.use_entmin=true", "method.entropy_of=perturbed",
+    ],
+    "attention_fixmatch_as_published": [
+        "method=attention_fixmatch", "model=attention_wide_resnet_28_2", "model.depth=10", "model.width=1",
+        "model.module=one_convolution", "model.attend=before", "batch.size=32", "method.threshold=0.2",
+        "method.mean=confident", "method.positions=mean", "method.target_gradient=true", "method.passes=separate",
+        "views.strong=fixmatch_pytorch",
+    ],
     "inversion": ["batch.size=20"],
     "inversion_dropout": ["method=inversion", "model=mnist_inversion_resnet", "model.k=2", "batch.size=20"],
     "kmeans_fixmatch": ["method.threshold=0.1"],
@@ -73,7 +88,7 @@ def overrides(name: str) -> list[str]:
     options = [*METHODS[name], *([f"hardware.precision={precision}"] if precision else [])]
     if not any(option.startswith("method=") for option in options):
         options = [f"method={name}", *options]
-    length = [] if "method.variant=as_published" in options else ["batch.steps=6"]
+    length = [] if {"method.variant=as_published", "batch.every=3"} & set(options) else ["batch.steps=6"]
     return [*options, *length, "epochs=3", "scale.max_test_images=100", "scale.max_steps=6"]
 
 

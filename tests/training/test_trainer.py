@@ -298,3 +298,19 @@ def test_the_gradient_of_an_epoch_of_what_a_method_owns_outlives_a_kill(configur
 def test_a_weight_by_the_share_of_labels_needs_some(method, configure):
     with pytest.raises(UserError, match="weighs its loss by the share of labels, and dataset.num_labels=0"):
         run(configure(*SHORT, f"method={method}", "dataset.num_labels=0", "batch.steps=2"))
+
+
+def test_a_look_at_weak_views_draws_anew_each_epoch_and_the_same_in_every_session(configure, tmp_path):
+    cfg = configure("debug=tiny", "method=pseudo_label", "method.predicted_view=weak", "epochs=2")
+    found = {}
+    for session in range(2):
+        one = synthetic_trainer(cfg, synthetic_data(cfg, 8, 100, 20, 10), tmp_path / str(session))
+        for epoch in range(2):
+            one.epoch = epoch
+            for view in ("plain", "weak"):
+                found[session, epoch, view] = one._whole_set().predict(one.model, view)[0]
+        assert torch.equal(one._whole_set().predict(one.model)[0], found[session, 1, "plain"])
+    assert torch.equal(found[0, 0, "plain"], found[1, 1, "plain"])
+    assert torch.equal(found[0, 1, "weak"], found[1, 1, "weak"])
+    for views in ((found[0, 0, "weak"], found[0, 1, "weak"]), (found[0, 0, "weak"], found[0, 0, "plain"])):
+        assert not torch.equal(*views)

@@ -81,6 +81,8 @@ def seconds_of(cfg: Config, costs: Costs) -> float:
         max_steps=scale.max_steps,
         parts=cfg.optim.accumulate,
         unlabelled_size=batch.unlabelled_size,
+        labelled_size=batch.labelled_size,
+        every=batch.every,
     )
     images = min(
         plan.steps * (plan.labelled + plan.unlabelled), labelled + unlabelled if plan.order == "in_turn" else 10**12

@@ -22,7 +22,7 @@ THREADS = max(64, 4 * PROCESSORS)  # 64: a command goes on on a smaller machine
 Source = StrEnum("Source", ["auto", "digits", "torchvision", "folder", "imagenet"])
 EpochOf = StrEnum("EpochOf", ["labelled", "unlabelled", "all"])
 Order = StrEnum("Order", ["together", "joined", "in_turn"])
-StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "jitter"])
+StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "fixmatch_pytorch", "jitter"])
 TestView = StrEnum("TestView", ["plain", "flip"])
 Optimiser = StrEnum("Optimiser", ["adam", "sgd"])
 Schedule = StrEnum("Schedule", ["constant", "halving", "linear", "cosine", "fixmatch"])
@@ -90,6 +90,11 @@ class BatchConfig:
     """Batches an epoch, whatever the sizes of the sets; null: ``batch.epoch_of``."""
     unlabelled_size: Images | None = None
     """Images of an unlabelled batch with ``batch.order=in_turn``; null: ``batch.size``."""
+    labelled_size: Images | None = None
+    """Images of a batch in epochs without unlabelled ones; null: ``batch.size``. For ``batch.order=together``."""
+    every: Count = 1
+    """Step on every n-th batch alone, where unlabelled images take part. The others are passed over, as in the code of
+    Alshami and Arya for VAT; each step has the first labelled images of a new order. For ``batch.order=together``."""
 
 
 @dataclass
@@ -105,12 +110,12 @@ class ViewsConfig:
     reflect: bool = True
     """Mirror the image into the padding; false: black."""
     strong: StrongView = StrongView.randaugment
-    """Strong view. ``randaugment`` and ``fixmatch`` (FixMatch's own) end with Cutout; ``jitter`` is colour jitter,
-    greyscale and blur."""
+    """Strong view. ``randaugment``, ``fixmatch`` (FixMatch's own) and ``fixmatch_pytorch`` (its usual code for PyTorch, with
+    another posterize, black fill and another Cutout) end with Cutout; ``jitter`` is colour jitter, greyscale and blur."""
     num_ops: Annotated[int, Range(0, 100)] = 2
     """Operations of RandAugment or FixMatch, one after the other."""
     magnitude: Annotated[int, Range(0, 30)] = 10
-    """Strength of RandAugment, of 30. With ``views.strong=fixmatch`` strengths are drawn from 1 to one less, of 10."""
+    """Strength of RandAugment, of 30. With FixMatch's strong views strengths are drawn from 1 to one less, of 10."""
     cutout: Share = 0.5
     """Side of Cutout's square, as a share of the image's side."""
     hue: Annotated[float, Range(0, 0.5)] = 0.1

@@ -38,6 +38,8 @@ class Batching:
     order: str
     steps: int | None = None
     unlabelled_size: int | None = None
+    labelled_size: int | None = None
+    every: int = 1
     max_steps: int | None = None
     max_batch: int | None = None
     parts: int = 1
@@ -65,11 +67,15 @@ class Images:
         Args:
             index: the images.
             view: the view's kind, as in :class:`Views`.
-            seed: what the draws of a random view depend on.
+            seed: what the draws of a random view depend on. They are made at once, whatever the batches.
         """
-        random = generator(*seed)
-        for part in index.split(prediction_batch(*self.pixels.shape[1:3])):
-            yield self.views.make(view, self.gather(part), random)
+        height, width = self.pixels.shape[1:3]
+        numbers = self.views.draw({view: view}, len(index), height, width, generator(*seed))
+        size = prediction_batch(height, width)
+        for start in range(0, max(len(index), 1), size):
+            part = slice(start, start + size)
+            own = {name: {key: values[part] for key, values in each.items()} for name, each in numbers.items()}
+            yield self.views.apply({view: view}, self.gather(index[part]), own)[view]
 
 
 class Drawn(NamedTuple):
@@ -137,6 +143,8 @@ class Loader:
             max_steps=batching.max_steps,
             parts=batching.parts,
             unlabelled_size=batching.unlabelled_size and _limited(batching.unlabelled_size, batching.max_batch),
+            labelled_size=batching.labelled_size and _limited(batching.labelled_size, batching.max_batch),
+            every=batching.every,
         )
         return self.plan
 
@@ -221,9 +229,11 @@ class Loader:
             split = len(self.labelled)
             return self.labelled.indices[place[place < split]], self.unlabelled.indices[place[place >= split] - split]
         if plan.order == "together":
+            # Of those that are passed over, too, a batch of labelled images was taken: the pass over them is a new one.
+            seen = step * (plan.labelled if plan.every == 1 else len(self.labelled))
             return (
-                self.labelled.take(epoch, step * plan.labelled, plan.labelled),
-                self.unlabelled.take(epoch, step * plan.unlabelled, plan.unlabelled),
+                self.labelled.take(epoch, seen, plan.labelled),
+                self.unlabelled.take(epoch, step * plan.every * plan.unlabelled, plan.unlabelled),
             )
         first = step < plan.labelled_steps
         stream = self.labelled if first else self.unlabelled

@@ -56,7 +56,7 @@ class EpochPlan:
     ``together``: every batch holds ``labelled`` and ``unlabelled`` images, and both streams repeat as needed.
     ``joined``: the two sets are shuffled into one, and a batch holds ``labelled`` + ``unlabelled`` images as they come.
     ``in_turn``: first ``labelled_steps`` batches of labelled images alone, then the unlabelled ones alone; the last of
-    each is as short as the set leaves it.
+    each is as short as the set leaves it. ``every``: of how many unlabelled batches one is stepped through.
     """
 
     steps: int
@@ -64,6 +64,7 @@ class EpochPlan:
     unlabelled: int
     order: str = "together"
     labelled_steps: int = 0
+    every: int = 1
 
 
 def plan_epoch(
@@ -78,6 +79,8 @@ def plan_epoch(
     max_steps: int | None = None,
     parts: int = 1,
     unlabelled_size: int | None = None,
+    labelled_size: int | None = None,
+    every: int = 1,
 ) -> EpochPlan:
     """Lay out one epoch.
 
@@ -91,6 +94,9 @@ def plan_epoch(
         max_steps: cut the epoch short (smoke runs).
         parts: micro-batches that a batch will be cut into; the share is rounded so that each holds the same number.
         unlabelled_size: images of a batch of unlabelled ones in turn; None: as many as of a labelled one.
+        labelled_size: images of a batch where no unlabelled one takes part; None: ``size``.
+        every: where unlabelled images take part, step through every so many-th batch alone, and so a share of the batches,
+            rounded, at least one.
 
     Raises:
         UserError: there is no image, or these settings contradict each other.
@@ -99,6 +105,13 @@ def plan_epoch(
         raise UserError("there is nothing to train on: no labelled and no unlabelled images")
     if order != "together" and labelled_share is not None:
         raise UserError(f"batch.labelled_share has no meaning with batch.order={order}: leave it null")
+    if order != "together" and (labelled_size is not None or every != 1):
+        key = "every" if labelled_size is None else "labelled_size"
+        raise UserError(f"batch.{key} has no meaning with batch.order={order}: leave it out")
+    if every != 1 and fixed_steps is not None:
+        raise UserError("batch.steps has no meaning with batch.every: leave one of them out")
+    if num_unlabelled == 0:
+        size, every = labelled_size or size, 1
     if order == "in_turn":
         if fixed_steps is not None:
             raise UserError("batch.steps has no meaning with batch.order=in_turn: leave it null")
@@ -122,7 +135,9 @@ def plan_epoch(
     if total == 0 or each == 0:  # that stream is empty: the other one makes the epoch
         total, each = passes["all"]
     steps = -(-total // each) if fixed_steps is None else fixed_steps
-    return EpochPlan(steps if max_steps is None else min(steps, max_steps), labelled, unlabelled, order)
+    steps = max(round(steps / every), 1)
+    steps = steps if max_steps is None else min(steps, max_steps)
+    return EpochPlan(steps, labelled, unlabelled, order, every=every)
 
 
 def _labelled_count(num_labelled: int, num_unlabelled: int, size: int, share: float | None, parts: int) -> int:

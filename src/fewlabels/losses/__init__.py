@@ -1,10 +1,15 @@
 """Every equation of the papers, as pure functions on tensors: natural logarithm, mean over the batch unless said."""
 
 from fewlabels.losses.adaptive import fairness, learning_effect, truncated_gaussian
-from fewlabels.losses.adversarial import virtual_adversarial, virtual_adversarial_direction
+from fewlabels.losses.adversarial import (
+    adversarial_logits,
+    mean_divergence,
+    virtual_adversarial,
+    virtual_adversarial_direction,
+)
 from fewlabels.losses.attention import attention_divergence
 from fewlabels.losses.clustering import kmeans, nearest_centroid
-from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask
+from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask, mean_of_confident
 from fewlabels.losses.divergence import alpha_divergence, power_mean
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.generative import feature_matching, real_or_generated
@@ -17,6 +22,7 @@ from fewlabels.losses.similarity import attention_to, graph_contrast, label_grap
 from fewlabels.losses.targets import align, moving_average, sharpen, soft_cross_entropy
 
 __all__ = [
+    "adversarial_logits",
     "align",
     "alpha_divergence",
     "attention_divergence",
@@ -39,7 +45,9 @@ __all__ = [
     "linear_ramp",
     "locality",
     "map_area",
+    "mean_divergence",
     "mean_entropy",
+    "mean_of_confident",
     "mixed_with_shuffled",
     "moving_average",
     "multiscale_reconstruction",

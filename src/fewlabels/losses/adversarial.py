@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-def _kl(target_logits: Tensor, logits: Tensor) -> Tensor:
+def mean_divergence(target_logits: Tensor, logits: Tensor) -> Tensor:
     """Mean over the batch of KL(target || other): both ``[B, C]`` -> scalar, in nats."""
     log_p, log_q = target_logits.log_softmax(dim=1), logits.log_softmax(dim=1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=1).mean()
@@ -49,12 +49,33 @@ def virtual_adversarial_direction(
     with torch.enable_grad():
         for _ in range(iterations):
             direction.requires_grad_()
-            divergence = _kl(clean_logits.detach(), model(x.detach() + xi * direction))
+            divergence = mean_divergence(clean_logits.detach(), model(x.detach() + xi * direction))
             (gradient,) = torch.autograd.grad(divergence, direction)
             # Scaled before it is squared: a gradient of 1e-25 has a direction too.
             peak = gradient.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(gradient.dtype).tiny)
             direction = _unit(gradient / peak.view(-1, *[1] * (gradient.ndim - 1))).detach()
     return direction.detach()
+
+
+def adversarial_logits(
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    xi: float,
+    eps: float,
+    iterations: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The logits of the clean images, without a gradient, and of the perturbed ones: ``[B, C]`` each.
+
+    Args:
+        model: images ``[B, ...]`` to logits ``[B, C]``.
+        eps: L2 norm of the perturbation of each image, in units of ``x``.
+        xi, iterations, generator: see :func:`virtual_adversarial_direction`.
+    """
+    with torch.no_grad():
+        clean = model(x)
+    direction = virtual_adversarial_direction(model, x, xi, iterations, generator, clean)
+    return clean, model(x + eps * direction)
 
 
 def virtual_adversarial(
@@ -65,14 +86,5 @@ def virtual_adversarial(
     iterations: int,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """KL(clean || perturbed), mean over the batch; the clean prediction gives no gradient.
-
-    Args:
-        model: images ``[B, ...]`` to logits ``[B, C]``.
-        eps: L2 norm of the perturbation of each image, in units of ``x``.
-        xi, iterations, generator: see :func:`virtual_adversarial_direction`.
-    """
-    with torch.no_grad():
-        clean = model(x)
-    direction = virtual_adversarial_direction(model, x, xi, iterations, generator, clean)
-    return _kl(clean, model(x + eps * direction))
+    """KL(clean || perturbed), mean over the batch, of :func:`adversarial_logits`."""
+    return mean_divergence(*adversarial_logits(model, x, xi, eps, iterations, generator))

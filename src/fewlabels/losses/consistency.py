@@ -14,6 +14,16 @@ def confident(logits: Tensor, threshold: float | Tensor) -> Tensor:
     return logits.detach().softmax(dim=1).amax(dim=1) >= threshold
 
 
+def mean_of_confident(values: Tensor, sure: Tensor, mean: str) -> Tensor:
+    """The sum of the values ``[B]`` of the confident images, over all B (``mean="all"``) or over their own number.
+
+    With ``mean="confident"`` it is 0 where there is none. ``sure``: ``[B]`` bool.
+    """
+    if mean == "confident":
+        return (values * sure).sum() / sure.sum().clamp_min(1)
+    return (values * sure).mean()
+
+
 def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float | Tensor, mean: str = "all") -> Tensor:
     """Cross-entropy of the strong view against the weak view's confident prediction.
 
@@ -22,10 +32,7 @@ def fixmatch(weak_logits: Tensor, strong_logits: Tensor, threshold: float | Tens
     Srikanth, L_augment. With ``mean="confident"`` it runs over the confident images alone, and is 0 where there is none.
     """
     losses = F.cross_entropy(strong_logits, weak_logits.detach().argmax(dim=1), reduction="none")
-    sure = confident(weak_logits, threshold)
-    if mean == "confident":
-        return (losses * sure).sum() / sure.sum().clamp_min(1)
-    return (losses * sure).mean()
+    return mean_of_confident(losses, confident(weak_logits, threshold), mean)
 
 
 def indexed_by_mask(weak_logits: Tensor, strong_logits: Tensor, threshold: float) -> Tensor:

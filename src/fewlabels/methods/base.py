@@ -7,9 +7,9 @@ A method never calls an optimiser, a tracker or a global generator, and never as
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,17 +18,23 @@ from fewlabels.models.base import Classifier
 from fewlabels.types import Batch, StepOutput
 
 
+class Predict(Protocol):
+    """See :class:`UnlabelledSet`."""
+
+    def __call__(self, network: Classifier, view: str = "plain", /) -> tuple[Tensor, Tensor]: ...
+
+
 @dataclass(frozen=True)
 class UnlabelledSet:
     """The whole unlabelled set, for methods that look at all of it once an epoch.
 
     ``index`` ``[N]`` int64, on the host, points into the training set; ``predict(network)`` gives logits ``[N, C]`` and
-    embeddings ``[N, D]`` of the unaugmented images in evaluation mode; ``true_labels`` ``[N]`` may be used for diagnosis
-    ALONE.
+    embeddings ``[N, D]`` of the unaugmented images in evaluation mode, and ``predict(network, "weak")`` of a weak view of
+    each, drawn anew each epoch; ``true_labels`` ``[N]`` may be used for diagnosis ALONE.
     """
 
     index: Tensor
-    predict: Callable[[Classifier], tuple[Tensor, Tensor]]
+    predict: Predict
     true_labels: Tensor
 
     def __len__(self) -> int:

@@ -13,6 +13,8 @@ from fewlabels.ranges import CountFrom0, OneOf, Share
 from fewlabels.types import Batch, StepOutput
 
 Update = Annotated[str, OneOf("refresh", "accumulate")]
+PredictedView = Annotated[str, OneOf("unaugmented", "weak")]
+Stored = Annotated[str, OneOf("images", "normalised_bytes")]
 
 
 @final
@@ -22,19 +24,36 @@ class PseudoLabel(Method):
     The confident images join the labelled ones in one training set; cross-entropy is their common mean.
 
     Args:
-        threshold: Top probability that an image must exceed to be labelled. Of the unaugmented image, in evaluation mode.
+        threshold: Top probability that an image must exceed to be labelled. In evaluation mode.
         warmup_epochs: Epochs on the labelled images alone, at the start.
         update: What becomes of earlier labels. ``refresh`` computes the set afresh each epoch; ``accumulate`` keeps every
             label once given.
+        predicted_view: View of an image whose class is predicted. ``unaugmented``, or ``weak``, drawn anew each epoch, as in
+            the code of Alshami and Arya.
+        keep_when_none: Train on the last set where no image is confident. As in the code of Alshami and Arya; else on the
+            labelled images alone.
+        stored: How images with a pseudo-label are kept. ``images``: as they are; ``normalised_bytes``: as a weak view,
+            normalised and cut off to bytes (-1 becomes 255), of which weak views are made, as in the code of Alshami and
+            Arya: the labels arrive, and little of the images. The view that is stored is drawn anew whenever it is used.
     """
 
-    unlabelled_views = {"weak": "weak"}
+    unlabelled_views = {"weak": "weak"}  # of "weak_of_bytes" where those are stored
     uses_whole_set = True
     labels: Tensor  # [training images] int64, -1 where none was given
 
-    def __init__(self, threshold: Share = 0.95, warmup_epochs: CountFrom0 = 10, update: Update = "refresh") -> None:
+    def __init__(
+        self,
+        threshold: Share = 0.95,
+        warmup_epochs: CountFrom0 = 10,
+        update: Update = "refresh",
+        predicted_view: PredictedView = "unaugmented",
+        keep_when_none: bool = False,
+        stored: Stored = "images",
+    ) -> None:
         super().__init__()
         self.threshold, self.warmup_epochs, self.update = threshold, warmup_epochs, update
+        self.predicted_view, self.keep_when_none = predicted_view, keep_when_none
+        self.unlabelled_views = {"weak": "weak" if stored == "images" else "weak_of_bytes"}
         self._metrics: dict[str, float | list[float]] = {}
 
     def build(self, sizes: Sizes) -> None:
@@ -45,12 +64,15 @@ class PseudoLabel(Method):
         if ctx.epoch < self.warmup_epochs or len(index) == 0:
             self._metrics = {"pseudo_labels": 0.0}
             return index[:0]
-        logits, _ = unlabelled.predict(ctx.network)
+        views = ["weak"] if self.predicted_view == "weak" else []
+        logits, _ = unlabelled.predict(ctx.network, *views)
         confidence, predicted = (value.cpu() for value in logits.softmax(dim=1).max(dim=1))
         given = torch.where(confidence > self.threshold, predicted, -1)
+        kept = self.labels.cpu()[index]
         if self.update == "accumulate":
-            kept = self.labels.cpu()[index]
             given = torch.where(kept >= 0, kept, given)
+        elif self.keep_when_none and bool((given < 0).all()):
+            given = kept
         self.labels[index.to(self.labels.device)] = given.to(self.labels.device)
         sure = given >= 0
         self._metrics = self._describe(given[sure], unlabelled.true_labels.cpu()[sure], logits.shape[1])

@@ -7,14 +7,17 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.wide_resnet import Depth, Momentum, WideResNet, Width
-from fewlabels.ranges import Range, Share
+from fewlabels.models.wide_resnet import Depth, Head, Momentum, WideResNet, Width
+from fewlabels.ranges import OneOf, Range, Share
+
+Module = Annotated[str, OneOf("two_convolutions", "one_convolution")]
+Attend = Annotated[str, OneOf("after", "before")]
 
 
 class AttentionWideResNet(Classifier):
     """Features -> attention maps; their element-wise sum times the features, then pooled ("bi-pooling").
 
-    The module is two 1 x 1 convolutions with a batch norm and a ReLU between them; its hidden width is ours.
+    The text leaves open how wide the module is within, and which features it sees.
 
     Args:
         maps: Attention maps. The text went from four to two.
@@ -22,6 +25,13 @@ class AttentionWideResNet(Classifier):
         width: Widening factor.
         negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
         batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
+        head: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
+            within 1 / sqrt(K), zero biases; ``torch``: the biases too are within 1 / sqrt(K).
+        module: Layers of the attention module. ``two_convolutions``, of 1 x 1, with a batch norm and a ReLU between them;
+            ``one_convolution``, of 1 x 1, from the features to the maps, then a batch norm and a ReLU, as in the code of
+            Alshami and Arya.
+        attend: Which features are attended to. ``after`` the last batch norm and activation; or ``before`` them, and the
+            network has neither, as in the code of Alshami and Arya.
     """
 
     def __init__(
@@ -34,11 +44,22 @@ class AttentionWideResNet(Classifier):
         width: Width = 2,
         negative_slope: Share = 0.1,
         batch_norm_momentum: Momentum = 0.1,
+        head: Head = "xavier",
+        module: Module = "two_convolutions",
+        attend: Attend = "after",
     ) -> None:
         super().__init__()
-        self.net = WideResNet(num_classes, image_size, channels, depth, width, negative_slope, batch_norm_momentum)
+        self.net = WideResNet(num_classes, image_size, channels, depth, width, negative_slope, batch_norm_momentum, head)
         self.name = f"attention_{self.net.name}"
         features = self.net.head.in_features
+        self.attend = attend
+        if attend == "before":
+            self.net.norm = self.net.act = nn.Identity()
+        if module == "one_convolution":
+            self.attention = nn.Sequential(
+                nn.Conv2d(features, maps, 1), nn.BatchNorm2d(maps, momentum=batch_norm_momentum), nn.ReLU()
+            )
+            return
         self.attention = nn.Sequential(
             nn.Conv2d(features, features // 2, 1, bias=False),
             nn.BatchNorm2d(features // 2, momentum=batch_norm_momentum),
@@ -61,7 +82,7 @@ class AttentionWideResNet(Classifier):
         return self.net.head
 
     def layers(self) -> list[nn.Module]:
-        return self.net.layers()
+        return self.net.layers() if self.attend == "after" else [self.net.stem, *self.net.blocks]
 
     @property
     def map_weight(self) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.ranges import Range, Share
+from fewlabels.ranges import OneOf, Range, Share
 from fewlabels.types import UserError
 
 Depth = Annotated[int, Range(10, 10_000)]
 Width = Annotated[int, Range(1, 1000)]
 Momentum = Annotated[float, Range(above=0, most=1)]  # at 0 the statistics would stay those of no image
+Head = Annotated[str, OneOf("xavier", "uniform", "torch")]
 
 
 class _Block(nn.Module):
@@ -42,6 +43,8 @@ class WideResNet(Classifier):
         width: Widening factor.
         negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
         batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
+        head: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
+            within 1 / sqrt(K), zero biases; ``torch``: the biases too are within 1 / sqrt(K).
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class WideResNet(Classifier):
         width: Width = 2,
         negative_slope: Share = 0.1,
         batch_norm_momentum: Momentum = 0.1,
+        head: Head = "xavier",
     ) -> None:
         super().__init__()
         if (depth - 4) % 6:
@@ -71,14 +75,16 @@ class WideResNet(Classifier):
                 stride = 2 if group > 0 and block == 0 else 1
                 groups.append(_Block(inputs, widths[group + 1], stride, norm, negative_slope))
         self.blocks = nn.Sequential(*groups)
-        self.norm = nn.BatchNorm2d(widths[3], **norm)
-        self.act = nn.LeakyReLU(negative_slope)
+        self.norm: nn.Module = nn.BatchNorm2d(widths[3], **norm)
+        self.act: nn.Module = nn.LeakyReLU(negative_slope)
         self.head = nn.Linear(widths[3], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", a=negative_slope, nonlinearity="leaky_relu")
-        nn.init.xavier_normal_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        if head == "xavier":
+            nn.init.xavier_normal_(self.head.weight)
+        if head != "torch":
+            nn.init.zeros_(self.head.bias)
 
     def compute(self, images: Tensor) -> Activations:
         features = self.act(self.norm(self.blocks(self.stem(images))))

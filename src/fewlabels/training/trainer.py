@@ -248,9 +248,13 @@ class Trainer:
 
     def _whole_set(self) -> UnlabelledSet:
         images, stream = self.loader.images, self.loader.all_unlabelled
+
+        def predicted(model: Classifier, view: str = "plain", /) -> tuple[Tensor, Tensor]:
+            return predict(model, images.iterate_view(stream.indices, view, self.seed, "whole set", self.epoch))
+
         return UnlabelledSet(
             index=stream.indices,
-            predict=lambda model: predict(model, images.iterate_view(stream.indices, "plain", "unaugmented")),
+            predict=predicted,
             true_labels=images.labels[stream.indices.to(images.device)],
         )
 

@@ -10,6 +10,7 @@ from tests.training.test_no_wait import VIEWS
 
 OPTIONS = VIEWS | {
     "three operations": {"num_ops": 3, "magnitude": 29, "cutout": 0.3},
+    "fixmatch for PyTorch": {"strong": "fixmatch_pytorch", "num_ops": 3},
     "no operation": {"num_ops": 0},
     "weak fixmatch": {"strong": "fixmatch", "num_ops": 1, "magnitude": 2},
     "not mirrored": {"flip": False, "reflect": False, "strong": "jitter"},
@@ -47,9 +48,11 @@ def test_each_operation_of_each_kind_has_the_same_bits(images, number):
         assert torch.equal(one, other)
     strengths = torch.tensor([[s for s in range(-9, 10) if s] * 2])
     drawn = torch.full((1, 36), number), strengths
-    assert torch.equal(fixmatch.fixmatch_augment(x, *drawn), fixmatch.fixmatch_augment_every(x, *drawn))
     twice = drawn[0].repeat(2, 1), strengths.repeat(2, 1)  # what the first one uncovered is grey or black
-    assert torch.equal(fixmatch.fixmatch_augment(x, *twice), fixmatch.fixmatch_augment_every(x, *twice))
+    for rounds in (drawn, twice):
+        for pytorch in (False, True):
+            made = fixmatch.fixmatch_augment_every(x, *rounds, pytorch)
+            assert torch.equal(fixmatch.fixmatch_augment(x, *rounds, pytorch), made)
 
 
 def test_sums_of_whole_numbers_leave_the_deterministic_algorithms_as_they_were():

@@ -213,7 +213,9 @@ def test_images_that_draw_nothing_stay(images, generator):
             assert torch.equal(made, one)
 
 
-@pytest.mark.parametrize("options", [{}, {"strong": "randaugment"}, {"strong": "fixmatch"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, *({"strong": name} for name in ("randaugment", "fixmatch", "fixmatch_pytorch"))], ids=str
+)
 def test_a_strong_view_is_the_weak_one_augmented_and_cut(images, options):
     """The draws one after the other, and with no options those of RandAugment."""
     views = Views(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), **options)
@@ -221,11 +223,12 @@ def test_a_strong_view_is_the_weak_one_augmented_and_cut(images, options):
     flip = torch.rand(40, generator=random) < 0.5
     top, left = (torch.randint(-4, 5, (40,), generator=random) for _ in range(2))
     x = crop_and_flip(images, flip, top, left, (32, 32), True)
-    if options.get("strong") == "fixmatch":
-        x = fixmatch_augment(x, *draw_operations(40, 2, 10, random))
+    pytorch = options.get("strong") == "fixmatch_pytorch"
+    if pytorch or options.get("strong") == "fixmatch":
+        x = fixmatch_augment(x, *draw_operations(40, 2, 10, random), pytorch)
     else:
         x = rand_augment(x, *randaugment.draw_operations(40, 2, random), 10)
-    expected = views._normalise(cutout(x, 0.5, *draw_cut(40, 32, 32, random)))
+    expected = views._normalise(cutout(x, 0.5, *draw_cut(40, 32, 32, random), pytorch))
     assert torch.equal(views.make("strong", images, torch.Generator().manual_seed(8)), expected)
 
 
@@ -240,5 +243,6 @@ def test_the_cut_is_half_the_side_and_mid_grey(images, generator):
 @pytest.mark.parametrize("magnitude", [0, 1, 11, 30])
 def test_strengths_outside_of_the_ranges_are_refused(magnitude):
     Views(mean=(0.5,), std=(0.5,), magnitude=magnitude)
-    with pytest.raises(UserError, match=f"views.magnitude={magnitude} must be from 2 to 10"):
-        Views(mean=(0.5,), std=(0.5,), strong="fixmatch", magnitude=magnitude)
+    for strong in ("fixmatch", "fixmatch_pytorch"):
+        with pytest.raises(UserError, match=f"views.strong={strong} .* views.magnitude={magnitude} must be from 2 to 10"):
+            Views(mean=(0.5,), std=(0.5,), strong=strong, magnitude=magnitude)

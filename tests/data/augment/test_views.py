@@ -9,7 +9,7 @@ from torchvision.transforms.autoaugment import _apply_op
 from fewlabels.data.augment import color_jitter as jitter
 from fewlabels.data.augment.geometry import crop_and_flip, mixed, turned
 from fewlabels.data.augment.randaugment import apply_operations, cutout, draw_cut, draw_operations, rand_augment
-from fewlabels.data.augment.views import Draws, Views
+from fewlabels.data.augment.views import STRONG, Draws, Views
 from fewlabels.types import UserError
 
 NAMES = ["Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Brightness", "Color", "Contrast"]
@@ -185,7 +185,7 @@ def test_digits_are_never_mirrored(images, generator):
     assert torch.equal(views(flip=False).make("flip", images, generator), views().make("plain", images, generator))
 
 
-@pytest.mark.parametrize("strong", ["randaugment", "fixmatch", "jitter"])
+@pytest.mark.parametrize("strong", STRONG)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_strong_views_differ_from_image_to_image(images, generator, strong, channels):
     same = images[:1, ..., :channels].expand(20, -1, -1, -1)
@@ -241,7 +241,10 @@ def test_unknown_views_are_refused(images, generator):
             views().make(wanted, images, generator)
     for view, message in (
         ({"kind": "strong", "magnitud": 3}, "no option 'magnitud': padding"),
-        ({"kind": "strong", "strong": "jiter"}, "views.strong=jiter is none of randaugment, fixmatch, jitter"),
+        (
+            {"kind": "strong", "strong": "jiter"},
+            "views.strong=jiter is none of randaugment, fixmatch, fixmatch_pytorch, jitter",
+        ),
         ({"kind": "weak", "turns": 1}, "turns=1 is a whole number, of the kind rotate alone"),
         ({"kind": "rotate", "turns": 0.5}, "turns=0.5 is a whole number"),
     ):

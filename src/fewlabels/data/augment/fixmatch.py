@@ -10,6 +10,10 @@ What a move uncovers is mid-grey in the end, but black, as Pillow leaves it, for
 mark it as transparent. The four operations that know no transparency (autocontrast, equalize, posterize, solarize)
 make it a part of the image.
 
+The usual code for PyTorch (``pytorch``; of github.com/kekmodel/FixMatch-pytorch, which others take over) draws alike and
+has the same operations at the same strengths, but for this: posterize keeps more bits the stronger it is, 4 to 7 at
+strengths of 1 to 9; what a move uncovers stays black.
+
 Images are ``[B, H, W, C]`` uint8.
 """
 
@@ -71,13 +75,16 @@ def _amounts(strengths: Sequence[Tensor], height: int, width: int) -> list[Tenso
     return [*shears, *moves, torch.deg2rad(turn * (30 / STEPS))]
 
 
-def _limits(posterized: Tensor, solarized: Tensor) -> Tensor:
+def _limits(posterized: Tensor, solarized: Tensor, pytorch: bool) -> Tensor:
     """Masks of the bits that stay, then thresholds: ``[B, 1, 1, 1]`` uint8. The stronger, the fewer bits and the lower."""
-    kept = 256 - 2 ** (4 * posterized.abs() // STEPS)
+    dropped = 4 * posterized.abs() // STEPS
+    kept = 256 - 2 ** (4 - dropped if pytorch else dropped)
     return torch.cat([kept, 256 - 256 * solarized.abs() // STEPS]).to(torch.uint8).view(-1, 1, 1, 1)
 
 
-def apply_operations(images: Tensor, seen: Tensor, counts: Sequence[int], strengths: Tensor) -> tuple[Tensor, Tensor]:
+def apply_operations(
+    images: Tensor, seen: Tensor, counts: Sequence[int], strengths: Tensor, pytorch: bool = False
+) -> tuple[Tensor, Tensor]:
     """Operation 1 to the first ``counts[1]`` images, operation 2 to the next ``counts[2]``, and so to the last, 13.
 
     They are: shear x, shear y, translate x, translate y, rotate, brightness, color, contrast, sharpness, posterize,
@@ -89,6 +96,7 @@ def apply_operations(images: Tensor, seen: Tensor, counts: Sequence[int], streng
             whole rows of bytes are faster than one byte that is spread over three.
         counts: fourteen.
         strengths: ``[B]`` int64, -9 .. 9 but not 0, on the host; the sign is of shears, moves and turns alone.
+        pytorch: whether posterize is that of the usual code for PyTorch.
 
     Returns:
         The images and what is seen of them now.
@@ -105,18 +113,19 @@ def apply_operations(images: Tensor, seen: Tensor, counts: Sequence[int], streng
         done, masks = [moved], [there, *masks]
     factors = 0.05 + 0.9 / STEPS * torch.cat(own[5:9]).abs().double()
     done += blended(others[:4], to_device(blend_weights(factors), images.device))
-    kept, thresholds = to_device(_limits(own[9], own[10]), images.device).split(list(counts[10:12]))
+    kept, thresholds = to_device(_limits(own[9], own[10], pytorch), images.device).split(list(counts[10:12]))
     done += remapped(others[4:], kept, thresholds)
     return torch.cat(done), torch.cat(masks)
 
 
-def fixmatch_augment(images: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
+def fixmatch_augment(images: Tensor, operations: Tensor, strengths: Tensor, pytorch: bool = False) -> Tensor:
     """These operations in a row on each image. Only the images that drew one are touched.
 
     Args:
         images: ``[B, H, W, C]`` uint8.
         operations, strengths: ``[num_ops, B]`` each, as :func:`draw_operations` gives them: on the host, which so knows
             how many images drew each operation without asking the device.
+        pytorch: as the usual code for PyTorch.
     """
     batch, seen = len(images), torch.full_like(images, 255)
     for choice, strength in zip(operations, strengths, strict=True):
@@ -126,12 +135,12 @@ def fixmatch_augment(images: Tensor, operations: Tensor, strengths: Tensor) -> T
             continue
         place = torch.arange(batch).index_copy_(0, order, torch.arange(batch, batch + len(order)))
         there, place = to_device(order, images.device), to_device(place, images.device)
-        done = apply_operations(images.index_select(0, there), seen.index_select(0, there), counts, strength[order])
+        done = apply_operations(images.index_select(0, there), seen.index_select(0, there), counts, strength[order], pytorch)
         # Behind the others and from there to their places: many times as fast, of bytes on a processor, as index_copy.
         images, seen = (
             torch.cat([whole, part]).index_select(0, place) for whole, part in zip((images, seen), done, strict=True)
         )
-    return _grey_where_unseen(images, seen)
+    return images if pytorch else _grey_where_unseen(images, seen)
 
 
 def _grey_where_unseen(images: Tensor, seen: Tensor) -> Tensor:
@@ -139,7 +148,7 @@ def _grey_where_unseen(images: Tensor, seen: Tensor) -> Tensor:
 
 
 @cache
-def _tables(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _tables(height: int, width: int, device: torch.device, pytorch: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """By strength, from -9 on: maps ``[19, 14, 2, 3]`` (of each operation), blends' weights ``[19, 2, 1, 1, 1]``, and
     posterize's and solarize's limits ``[19, 1, 1, 1]``."""
     strengths = torch.arange(1 - STEPS, STEPS)
@@ -147,18 +156,18 @@ def _tables(height: int, width: int, device: torch.device) -> tuple[Tensor, Tens
     moves = matrices(_amounts([strengths] * 5, height, width), height, width)
     maps[:, 1:6] = moves.view(5, len(strengths), 2, 3).transpose(0, 1)
     weights = blend_weights(0.05 + 0.9 / STEPS * strengths.abs().double())
-    kept, thresholds = _limits(strengths, strengths).chunk(2)
+    kept, thresholds = _limits(strengths, strengths, pytorch).chunk(2)
     return maps.to(device), weights.to(device), kept.to(device), thresholds.to(device)
 
 
-def fixmatch_augment_every(images: Tensor, operations: Tensor, strengths: Tensor) -> Tensor:
+def fixmatch_augment_every(images: Tensor, operations: Tensor, strengths: Tensor, pytorch: bool = False) -> Tensor:
     """:func:`fixmatch_augment` in fixed shapes; the operations and strengths lie on the device."""
     seen = torch.full_like(images, 255)
-    maps, weights, kept, thresholds = _tables(*images.shape[1:3], images.device)
+    maps, weights, kept, thresholds = _tables(*images.shape[1:3], images.device, pytorch)
     for choice, strength in zip(operations, strengths, strict=True):
         row, number = strength + STEPS - 1, choice.view(-1, 1, 1, 1)
         own = maps[row, choice]
         images = apply_every_operation(images, choice, own, weights[row], kept[row], thresholds[row])
         seen = torch.where((number >= 1) & (number <= 5), affine(seen, own), seen)
         seen = torch.where(number >= 10, 255, seen)
-    return _grey_where_unseen(images, seen)
+    return images if pytorch else _grey_where_unseen(images, seen)

@@ -305,11 +305,17 @@ def draw_cut(count: int, height: int, width: int, generator: torch.Generator) ->
     return row, column
 
 
-def cutout(images: Tensor, share: float, row: Tensor, column: Tensor) -> Tensor:
-    """Grey out (127) one square a side of ``share`` times the image's, centred at (row, column), clipped at the border."""
+def cutout(images: Tensor, share: float, row: Tensor, column: Tensor, pushed: bool = False) -> Tensor:
+    """Grey out (127) one square a side of ``share`` times the image's, centred at (row, column), clipped at the border.
+
+    With ``pushed``, as in the usual code for PyTorch, a square that begins above or left of the image is pushed into it in
+    the place of being clipped; and it is a pixel larger, because Pillow's rectangles hold their last row and column.
+    """
     height, width, channels = images.shape[1:]
     side_y, side_x = int(height * share), int(width * share)
     top, left = row[:, None] - side_y // 2, column[:, None] - side_x // 2
+    if pushed:
+        top, left, side_y, side_x = top.clamp_min(0), left.clamp_min(0), side_y + 1, side_x + 1
     y = torch.arange(height, device=row.device)
     x = torch.arange(width, device=row.device).repeat_interleave(channels)
     inside = torch.cat([(y >= top) & (y < top + side_y), (x >= left) & (x < left + side_x)], dim=1)

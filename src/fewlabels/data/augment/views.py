@@ -5,6 +5,9 @@
 ``weak``    flip, then a crop of the padded image
 ``strong``  the weak view, then RandAugment or FixMatch's own and Cutout, or Srikanth's colour jitter, greyscale and blur
 ``rotate``  the weak view, turned left by ``turns`` quarters
+``weak_of_bytes``  the weak view of an image that is itself a weak view, normalised and then stored as bytes: of -1.3, -0.6,
+            0.7 and 2.4 become 255, 0, 0 and 2, so that little of the image is left. What the code of Alshami and Arya does
+            with the images that it labels
 
 A view is made in two steps: :meth:`Views.draw` draws its numbers on the host, :meth:`Views.apply` turns images and numbers
 into the view.
@@ -27,8 +30,10 @@ from fewlabels.data.augment.geometry import crop_and_flip, turned
 from fewlabels.system.device import constant, to_device
 from fewlabels.types import UserError
 
-KINDS = ("plain", "flip", "weak", "strong", "rotate")
-STRONG = ("randaugment", "fixmatch", "jitter")
+KINDS = ("plain", "flip", "weak", "strong", "rotate", "weak_of_bytes")
+FIXMATCH = ("fixmatch", "fixmatch_pytorch")
+STRONG = ("randaugment", *FIXMATCH, "jitter")
+AGAIN = "_again"  # ends the names of the numbers of a second weak view
 # What a method may set for one of its views; ``turns`` is of ``rotate`` alone.
 OPTIONS = ("padding", "strong", "num_ops", "magnitude", "cutout", "hue")
 
@@ -67,8 +72,9 @@ class Views:
         padding: pixels that a crop may reach over each border.
         crop: side of the crop; None: the image's own. Plain and flip views take the centre.
         reflect: mirror the image into the padding; else black.
-        strong: ``randaugment``, torchvision's; ``fixmatch``, FixMatch's own; or ``jitter``.
-        num_ops, magnitude, cutout: of the first two, and Cutout's side as a share of the image's. RandAugment's magnitude
+        strong: ``randaugment``, torchvision's; ``fixmatch``, FixMatch's own; ``fixmatch_pytorch``, its usual code for
+            PyTorch; or ``jitter``.
+        num_ops, magnitude, cutout: of the first three, and Cutout's side as a share of the image's. RandAugment's magnitude
             is one for all, of 30; FixMatch draws strengths from 1 to one less than its, of ten.
         hue: range of the jitter's hue shift, in turns; brightness, contrast and saturation vary by 0.4.
         notebook: Srikanth's published pipeline: an image is mirrored and normalised first, once for all its views; then
@@ -102,9 +108,9 @@ class Views:
                 "views.notebook=true has the jitter as its strong view and pads without mirroring: "
                 "set views.strong=jitter and views.reflect=false"
             )
-        if self.strong == "fixmatch" and not 2 <= self.magnitude <= STEPS:
+        if self.strong in FIXMATCH and not 2 <= self.magnitude <= STEPS:
             raise UserError(
-                f"views.strong=fixmatch draws strengths from 1 to views.magnitude - 1, of {STEPS}: "
+                f"views.strong={self.strong} draws strengths from 1 to views.magnitude - 1, of {STEPS}: "
                 f"views.magnitude={self.magnitude} must be from 2 to {STEPS}"
             )
 
@@ -205,6 +211,10 @@ class Views:
         if kind == "flip":
             return {"flip": draws.chance(0.5)}
         window = (self.crop, self.crop) if self.crop else (height, width)
+        if kind == "weak_of_bytes":
+            first = self._draw("weak", count, height, width, generator)
+            second = self._draw("weak", count, *window, generator)
+            return first | {name + AGAIN: values for name, values in second.items()}
         if self.notebook:  # which takes the centre first
             height, width = window
         numbers = {"flip": draws.chance(0.5)} if self.flip else {}
@@ -216,7 +226,7 @@ class Views:
             factors = [draws.uniform(0.6, 1.4, 3), draws.uniform(-self.hue, self.hue, 1)]
             numbers |= {"factors": torch.cat(factors, dim=1), "order": draws.orders(4), "grey": draws.chance(0.2)}
             return numbers | {"blurred": draws.chance(0.2), "sigma": draws.uniform(0.1, 2.0)}
-        if self.strong == "fixmatch":
+        if self.strong in FIXMATCH:
             drawn = fixmatch.draw_operations(count, self.num_ops, self.magnitude, generator)
         else:
             drawn = randaugment.draw_operations(count, self.num_ops, generator)
@@ -227,6 +237,10 @@ class Views:
     def _make(self, kind: str, images: Tensor, numbers: Mapping[str, Tensor], every: bool, turns: int = 0) -> Tensor:
         if kind == "rotate":
             return turned(self._make("weak", images, numbers, every), turns)
+        if kind == "weak_of_bytes":
+            again = {name.removesuffix(AGAIN): values for name, values in numbers.items() if name.endswith(AGAIN)}
+            stored = as_bytes(self._make("weak", images, numbers, every)).permute(0, 2, 3, 1)
+            return self._make("weak", stored, again, every)
         if kind == "plain" or (kind == "flip" and self.notebook):
             return self._normalise(self._window(images))
         if kind == "flip":
@@ -241,11 +255,13 @@ class Views:
         if self.strong == "jitter":
             return self._jitter(images.permute(0, 3, 1, 2).float() / 255, numbers, every, scale=True)
         drawn = numbers["operations"].t(), numbers["strengths"].t()
-        if self.strong == "fixmatch":
-            images = (fixmatch.fixmatch_augment_every if every else fixmatch.fixmatch_augment)(images, *drawn)
+        pytorch = self.strong == "fixmatch_pytorch"
+        if self.strong in FIXMATCH:
+            augment = fixmatch.fixmatch_augment_every if every else fixmatch.fixmatch_augment
+            images = augment(images, *drawn, pytorch)
         else:
             images = (randaugment.rand_augment_every if every else randaugment.rand_augment)(images, *drawn, self.magnitude)
-        return self._normalise(randaugment.cutout(images, self.cutout, numbers["row"], numbers["column"]))
+        return self._normalise(randaugment.cutout(images, self.cutout, numbers["row"], numbers["column"], pytorch))
 
     def _size(self, images: Tensor) -> tuple[int, int]:
         return (self.crop, self.crop) if self.crop else (images.shape[1], images.shape[2])
@@ -297,3 +313,11 @@ def _centred(images: Tensor) -> Tensor:
     largest = flat.abs().amax(dim=1, keepdim=True)
     centred = (flat / torch.where(largest > 0, largest, 1.0)).view_as(images)
     return centred.contiguous(memory_format=torch.channels_last)
+
+
+def as_bytes(values: Tensor) -> Tensor:
+    """Floats as C casts them to bytes on the usual machines: cut off towards zero, then modulo 256, so that -1 becomes 255.
+
+    For negative numbers the cast itself is undefined, in C and in torch.
+    """
+    return (values.to(torch.int32) & 255).to(torch.uint8)
