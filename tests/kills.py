@@ -27,7 +27,7 @@ from tests.kills_aimed import AIMED, Tally, result, start
 from tests.training.test_resume import METHODS, assert_same, overrides
 
 WRITING = (
-    "runs/*/checkpoint.pt.tmp",
+    "runs/*/*.pt.tmp",
     "runs/*/model.*.tmp",
     "cache/*.building",
 )  # what lies there while a file is being written

@@ -46,6 +46,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
         "test_accuracy",
         "test_error",
         "best_test_accuracy",
+        "test_accuracy_at_best_test_loss",
         "validation_accuracy",
         "test_accuracy_at_best_validation",
     } <= set(written["metrics"])

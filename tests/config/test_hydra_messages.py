@@ -23,7 +23,10 @@ MISTAKES = {
     "KEY_BELOW_NULL": ("search.trials=3", ()),
     "MISSING_VALUE": ("dataset=folder", ("dataset.num_labels",)),
     "NOT_REMOVABLE": ("~optim.lr", ("optim.lr",)),
-    "INVALID_CHOICE": ("optim.schedule=cosin", ("cosin", "constant, halving, linear, cosine, fixmatch", "optim.schedule")),
+    "INVALID_CHOICE": (
+        "optim.schedule=cosin",
+        ("cosin", "constant, halving, linear, cosine, fixmatch, periodic_cosine, plateau", "optim.schedule"),
+    ),
     "INVALID_CHOICE_TYPE": ("optim.schedule=1.5", ("1.5", "optim.schedule")),
     "INVALID_TYPE": ("epochs=many", ("many", "Integer", "epochs")),
     "NULL_VALUE": ("output_root=null", ("output_root",)),
@@ -39,7 +42,10 @@ ELSEWHERE = {"UNKNOWN_KEY", "LISTED_OPTION", "IN_FILE"}
 FORMS = {  # a second form of the same mistake
     "GROUP_ADDED_TWICE": ("++method=vat", (None, "method")),
     "UNKNOWN_OPTION": ("hydra/launcher=basik", ("hydra/launcher", "basik")),
-    "INVALID_CHOICE": ("optim.schedule=${seed}", ("0", "constant, halving, linear, cosine, fixmatch", "optim.schedule")),
+    "INVALID_CHOICE": (
+        "optim.schedule=${seed}",
+        ("0", "constant, halving, linear, cosine, fixmatch, periodic_cosine, plateau", "optim.schedule"),
+    ),
     "UNREADABLE": ("a b", ("a b",)),
 }
 

@@ -93,7 +93,9 @@ def test_the_command_s_help_is_of_its_method_and_its_values(tmp_path):
     assert re.search(r"^  method\.weight=0\.5 +Weight of the unlabelled term \(lambda_u\)$", result.stdout, re.MULTILINE)
     assert re.search(r"^  cache_dir=/tmp/a\$\$b ", result.stdout, re.MULTILINE)
     assert re.search(
-        r"^  optim\.schedule=\w+ .* \(constant, halving, linear, cosine, fixmatch\)$", result.stdout, re.MULTILINE
+        r"^  optim\.schedule=\w+ .* \(constant, halving, linear, cosine, fixmatch, periodic_cosine, plateau\)$",
+        result.stdout,
+        re.MULTILINE,
     )
     assert re.search(r"^  scale +paper, proxy, smoke$", result.stdout, re.MULTILINE)
     assert not list(tmp_path.iterdir())

@@ -181,7 +181,7 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
         (["seed=-1"], "seed=-1"),
         (["optim.schedule=step"], "optim.schedule=step is none of constant, halving, linear, cosine, fixmatch"),
         (["optim.ema_decay=1"], "optim.ema_decay=1"),
-        (["optim.name=lion"], "optim.name=lion is none of adam, sgd"),
+        (["optim.name=lion"], "optim.name=lion is none of adam, adamw, sgd"),
         (["trainable=head", "hardware.compile=true"], "hardware.compile must be false with trainable=head"),
         (["optim.step_every=epoch", "optim.accumulate=2"], "optim.accumulate must be 1"),
         (["dataset.std=[1,1]"], "one value a channel"),

@@ -141,6 +141,14 @@ def test_what_was_chosen_on_the_test_set_is_marked_in_every_format():
     assert not any("†" in text for text in (markdown([plain]), latex([plain]), html_table(plain)))
 
 
+def test_each_way_to_choose_on_the_test_set_has_its_note():
+    metrics = {"test_error_at_best_test_loss": "least loss", "best_test_error": "best", "best_test_accuracy": "accuracy"}
+    g = grid(TableDefinition("s", "S", ["0"], ["p"], metrics), Results([]), "paper")
+    assert g.header == ["row", "p: least loss †", "p: best †", "p: accuracy †"]
+    ways = ("the epoch of least test loss", "the best of all test evaluations")
+    assert g.notes == [f"† chosen on the test set: {way}" for way in ways]
+
+
 def test_a_wide_table_comes_in_parts_with_whole_groups_and_its_rows_names():
     columns = ["c1", "c2", "c3"]
     reported = {"r": {c: {"test_error": Verbatim(f"{i}.50")} for i, c in enumerate(columns)}}

@@ -33,6 +33,17 @@ def test_summary_by_hand():
     }  # fmt: skip
 
 
+def test_the_accuracy_at_the_least_test_loss_by_hand():
+    accuracy, loss = [10, 50, 40, 45], [math.nan, 0.5, 0.25, 0.25]
+    curve = [{"test_accuracy": a, "test_loss": b} for a, b in zip(accuracy, loss, strict=True)]
+    metrics = record.summarise(curve)
+    assert metrics["test_accuracy_at_best_test_loss"] == 40  # the first of the two at 0.25
+    assert metrics["test_error_at_best_test_loss"] == 60
+    chosen = {"best_test_accuracy", "best_test_error", "test_accuracy_at_best_test_loss", "test_error_at_best_test_loss"}
+    assert {metric for metric in metrics if record.is_chosen_on_test(metric)} == chosen
+    assert not record.is_chosen_on_test("test_accuracy_at_best_validation")
+
+
 def test_a_run_that_leaves_the_test_set_out():
     curve = [{"epoch": 1, "validation_accuracy": 70.0}, {"epoch": 2, "validation_accuracy": 60.0}]
     metrics = record.summarise(curve)

@@ -29,6 +29,7 @@ LENGTH = ["hardware.precision=fp32", "hardware.threads=1", "evaluate_test=false"
 NORMED = ["model=wide_resnet_28_2", "model.depth=10", "model.width=1"]  # batch norm, whose statistics are the whole batch's
 RUNS = {name: overrides(name) for name in VARIANTS if not name.endswith(("compiled", "accumulate"))}
 RUNS |= {f"{name}_normed": [*overrides(name), *NORMED] for name in ("fixmatch", "vat")}
+RUNS["reloaded"] = [*overrides("reloaded"), "optim.reload_best_after=1"]  # of the two epochs
 RUNS["uneven"] = [*overrides("fixmatch"), "batch.size=29"]
 RUNS["accumulated"] = [*overrides("entropy"), "batch.size=16", "batch.labelled_share=0.5"]
 RUNS["noise"] = [*overrides("fixmatch"), "model=conv13", "views.size=16"]

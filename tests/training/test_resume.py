@@ -53,6 +53,11 @@ METHODS = {
         "method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1", "dataset.num_labels=0",
         "dataset.num_unlabelled=400", "batch.unlabelled_size=64",
     ],
+    "reloaded": [
+        "method=mean_teacher", "batch.size=32", "dataset.num_validation=10", "optim.lr=0.003", "optim.schedule=plateau",
+        "optim.plateau_patience=0", "optim.plateau_cooldown=0", "optim.reload_best_after=2", "optim.name=adamw",
+        "optim.amsgrad=true",
+    ],
     **{name: ["batch.size=32", "method.threshold=0.1"] for name in ("comatch", "simmatch", "uda")},
     "ladder": ["model.widths=[16,8]", "batch.size=32"],
     "ladder_accumulate": ["method=ladder", "model.widths=[16,8]", "batch.size=32", "optim.accumulate=2"],
@@ -156,6 +161,10 @@ def test_killed_anywhere_and_resumed_ends_with_the_same_bits(name, configure, tm
     assert resumed.metrics == whole.metrics
     for term in ("pseudo_labels", "confident", "attention", "virtual_adversarial"):  # else there was little to lose
         assert not any(term in line for line in whole.curve) or any(line.get(term) for line in whole.curve), term
+    if name == "reloaded":
+        losses = [line["validation_loss"] for line in whole.curve]
+        assert losses[0] < losses[1], "the epoch that was loaded again must be another one"
+        assert whole.curve[2]["lr"] < whole.curve[1]["lr"]
     if not compiled:
         run(configure(*overrides(name), "seed=1", f"output_root={tmp_path / 'other seed'}"))
         (path,) = (tmp_path / "other seed").rglob("checkpoint.pt")

@@ -31,7 +31,7 @@ from fewlabels.ranges import parameter_types, shown
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir
 
-WIDTH = 110  # columns of --help
+WIDTH = 125  # columns of --help
 LONGEST_SETTING = 40  # columns of key=value there
 REQUIRED = "???"  # OmegaConf's sign for a key that must be given
 

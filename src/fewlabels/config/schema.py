@@ -24,9 +24,10 @@ EpochOf = StrEnum("EpochOf", ["labelled", "unlabelled", "all"])
 Order = StrEnum("Order", ["together", "joined", "in_turn"])
 StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "fixmatch_pytorch", "jitter"])
 TestView = StrEnum("TestView", ["plain", "flip"])
-Optimiser = StrEnum("Optimiser", ["adam", "sgd"])
-Schedule = StrEnum("Schedule", ["constant", "halving", "linear", "cosine", "fixmatch"])
-StepEvery = StrEnum("StepEvery", ["batch", "epoch"])
+Optimiser = StrEnum("Optimiser", ["adam", "adamw", "sgd"])
+Schedule = StrEnum("Schedule", ["constant", "halving", "linear", "cosine", "fixmatch", "periodic_cosine", "plateau"])
+Every = StrEnum("Every", ["batch", "epoch"])
+Watched = StrEnum("Watched", ["validation_loss", "test_loss"])
 Scale = StrEnum("Scale", ["paper", "proxy", "smoke"])
 ScaleSettings = StrEnum("ScaleSettings", ["paper", "proxy"])
 Precision = StrEnum("Precision", ["auto", "bf16", "fp32"])
@@ -139,24 +140,52 @@ class OptimConfig:
     """Momentum of SGD."""
     beta1: Annotated[float, Range(0, below=1)] = 0.9
     """Decay of Adam's running mean of the gradients."""
+    amsgrad: bool = False
+    """Divide by the largest running square so far (AMSGrad). For ``adam`` and ``adamw``."""
     nesterov: bool = True
     """Nesterov's momentum, for SGD."""
     weight_decay: Weight = 0.0
-    """L2 weight decay. Biases and norms are spared unless ``optim.decay_all``."""
+    """Weight decay. A part of the gradient (L2); with ``adamw`` apart from it. Biases and norms are spared unless
+    ``optim.decay_all``."""
     decay_all: bool = False
     """Decay biases and norms too."""
     schedule: Schedule = Schedule.constant
-    """Learning rate over time. ``halving`` at ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on;
-    ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t from 0 to 1."""
+    """Rate over time. ``halving`` at ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on;
+    ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t from 0 to 1; ``periodic_cosine`` down to ``optim.floor`` and up
+    again, each in ``optim.period`` epochs; ``plateau`` falls where the loss ``optim.watch`` no longer does (torch's
+    ReduceLROnPlateau)."""
+    schedule_every: Every = Every.batch
+    """How often the rate follows its schedule. With ``epoch`` it is constant in an epoch, as torch's schedulers are that
+    step once an epoch; so it is under a warm-up."""
     decay_from: Annotated[float, Range(0, below=1)] = 0.0
     """Share of training with a constant rate before ``linear`` falls."""
     milestones: list[Count] = field(default_factory=list)
     """Epochs at which ``optim.schedule=halving`` halves the rate."""
     warmup_epochs: Annotated[float, Range(0, 10**9)] = 0.0
     """Epochs over which the rate rises linearly from 0."""
+    period: Positive = 10.0
+    """Epochs from top to bottom of ``optim.schedule=periodic_cosine``. It is T_max of torch's CosineAnnealingLR."""
+    floor: Share = 0.0
+    """Share of ``optim.lr`` at the bottom of ``periodic_cosine``."""
+    watch: Watched = Watched.validation_loss
+    """Loss that choices go by. These are ``optim.schedule=plateau`` and ``optim.reload_best_after``, which need
+    ``eval_every=1``; with ``test_loss`` they are made ON THE TEST SET, and the record says so."""
+    plateau_factor: Annotated[float, Range(above=0, below=1)] = 0.5
+    """What ``plateau`` multiplies the rate by."""
+    plateau_patience: CountFrom0 = 10
+    """Epochs without a better loss that ``plateau`` bears."""
+    plateau_threshold: Annotated[float, Range(0, below=1)] = 1e-4
+    """Share of the best loss that a better one lies below it, for ``plateau``."""
+    plateau_cooldown: CountFrom0 = 4
+    """Epochs after a fall that ``plateau`` does not count."""
+    plateau_least_lr: Annotated[float, Range(0)] = 1e-7
+    """Rate that ``plateau`` does not go below."""
+    reload_best_after: Count | None = None
+    """Epoch after which the best epoch so far is loaded again; null: none. Of least ``optim.watch``: weights, their
+    averages and the optimiser's state. The rate goes on, and so do a method's own buffers, such as its pseudo-labels."""
     accumulate: Count = 1
     """Parts that a batch is cut into, for less memory. The gradients are summed; batch norm sees each part by itself."""
-    step_every: StepEvery = StepEvery.batch
+    step_every: Every = Every.batch
     """When the optimiser steps. ``epoch`` sums the gradients of all batches of an epoch, as Srikanth's notebook does."""
     keep_gradient: bool = False
     """Never zero the gradient, with ``optim.step_every=epoch``. What Srikanth's notebook does without labels."""

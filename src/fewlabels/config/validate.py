@@ -117,10 +117,34 @@ def check(cfg: Config) -> None:
         raise UserError("hardware.compile must be false with trainable=head: one layer is trained, and that is no work")
     if cfg.batch.order == "joined" and cfg.optim.accumulate != 1:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
+    if cfg.optim.amsgrad and cfg.optim.name == "sgd":
+        raise UserError("optim.amsgrad must be false with optim.name=sgd: it is a part of Adam")
+    _check_watched(cfg)
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+
+
+def _check_watched(cfg: Config) -> None:
+    """What goes by the loss of each epoch needs one."""
+    if cfg.optim.schedule == "plateau":
+        setting = "optim.schedule=plateau"
+    elif cfg.optim.reload_best_after is not None:
+        setting = f"optim.reload_best_after={cfg.optim.reload_best_after}"
+    else:
+        return
+    if cfg.search is not None:
+        raise UserError(f"{setting} cannot be searched with: trials have no test loss, and the last run no validation loss")
+    if cfg.eval_every != 1:
+        raise UserError(f"{setting} needs a loss of each epoch: set eval_every=1")
+    if cfg.optim.watch == "test_loss" and not cfg.evaluate_test:
+        raise UserError(f"{setting} watches the test loss, and evaluate_test=false: set optim.watch=validation_loss")
+    if cfg.optim.watch == "validation_loss" and not cfg.dataset.num_validation and cfg.dataset.folds is None:
+        raise UserError(
+            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
+            "or optim.watch=test_loss, which chooses on the test set"
+        )
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

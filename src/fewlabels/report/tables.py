@@ -11,10 +11,12 @@ from fewlabels.report.spec.claims import Judgement, judge, markdown_list
 from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
+from fewlabels.runs.record import is_chosen_on_test
 from fewlabels.types import RunRecord
 
 CHOSEN = "†"
 CHOSEN_NOTE = f"{CHOSEN} chosen on the test set: the best of all test evaluations"
+LEAST_LOSS_NOTE = f"{CHOSEN} chosen on the test set: the epoch of least test loss"
 REDUCED_NOTE = "The reported numbers are those of the paper's scale, so that no difference to them is shown"
 WIDE = 8  # columns that fit on a page
 
@@ -64,7 +66,7 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
     lines: list[list[str]] = [[table.rows_are or "row", *table.all_rows, *(quoted.row for quoted in table.quoted)]]
     groups = []
     for metric, name in table.metrics.items():
-        heading = f"{name} {CHOSEN}" if metric.startswith("best_test") else name
+        heading = f"{name} {CHOSEN}" if is_chosen_on_test(metric) else name
         shared = _one_number_for_all_columns(table, metric)
         group: list[str] = []
         if table.has_numbers and shared:
@@ -119,8 +121,8 @@ def _notes(table: TableDefinition, results: Results, scale: str) -> list[str]:
     notes = [f"Proxy scale: {table.proxy}"] if table.proxy and scale == "proxy" else []
     notes += [REDUCED_NOTE] if table.has_numbers and scale != "paper" else []
     notes += results.conflicts(table, scale) + results.condition_notes(table, scale)
-    if any(metric.startswith("best_test") for metric in table.metrics):
-        notes.append(CHOSEN_NOTE)
+    chosen = [metric for metric in table.metrics if is_chosen_on_test(metric)]
+    notes += dict.fromkeys(LEAST_LOSS_NOTE if metric.endswith("loss") else CHOSEN_NOTE for metric in chosen)
     notes += [*table.notes, *table.slips, *text_against_table(table), *_reported_runs(table)]
     return notes + _decisions(results.of_table(table.id, scale))
 

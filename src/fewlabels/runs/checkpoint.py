@@ -6,6 +6,7 @@ file is written atomically, and read back before it takes the last one's place.
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import pickle
@@ -82,6 +83,11 @@ def save(path: Path, state: dict[str, Any], fingerprint: str) -> None:
 def check(state: dict[str, Any]) -> None:
     """Raise the UserError that :func:`save` would raise for ``state``."""
     _portable(state)
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    """``state`` as it is now, on the CPU: training goes on and leaves it as it was."""
+    return {key: copy.deepcopy(value) for key, value in _portable(state).items()}
 
 
 def load(

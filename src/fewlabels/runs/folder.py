@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fewlabels.system.files import doing
-from fewlabels.system.layout import CHECKPOINT, LOCK, LOG, RECORD, RENAMED_ON_RERUN
+from fewlabels.system.layout import BEST, CHECKPOINT, LOCK, LOG, RECORD, RENAMED_ON_RERUN
 from fewlabels.types import LeftAlone, UserError
 
 
@@ -80,7 +80,9 @@ class RunFolder:
             The record's new name, where there was one.
         """
         number = 1
-        present = [name for name in RENAMED_ON_RERUN if (self.path / name).exists()]
+        best = sorted(path.name for path in self.path.iterdir() if BEST.fullmatch(path.name))
+        names = [*RENAMED_ON_RERUN[:-1], *best, RECORD]
+        present = [name for name in names if (self.path / name).exists()]
         while any(self._numbered(name, number).exists() for name in (RECORD, *present)):
             number += 1
         for name in present:

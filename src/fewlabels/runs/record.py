@@ -202,13 +202,17 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
     """The metrics of a run from its curve, in percent.
 
     ``test_*`` is the last evaluation, ``*_median20`` the median of the last twenty. ``best_test_*`` was CHOSEN ON THE TEST
-    SET, as some papers did, and says so in its name; ``test_accuracy_at_best_validation`` was not.
+    SET, as some papers did, and says so in its name; so was ``test_accuracy_at_best_test_loss``, that of the epoch of least
+    test loss (:func:`is_chosen_on_test` knows both). ``test_accuracy_at_best_validation`` was not.
     """
     metrics: dict[str, float] = {}
     if accuracy := [line["test_accuracy"] for line in curve if "test_accuracy" in line]:
         metrics["test_accuracy"] = accuracy[-1]
         metrics["test_accuracy_median20"] = median(accuracy[-LAST_EVALUATIONS:])
         metrics["best_test_accuracy"] = max(accuracy)
+    if tested := [line for line in curve if "test_accuracy" in line and "test_loss" in line]:
+        least = min(tested, key=lambda line: math.inf if math.isnan(line["test_loss"]) else line["test_loss"])
+        metrics["test_accuracy_at_best_test_loss"] = least["test_accuracy"]  # the first of equals
     if validated := [line for line in curve if "validation_accuracy" in line]:
         best = max(validated, key=lambda line: line["validation_accuracy"])  # the first of equals
         metrics["validation_accuracy"] = validated[-1]["validation_accuracy"]
@@ -219,6 +223,11 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
         metrics["map_area"] = curve[-1]["map_area"]
     errors = {k.replace("accuracy", "error"): 100 - v for k, v in metrics.items() if "test_accuracy" in k}
     return metrics | errors
+
+
+def is_chosen_on_test(metric: str) -> bool:
+    """Whether a metric of :func:`summarise` is that of an epoch chosen on the test set."""
+    return metric.startswith("best_test") or metric.endswith("at_best_test_loss")
 
 
 def headline(metrics: dict[str, float]) -> str:

@@ -40,7 +40,7 @@ from fewlabels.tracking.base import RunInfo
 from fewlabels.training.evaluate import EvaluationSet
 from fewlabels.training.finetune import Start, decision, freeze, keeps_head
 from fewlabels.training.graph import recorder
-from fewlabels.training.optim import remembered_start, training_length
+from fewlabels.training.optim import chosen_on_test, remembered_start, training_length
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.trainer import Schedule, Trainer
 from fewlabels.types import RunRecord, UserError
@@ -157,7 +157,7 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         fingerprint=info.fingerprint,
         origin=start.record.fingerprint if start else None,
         config=info.config,
-        decisions=dict(info.config["decisions"]) | data.notes | _start(cfg, data, start),
+        decisions=dict(info.config["decisions"]) | data.notes | _start(cfg, data, start) | _chosen_on_test(cfg),
         data={
             "digest": data.digest,
             **({} if data.files is None else {"files": data.files}),
@@ -175,6 +175,11 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
 
 def _start(cfg: Config, data: ImageData, start: Start | None) -> dict[str, str]:
     return decision(start, cfg.trainable, keeps_head(start, cfg.dataset, data.classes)) if start else {}
+
+
+def _chosen_on_test(cfg: Config) -> dict[str, str]:
+    chosen = chosen_on_test(cfg.optim)
+    return {} if chosen is None else {"optim.watch": chosen}
 
 
 def build_trainer(
@@ -331,6 +336,13 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
     steps = round(epochs * loader.plan.steps) if cfg.optim.step_every == "batch" else math.ceil(epochs)
     if (warning := remembered_start(cfg.optim, steps)) is not None:
         lines.append(warning)
+    if (warning := chosen_on_test(cfg.optim)) is not None:
+        lines.append(f"optim.watch=test_loss: {warning}")
+    after = cfg.optim.reload_best_after
+    if after is not None and after >= math.ceil(epochs):
+        lines.append(
+            f"optim.reload_best_after={after}: the run ends with epoch {math.ceil(epochs)}, and nothing is loaded again"
+        )
     return lines
 
 

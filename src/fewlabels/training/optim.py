@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from timm.utils import ModelEmaV3
 
 FORGOTTEN = 0.05  # an average with less of its start than this has forgotten it
+SMALLEST_FALL = 1e-8  # of a rate: a smaller one is left out, as torch's ReduceLROnPlateau does
 
 
 def build_optimisers(method: Method, network: Classifier, cfg: OptimConfig) -> dict[str, torch.optim.Optimizer]:
@@ -40,7 +42,7 @@ def build_optimisers(method: Method, network: Classifier, cfg: OptimConfig) -> d
 
 
 def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Optimizer:
-    """Adam or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
+    """Adam, AdamW or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
     settings = []
     for group in groups:
         parameters = [p for p in group.parameters if p.requires_grad]
@@ -51,8 +53,9 @@ def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Op
         spared = [p for p in parameters if p.ndim <= 1 and not all_alike]
         common = {"name": group.name, "lr_scale": group.lr_scale}
         settings += [{"params": decayed, "weight_decay": decay, **common}, {"params": spared, "weight_decay": 0.0, **common}]
-    if cfg.name == "adam":
-        return torch.optim.Adam(settings, lr=cfg.lr, betas=(cfg.beta1, 0.999), fused=True)
+    if cfg.name in ("adam", "adamw"):
+        adam = torch.optim.Adam if cfg.name == "adam" else torch.optim.AdamW
+        return adam(settings, lr=cfg.lr, betas=(cfg.beta1, 0.999), amsgrad=cfg.amsgrad, fused=True)
     nesterov = cfg.nesterov and cfg.momentum > 0
     return torch.optim.SGD(settings, lr=cfg.lr, momentum=cfg.momentum, nesterov=nesterov, fused=True)
 
@@ -67,10 +70,15 @@ def lr_factor(cfg: OptimConfig, progress: float, epochs: float, step: float = 0.
     """What the learning rate is multiplied by after ``progress`` epochs (a real number) of ``epochs``.
 
     ``constant``; ``halving`` at the epochs ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on; ``cosine``
-    to zero; ``fixmatch``: cos(7 pi / 16 t), with t in [0, 1] (Sohn et al. 2020, section 2.4). A linear warm-up over
-    ``optim.warmup_epochs`` comes on top of each; it counts the step about to be taken (``step``, in epochs), so that the
-    first one is not lost at rate 0.
+    to zero; ``fixmatch``: cos(7 pi / 16 t), with t in [0, 1] (Sohn et al. 2020, section 2.4); ``periodic_cosine``: from 1
+    down to ``optim.floor`` in ``optim.period`` epochs, up again in as many, and so on. ``plateau`` multiplies by 1: it sets
+    the rate itself, see :func:`plateau_lr`. A linear warm-up over ``optim.warmup_epochs`` comes on top of each; it counts
+    the step about to be taken (``step``, in epochs), so that the first one is not lost at rate 0.
+
+    With ``optim.schedule_every=epoch`` the factor is that of the epoch's beginning, and a step of the warm-up is an epoch.
     """
+    if cfg.schedule_every == "epoch":
+        progress, step = math.floor(progress), 1.0
     factor = 1.0
     if cfg.schedule == "halving":
         factor = 0.5 ** sum(progress >= milestone for milestone in cfg.milestones)
@@ -80,9 +88,49 @@ def lr_factor(cfg: OptimConfig, progress: float, epochs: float, step: float = 0.
         factor = 0.5 * (1 + math.cos(math.pi * progress / epochs))
     elif cfg.schedule == "fixmatch":
         factor = math.cos(7 * math.pi / 16 * progress / epochs)
+    elif cfg.schedule == "periodic_cosine":
+        factor = cfg.floor + (1 - cfg.floor) * 0.5 * (1 + math.cos(math.pi * progress / cfg.period))
     if progress < cfg.warmup_epochs:
         factor *= min(1.0, (progress + step) / cfg.warmup_epochs)
     return factor
+
+
+def plateau_lr(cfg: OptimConfig, losses: Sequence[float]) -> float:
+    """The learning rate of ``optim.schedule=plateau`` after epochs with these losses.
+
+    As torch's ReduceLROnPlateau, stepped with each of them: where more than ``optim.plateau_patience`` epochs in a row have
+    no loss below the best one by ``optim.plateau_threshold`` of it, the rate is multiplied by ``optim.plateau_factor``, and
+    the next ``optim.plateau_cooldown`` epochs do not count. It is worked out from the curve each time, so that a resumed run
+    has the rate of one that was never killed.
+    """
+    lr, best, waited, cooldown = cfg.lr, math.inf, 0, 0
+    for loss in losses:
+        if loss < best * (1 - cfg.plateau_threshold):
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if cooldown > 0:
+            cooldown, waited = cooldown - 1, 0
+        if waited > cfg.plateau_patience:
+            lower = max(lr * cfg.plateau_factor, cfg.plateau_least_lr)
+            lr = lower if lr - lower > SMALLEST_FALL else lr
+            cooldown, waited = cfg.plateau_cooldown, 0
+    return lr
+
+
+def best_epoch(losses: Sequence[float]) -> int:
+    """The epoch of least loss, counted from 1: the first of equals. NaN is never the least."""
+    return 1 + min(range(len(losses)), key=lambda i: math.inf if math.isnan(losses[i]) else losses[i])
+
+
+def chosen_on_test(cfg: OptimConfig) -> str | None:
+    """What a run chooses by the loss of the test set, for its record; None where it chooses nothing by it."""
+    chosen = ["the learning rate (optim.schedule=plateau)"] if cfg.schedule == "plateau" else []
+    if cfg.reload_best_after is not None:
+        chosen.append(f"the weights after epoch {cfg.reload_best_after} (optim.reload_best_after)")
+    if not chosen or cfg.watch != "test_loss":
+        return None
+    return f"CHOSEN ON THE TEST SET, by its loss: {' and '.join(chosen)}; no accuracy of this run is one of unseen images"
 
 
 def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:

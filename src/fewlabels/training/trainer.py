@@ -10,7 +10,7 @@ for epoch in epochs:
             clip, optimiser.step                   # each batch, or once an epoch (optim.step_every)
         ema.update, method.after_update(ctx, batch, ...)
         checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
-    evaluate (test, validation), tell the trackers, checkpoint
+    evaluate (test, validation), tell the trackers, load the best epoch again (optim.reload_best_after), checkpoint
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ from fewlabels.system.device import wait
 from fewlabels.system.processes import Processes
 from fewlabels.system.seeding import derive, rng_state, set_rng_state
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped
+from fewlabels.system.terminal import FILE_ONLY
 from fewlabels.tracking.base import Line, Tracker
+from fewlabels.training.best import BestState
 from fewlabels.training.evaluate import EvaluationSet, evaluate
 from fewlabels.training.graph import GraphedStep, Recorder
 from fewlabels.training.hardware import peak_memory_mib
 from fewlabels.training.meters import Meters, largest
 from fewlabels.training.numbers import metrics
-from fewlabels.training.optim import build_ema, build_optimisers, lr_factor, set_lr
+from fewlabels.training.optim import best_epoch, build_ema, build_optimisers, lr_factor, plateau_lr, set_lr
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.steps import MethodStep, PlainStep, Step
 from fewlabels.types import Diverged, UserError
@@ -122,6 +124,9 @@ class Trainer:
         self.steps = self._steps(recorder, graph_required)
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
+        self._lr = optim.lr  # before the schedule's factor
+        after = optim.reload_best_after
+        self.best = BestState(path, fingerprint, after) if after is not None and after < schedule.last_epoch else None
         self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
         self._meters = Meters()
         self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
@@ -227,6 +232,8 @@ class Trainer:
 
     def begin_epoch(self) -> EpochPlan:
         """Let the method look at the unlabelled set, unless this epoch has begun already, and lay out the batches."""
+        if self.cfg.schedule == "plateau":
+            self._lr = plateau_lr(self.cfg, self._watched())
         if self.step_in_epoch == 0:
             self._meters = Meters()
             start = time.monotonic()
@@ -285,7 +292,7 @@ class Trainer:
 
     def _update(self, phase: str, progress: float, step: float) -> None:
         optimiser = self.optimisers[phase]
-        set_lr(optimiser, self.cfg.lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
+        set_lr(optimiser, self._lr * lr_factor(self.cfg, progress, self.schedule.epochs, step))
         self.processes.sum_gradients(self._trained[phase])
         if self.cfg.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._trained[phase], self.cfg.clip_norm)
@@ -314,14 +321,44 @@ class Trainer:
         line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.last_epoch:
             line |= self._evaluate()
+            self._watch_as_lead(line)
         self.check_folder()
         if self.snapshots is not None:
             self.snapshots.keep(self.method, self.predictor, self.epoch)
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
+        if self.best is not None and self.epoch <= self.best.last:
+            self._keep_or_reload(self.best)
         if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds:
             self._save()
+
+    def _watched(self) -> list[float]:
+        """The loss of each epoch so far that choices go by."""
+        return [line[self.cfg.watch] for line in self.curve]
+
+    def _watch_as_lead(self, line: Line) -> None:
+        """All processes choose by the lead's loss: on GPUs the others may round otherwise."""
+        if self.processes.count > 1 and self.cfg.watch in line:
+            loss = torch.tensor(line[self.cfg.watch], dtype=torch.float64)
+            line[self.cfg.watch] = float(self.processes.from_lead(loss))
+
+    def _keep_or_reload(self, best: BestState) -> None:
+        """Keep the state of an epoch that is the best so far; after the epoch ``best.last`` load the best one again.
+
+        All that was trained goes back, with its averages and the optimisers' state. What the method has noted down goes on:
+        its own buffers, such as pseudo-labels and memories, and its extra state.
+        """
+        epoch = best_epoch(self._watched())
+        if epoch == self.epoch:
+            best.hold(epoch, self._weights())
+        if self.epoch < best.last:
+            return
+        with checkpoint.restoring(best.file):
+            state, own = best.release(), dict(self.method.named_parameters(recurse=False))
+            trained = {name: value for name, value in state["method"].items() if "." in name or name in own}
+            self._load_weights(state | {"method": self.method.state_dict() | trained})
+        logger.info(f"after epoch {best.last}: loaded epoch {epoch} again, of the least {self.cfg.watch}", extra=FILE_ONLY)
 
     def _finite_terms(self) -> dict[str, float]:
         """The epoch's mean terms so far. A loss that is no longer finite ends the run, before it reaches a checkpoint."""
@@ -383,11 +420,7 @@ class Trainer:
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "step": self.step,
-            "model": self.model.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
-            "optimisers": {phase: optimiser.state_dict() for phase, optimiser in self.optimisers.items()},
-            "averages": {name: ema.module.state_dict() for name, ema in self.averages.items() if ema is not None},
-            "method": self.method.state_dict(),
+            **self._weights(),
             "gradients": gradients,
             "chosen": self._chosen,
             "meters": vars(self._meters),
@@ -397,13 +430,24 @@ class Trainer:
             "peak_memory_mib": self._peak_memory(),
             **rng_state(self.device),
         }
+        if self.best is not None:
+            self.best.write()
         checkpoint.save(self.path, state, self.fingerprint)
+        if self.best is not None:
+            self.best.remove_others()
 
-    def _restore(self) -> None:
-        state = checkpoint.load(self.path, self.fingerprint, checkpoint.TRAINING_STATE)
-        if state is None:
-            return
-        self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
+    def _weights(self) -> dict[str, Any]:
+        """The state of all that is trained, of its averages, and of the method."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimisers": {phase: optimiser.state_dict() for phase, optimiser in self.optimisers.items()},
+            "averages": {name: ema.module.state_dict() for name, ema in self.averages.items() if ema is not None},
+            "method": self.method.state_dict(),
+        }
+
+    def _load_weights(self, state: dict[str, Any]) -> None:
+        """The opposite of :meth:`_weights`; weights and buffers stay where they are in memory, as graphs need."""
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
@@ -413,6 +457,13 @@ class Trainer:
             if ema is not None:
                 ema.module.load_state_dict(state["averages"][name])
         self.method.load_state_dict(state["method"])
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.path, self.fingerprint, checkpoint.TRAINING_STATE)
+        if state is None:
+            return
+        self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
+        self._load_weights(state)
         for name, parameter in self._all_parameters():
             if state["gradients"] and name in state["gradients"]:
                 parameter.grad = state["gradients"][name].to(parameter)
@@ -420,6 +471,8 @@ class Trainer:
         self._chosen, self.curve, self._peak = state["chosen"], state["curve"], state["peak_memory_mib"]
         self.seconds, self.images_seen = state["seconds"], state["images_seen"]
         set_rng_state(state, self.device)
+        if self.best is not None and 0 < self.epoch < self.best.last:
+            self.best.read(best_epoch(self._watched()))
 
     def _all_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
         yield from self.model.named_parameters()

@@ -193,6 +193,7 @@ def test_labels_name_their_units():
     assert label("validation_accuracy") == "validation accuracy %"
     assert label("mean_entropy") == "mean entropy (nats)"
     assert label("best_test_error") == "best test error %"
+    assert label("test_error_at_best_test_loss") == "test error at best test loss %"
     assert label("kmeans_inertia") == "kmeans inertia"
 
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from fewlabels.report.spec.definitions import load_definitions, read_definition
+from fewlabels.report.spec.fields import RECORDED, lower_is_better
 from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, Printed, Trend
 from fewlabels.types import UserError
 from tests.report.helpers import PRINTED, write_tables
@@ -196,6 +197,13 @@ def test_a_file_without_a_table_node_is_named_in_one_line(text, tmp_path):
     with pytest.raises(UserError, match="good.yaml: ") as error:
         read(tmp_path, text)
     assert "\n" not in str(error.value)
+
+
+def test_an_accuracy_at_the_least_loss_is_better_higher():
+    lower = {metric for metric in RECORDED if lower_is_better(metric)}
+    assert lower == {metric for metric in RECORDED if "error" in metric}
+    assert {"test_accuracy_at_best_test_loss", "test_error_at_best_test_loss"} <= set(RECORDED)
+    assert lower_is_better("test_loss")
 
 
 def test_a_spread_beside_two_metrics_is_nobody_s(tmp_path):

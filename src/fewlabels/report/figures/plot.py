@@ -38,6 +38,8 @@ LABELS = {
     "attention": "attention divergence (nats)",
     "test_loss": "test loss (nats)",
     "validation_loss": "validation loss (nats)",
+    "test_accuracy_at_best_test_loss": "test accuracy at best test loss %",
+    "test_error_at_best_test_loss": "test error at best test loss %",
     "confident": "share of confident images",
     "map_area": "area of the map (share)",
 }

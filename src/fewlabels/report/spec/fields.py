@@ -18,7 +18,8 @@ from fewlabels.system.nearest import did_you_mean
 
 FORBID = ConfigDict(extra="forbid")
 SPREAD = ("std", "runs")  # beside a reported number
-RECORDED = tuple(record.summarise([{"test_accuracy": 0.0, "validation_accuracy": 0.0, "map_area": 0.0}]))  # in any record
+LINE = dict.fromkeys(("test_accuracy", "test_loss", "validation_accuracy", "map_area"), 0.0)  # of a curve
+RECORDED = tuple(record.summarise([LINE]))  # in any record
 
 Names = TypeVar("Names", bound=Collection[Any])
 
@@ -71,7 +72,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
-    return "error" in metric or "loss" in metric
+    return "error" in metric or ("loss" in metric and "accuracy" not in metric)  # an accuracy at the least loss is none
 
 
 def has_better(metric: str) -> bool:
