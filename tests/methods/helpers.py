@@ -101,7 +101,7 @@ VARIANTS = {
     "vat as published": Case(
         ("virtual_adversarial", "mean_entropy"),
         {"xi": 1e-2, "eps": 1.0, "warmup_epochs": 0, "use_entmin": True, "statistics": "all", "entropy_of": "perturbed"},
-        lambda: WideResNet(4, (16, 16), 3, depth=10, width=1, negative_slope=0.0, head="uniform"),
+        lambda: WideResNet(4, (16, 16), 3, depth=10, width=1, negative_slope=0.0, last_layer="uniform"),
         of="vat",
     ),
 }

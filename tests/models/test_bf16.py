@@ -235,18 +235,34 @@ def test_every_network_s_weight_gradients(name, side):
 
 # The networks of all cells of conf/table, with the side and the channels of their images.
 WRN, ATTENTION, PLAIN, DEEP, LARGE, DENSE = (
-    {"_target_": "fewlabels.models.wide_resnet.WideResNet", "batch_norm_momentum": 0.1, "negative_slope": 0.1},
+    {
+        "_target_": "fewlabels.models.wide_resnet.WideResNet",
+        "batch_norm_momentum": 0.1,
+        "negative_slope": 0.1,
+        "last_layer": "xavier",
+    },
     {
         "_target_": "fewlabels.models.attention.AttentionWideResNet",
         "batch_norm_momentum": 0.1,
         "maps": 2,
         "negative_slope": 0.1,
+        "last_layer": "xavier",
+        "module": "two_convolutions",
+        "attend": "after",
     },
     {"_target_": "fewlabels.models.simple_cnn.SimpleCNN"},
     {"_target_": "fewlabels.models.inversion_nets.InversionResNet", "dropout": 0.2},
     {"_target_": "fewlabels.models.inversion_nets.LargeCNN", "dropout": 0.2},
     {"_target_": "fewlabels.models.timm_model.TimmModel", "timm_name": "densenet121"},
 )
+# As in the code of Alshami and Arya.
+WRN_PUBLISHED = WRN | {"negative_slope": 0.0, "last_layer": "uniform"}
+ATTENTION_PUBLISHED = ATTENTION | {
+    "negative_slope": 0.0,
+    "last_layer": "torch",
+    "module": "one_convolution",
+    "attend": "before",
+}
 FIXMATCH = {
     "_target_": "fewlabels.models.fixmatch_wide_resnet.FixMatchWideResNet",
     "depth": 28,
@@ -257,7 +273,11 @@ FIXMATCH = {
 SMALLER = {"options": {"growth_rate": 16, "block_config": [4, 8, 12]}}
 LEAKY, SIGMOID = {"nonlinearity": "leaky_relu"}, {"nonlinearity": "sigmoid"}
 CELLS = [
-    *((net | size, 32, 3) for net in (WRN, ATTENTION) for size in ({"depth": 28, "width": 2}, {"depth": 10, "width": 1})),
+    *(
+        (net | size, 32, 3)
+        for net in (WRN, ATTENTION, WRN_PUBLISHED, ATTENTION_PUBLISHED)
+        for size in ({"depth": 28, "width": 2}, {"depth": 10, "width": 1})
+    ),
     *((DEEP | LEAKY | {"n": 2, "k": k, "max_pool": True}, 28, 1) for k in (32, 8)),
     *((DEEP | LEAKY | {"n": n, "k": k, "max_pool": False}, 32, 3) for n, k in ((6, 32), (6, 8), (3, 64), (3, 16))),
     *((DEEP | SIGMOID | {"n": 3, "k": k, "max_pool": False}, 32, 3) for k in (64, 16)),

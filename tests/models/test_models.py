@@ -150,7 +150,7 @@ def test_attention_weighs_the_features_by_the_sum_of_its_maps():
 def test_attention_of_one_convolution_before_the_last_batch_norm():
     """As in the code of Alshami and Arya: 262 parameters of 128 features and 2 maps, and no last batch norm."""
     whole = AttentionWideResNet(**SHAPE)
-    model = AttentionWideResNet(**SHAPE, negative_slope=0.0, module="one_convolution", attend="before", head="torch")
+    model = AttentionWideResNet(**SHAPE, negative_slope=0.0, module="one_convolution", attend="before", last_layer="torch")
     assert parameters(model.attention) == (128 * 2 + 2) + 2 * 2 == 262
     assert parameters(model) == parameters(WideResNet(**SHAPE)) - 2 * 128 + 262
     assert parameters(whole) == parameters(WideResNet(**SHAPE)) + parameters(whole.attention)
@@ -174,9 +174,9 @@ def test_attention_of_one_convolution_before_the_last_batch_norm():
 
 
 def test_the_first_weights_of_wide_resnets():
-    """Kaiming's normal ones, by the outputs, of the convolutions; of the last layer what ``head`` says."""
+    """Kaiming's normal ones, by the outputs, of the convolutions; of the last layer what ``last_layer`` says."""
     torch.manual_seed(0)
-    models = {head: WideResNet(**SHAPE, negative_slope=0.0, head=head) for head in ("xavier", "uniform", "torch")}
+    models = {head: WideResNet(**SHAPE, negative_slope=0.0, last_layer=head) for head in ("xavier", "uniform", "torch")}
     for model in models.values():
         for module in model.modules():
             if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 9000:

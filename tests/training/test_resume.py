@@ -35,9 +35,9 @@ METHODS = {
         "method.keep_when_none=true", "method.stored=normalised_bytes",
     ],
     "vat_as_published": [
-        "method=vat", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "model.head=uniform", "batch.size=32",
-        "batch.every=3", "batch.labelled_size=16", "method.warmup_epochs=1", "method.iterations=1", "method.statistics=all",
-        "method.use_entmin=true", "method.entropy_of=perturbed",
+        "method=vat", "model=wide_resnet_28_2", "model.depth=10", "model.width=1", "model.last_layer=uniform",
+        "batch.size=32", "batch.every=3", "batch.labelled_size=16", "method.warmup_epochs=1", "method.iterations=1",
+        "method.statistics=all", "method.use_entmin=true", "method.entropy_of=perturbed",
     ],
     "attention_fixmatch_as_published": [
         "method=attention_fixmatch", "model=attention_wide_resnet_28_2", "model.depth=10", "model.width=1",

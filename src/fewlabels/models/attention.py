@@ -7,7 +7,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from fewlabels.models.base import Activations, Classifier
-from fewlabels.models.wide_resnet import Depth, Head, Momentum, WideResNet, Width
+from fewlabels.models.wide_resnet import Depth, LastLayer, Momentum, WideResNet, Width
 from fewlabels.ranges import OneOf, Range, Share
 
 Module = Annotated[str, OneOf("two_convolutions", "one_convolution")]
@@ -25,7 +25,7 @@ class AttentionWideResNet(Classifier):
         width: Widening factor.
         negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
         batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
-        head: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
+        last_layer: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
             within 1 / sqrt(K), zero biases; ``torch``: the biases too are within 1 / sqrt(K).
         module: Layers of the attention module. ``two_convolutions``, of 1 x 1, with a batch norm and a ReLU between them;
             ``one_convolution``, of 1 x 1, from the features to the maps, then a batch norm and a ReLU, as in the code of
@@ -44,12 +44,14 @@ class AttentionWideResNet(Classifier):
         width: Width = 2,
         negative_slope: Share = 0.1,
         batch_norm_momentum: Momentum = 0.1,
-        head: Head = "xavier",
+        last_layer: LastLayer = "xavier",
         module: Module = "two_convolutions",
         attend: Attend = "after",
     ) -> None:
         super().__init__()
-        self.net = WideResNet(num_classes, image_size, channels, depth, width, negative_slope, batch_norm_momentum, head)
+        self.net = WideResNet(
+            num_classes, image_size, channels, depth, width, negative_slope, batch_norm_momentum, last_layer
+        )
         self.name = f"attention_{self.net.name}"
         features = self.net.head.in_features
         self.attend = attend

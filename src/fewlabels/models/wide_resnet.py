@@ -13,7 +13,7 @@ from fewlabels.types import UserError
 Depth = Annotated[int, Range(10, 10_000)]
 Width = Annotated[int, Range(1, 1000)]
 Momentum = Annotated[float, Range(above=0, most=1)]  # at 0 the statistics would stay those of no image
-Head = Annotated[str, OneOf("xavier", "uniform", "torch")]
+LastLayer = Annotated[str, OneOf("xavier", "uniform", "torch")]
 
 
 class _Block(nn.Module):
@@ -43,7 +43,7 @@ class WideResNet(Classifier):
         width: Widening factor.
         negative_slope: Slope of the leaky ReLU below 0. MixMatch and FixMatch have 0.1; 0 is the original's ReLU.
         batch_norm_momentum: Share of the new batch in the running statistics (torch's convention).
-        head: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
+        last_layer: First weights of the last layer, of K inputs. ``xavier``: Xavier's normal ones, zero biases; ``uniform``:
             within 1 / sqrt(K), zero biases; ``torch``: the biases too are within 1 / sqrt(K).
     """
 
@@ -56,7 +56,7 @@ class WideResNet(Classifier):
         width: Width = 2,
         negative_slope: Share = 0.1,
         batch_norm_momentum: Momentum = 0.1,
-        head: Head = "xavier",
+        last_layer: LastLayer = "xavier",
     ) -> None:
         super().__init__()
         if (depth - 4) % 6:
@@ -81,9 +81,9 @@ class WideResNet(Classifier):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", a=negative_slope, nonlinearity="leaky_relu")
-        if head == "xavier":
+        if last_layer == "xavier":
             nn.init.xavier_normal_(self.head.weight)
-        if head != "torch":
+        if last_layer != "torch":
             nn.init.zeros_(self.head.bias)
 
     def compute(self, images: Tensor) -> Activations:
