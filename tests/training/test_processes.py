@@ -31,6 +31,7 @@ RUNS = {name: overrides(name) for name in VARIANTS if not name.endswith(("compil
 RUNS |= {f"{name}_normed": [*overrides(name), *NORMED] for name in ("fixmatch", "vat")}
 RUNS["uneven"] = [*overrides("fixmatch"), "batch.size=29"]
 RUNS["accumulated"] = [*overrides("entropy"), "batch.size=16", "batch.labelled_share=0.5"]
+RUNS["batch_entropy"] = ["method=entropy", "method.beta=0.4", "batch.size=32", "batch.steps=6", *NORMED]
 RUNS["noise"] = [*overrides("fixmatch"), "model=conv13", "views.size=16"]
 DRAWS, BY_EPOCH = "draws numbers", "optim.step_every=epoch cannot be trained by several processes"
 REFUSED = {"inversion_dropout": DRAWS, "noise": DRAWS}
