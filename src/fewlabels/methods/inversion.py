@@ -28,7 +28,7 @@ class Inversion(Method):
     All are means over the images of the batch.
 
     Args:
-        reconstruction: What is reconstructed, and from what. ``gamma``: the input from the logits (eq. 9); ``lambda``: every
+        reconstruction: What is reconstructed. ``gamma``: the input from the logits (eq. 9); ``lambda``: every
             layer from the logits (eq. 10); ``next_layer``: every layer from the next one (the ladder network's loss as
             section 1 writes it); ``input_by_layer``: the input from every layer (the alternative of section 2.2).
         error: Squares of a volume's entries. Their ``mean`` (eq. 9 and 10) or their ``sum`` (eq. 3 and 7).
