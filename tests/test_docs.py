@@ -219,6 +219,7 @@ def test_the_entries_of_a_table_of_one_s_own_are_what_a_table_may_hold(node, tmp
     text = (DOCS / "adding-a-table.md").read_text()
     (block,) = (b for b in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if b.startswith(node))
     head = "id: own\ntitle: T\nrows: [a, b, c, row]\ncolumns: ['8000', b]\nmetrics: {test_accuracy: x, test_error: y}\n"
+    head += "quoted: [{row: GAN, values: {'8000': '8.11 ± 1.3'}}]\n"
     file = tmp_path / "own.yaml"
     file.write_text("table:\n" + indent(head + block, "  "))
     table = read_definition(file)

@@ -94,7 +94,7 @@ def test_numbers_are_those_of_the_paper(name):
     metric = next(iter(table.metrics))
     assert table.columns == columns
     reported = {row: {column: cell.get(column, cell) for column in columns} for row, cell in table.reported.items()}
-    ours = {row: [spread(reported[row][column], metric) for column in columns] for row in table.rows}
+    ours = {row: [spread(cell[column], metric) for column in columns] for row, cell in reported.items()}
     ours |= {row: [spread(d.reported.get(column), metric) for column in columns] for row, d in table.derived.items()}
     ours |= {quoted.row: [quoted.values.get(column, "-") for column in columns] for quoted in table.quoted}
     expected = {}
@@ -108,8 +108,7 @@ def test_numbers_are_those_of_the_paper(name):
 SAID = {
     "alshami_1": {"epochs": 300, "method.warmup_epochs": 10, "method.update": "refresh"},
     "alshami_2": {
-        "epochs": 300, "method.warmup_epochs": 35, "method.xi": 10, "method.eps": 10, "method.iterations": 5,
-        "method.use_entmin": False,
+        "epochs": 300, "method.warmup_epochs": 35, "method.xi": 10, "method.eps": 10, "method.use_entmin": False,
     },
     "alshami_3": {"epochs": 200},
     "balestriero_1": {"method.reconstruction": "gamma", "method.a": 0.7, "method.b": 0.2},
@@ -129,6 +128,7 @@ for number in (1, 2):
 # And what differs from row to row.
 ROWS = {
     "alshami_1": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
+    "alshami_2": {"VAT": {"method.iterations": 5}, "random perturbations": {"method.iterations": 0}},
     "alshami_3": {row: {"method.threshold": float(row)} for row in ("0.95", "0.75", "0.6")},
     "bansal_fig1_left": {
         row: {"batch.labelled_share": float(row)} for row in ("0.25", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "1.0")
@@ -154,3 +154,59 @@ def test_training_is_as_the_paper_says(name):
             for part in key.split("."):
                 found = found[part]
             assert found == expected, (cfg.table["row"], key)
+
+
+def passes(cfg):
+    """How often a run sees each labelled image."""
+    num_labels, num_unlabelled, batch = cfg.dataset.num_labels, cfg.dataset.num_unlabelled, cfg.batch
+    if cfg.table["id"] == "bansal_baseline":
+        return cfg.epochs
+    labelled = round(batch.size * batch.labelled_share) if num_unlabelled else batch.size
+    steps = batch.steps or -(-(num_labels + num_unlabelled) // batch.size)
+    return cfg.epochs * steps * labelled / num_labels
+
+
+@pytest.mark.parametrize(("scale", "baseline", "others"), [("paper", 90, 89.5), ("proxy", 30, 29)])
+def test_bansal_s_runs_see_the_labelled_images_as_often_as_the_baseline(scale, baseline, others):
+    """Those with R/T = 0.7 that stand against it, as their decisions and notes say."""
+    assert [passes(cfg) for cfg in cells("bansal_baseline", f"scale={scale}")] == [baseline]
+    compared = [*cells("bansal_control", f"scale={scale}"), *cells("bansal_fig1_right", f"scale={scale}")]
+    compared += [cfg for cfg in cells("bansal_fig1_left", f"scale={scale}") if cfg.table["row"] == "0.7"]
+    assert len(compared) == 10
+    assert [passes(cfg) for cfg in compared] == pytest.approx([others] * 10, abs=0.07)
+    if scale == "paper":
+        assert all("R/T = 0.7 sees the labelled images 89.5 times" in cfg.decisions["bansal.passes"] for cfg in compared)
+        assert {cfg.epochs * 1032 for cfg in compared} == {31992}
+
+
+def test_what_the_papers_claim_is_judged():
+    tables = load_definitions(conf_dir())
+    kinds = {name: [claim.kind for claim in table.claims] for name, table in tables.items()}
+    for name in ("alshami_2", "alshami_3", "bansal_fig1_left", "bansal_fig1_right"):
+        assert "beats_across" in kinds[name], name
+    for name in ("balestriero_2", "balestriero_3"):
+        assert kinds[name].count("curve_turns") == 2
+        assert kinds[name].count("ends_below") == 3
+        assert "beats_quoted" in kinds[name]
+    for name in ("srikanth_1", "srikanth_2"):
+        assert {"near", "curve_turns"} <= {*kinds[name]}
+    # As far as the table's own numbers bear a claim, the text has claimed what it printed.
+    for name in ("srikanth_1", "srikanth_2"):
+        (near,) = (claim for claim in tables[name].claims if claim.kind == "near")
+        reported = [tables[name].reported_value(row, "as_published", near.metric) for row in near.rows]
+        assert all(abs(value - near.value) < near.within for value in reported)
+    for name in ("balestriero_2", "balestriero_3"):
+        table = tables[name]
+        for claim in table.claims:
+            if claim.kind == "beats_quoted":
+                quoted = next(quoted for quoted in table.quoted if quoted.row == claim.quoted)
+                for column in claim.columns:
+                    printed = {row: table.reported_value(row, column, claim.metric) for row in [*claim.better, *claim.worse]}
+                    assert all(printed[row] < quoted.number(column) for row in claim.better)
+                    assert all(printed[row] > quoted.number(column) for row in claim.worse)
+    for name in ("alshami_2", "alshami_3"):
+        for claim in tables[name].claims:
+            if claim.kind == "beats_across":
+                for better, worse in claim.pairs:
+                    first, second = (tables[p.table].reported_value(p.row, p.column, claim.metric) for p in (better, worse))
+                    assert first < second

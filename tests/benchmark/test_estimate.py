@@ -23,7 +23,7 @@ def known(cfg, step=1.0, prediction=0.0):
     [
         ("srikanth_1", 35 * 50000),  # M = 0, as published: in turn, the last batch short
         ("balestriero_1", 400 * 2398 * 50),  # 59,950 unlabelled images, 25 a batch
-        ("bansal_fig1_left", 90 * 1032 * 256),  # 264,000 images in all, 256 a batch
+        ("bansal_fig1_left", 31 * 1032 * 256),  # 264,000 images in all, 256 a batch
         ("alshami_3", 200 * 112 * 512),  # 50,000 unlabelled images, the labelled among them, 448 a batch
     ],
 )

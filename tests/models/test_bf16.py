@@ -251,7 +251,7 @@ WRN, ATTENTION, PLAIN, DEEP, LARGE, DENSE = (
         "attend": "after",
     },
     {"_target_": "fewlabels.models.simple_cnn.SimpleCNN"},
-    {"_target_": "fewlabels.models.inversion_nets.InversionResNet", "dropout": 0.2},
+    {"_target_": "fewlabels.models.inversion_nets.InversionResNet", "dropout": 0.2, "pooling": "every_group"},
     {"_target_": "fewlabels.models.inversion_nets.LargeCNN", "dropout": 0.2},
     {"_target_": "fewlabels.models.timm_model.TimmModel", "timm_name": "densenet121"},
 )

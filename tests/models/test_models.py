@@ -136,6 +136,17 @@ def test_a_residual_block_is_its_linear_part_plus_its_convolution():
     assert [b(torch.zeros(1, c, 32, 32)).shape[-1] for b, c in zip(model.blocks, (3, 8, 8), strict=False)] == [32, 16, 32]
 
 
+def test_a_residual_network_pools_after_its_groups_or_in_the_blocks_that_double():
+    sides = {}
+    for pooling in ("every_group", "doubling_block"):
+        model = InversionResNet(**SHAPE, n=2, k=8, pooling=pooling).eval()
+        volumes = model.volumes(torch.randn(2, 3, 32, 32))[1]
+        sides[pooling] = [volume.shape[-1] for volume in volumes]
+        assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    assert sides == {"every_group": [32, 32, 16, 16, 8, 8, 4], "doubling_block": [32, 32, 32, 16, 16, 8, 8]}
+    assert InversionResNet(**SHAPE, n=1, k=8, pooling="doubling_block").name == "resnet1-8_pool2"
+
+
 def test_attention_weighs_the_features_by_the_sum_of_its_maps():
     model = MODELS["attention_wide_resnet_10_1"][0]().eval()
     x = torch.randn(2, 3, 32, 32)

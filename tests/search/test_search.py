@@ -374,6 +374,15 @@ MISTAKES = [
 ]
 
 
+def test_the_ready_searches_have_spaces(configure):
+    bansal = ["search=bansal", "method=entropy", "dataset=bansal", "model=densenet_bansal", "optim=bansal", "scale=proxy"]
+    points = {axis.key: len(axis.points()) for axis in read_space(configure(*bansal))}
+    assert points == {"method.alpha": 9, "method.beta": 9, "batch.labelled_share": 7}
+    cell = ["table=bansal_transfer", "table.row=random", "table.column=fine-tuning"]
+    (rate,) = read_space(configure("search=rate", *cell))
+    assert (rate.key, rate.points()) == ("optim.lr", [0.001, 0.003, 0.01, 0.03, 0.1])
+
+
 @pytest.mark.parametrize(("space", "message"), MISTAKES)
 def test_a_space_that_cannot_be_searched_is_refused_before_anything_runs(space, message, configure, tmp_path):
     fake = FakeRun()

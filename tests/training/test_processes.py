@@ -32,6 +32,7 @@ RUNS |= {f"{name}_normed": [*overrides(name), *NORMED] for name in ("fixmatch", 
 RUNS["reloaded"] = [*overrides("reloaded"), "optim.reload_best_after=1"]  # of the two epochs
 RUNS["uneven"] = [*overrides("fixmatch"), "batch.size=29"]
 RUNS["accumulated"] = [*overrides("entropy"), "batch.size=16", "batch.labelled_share=0.5"]
+RUNS["batch_entropy"] = ["method=entropy", "method.beta=0.4", "batch.size=32", "batch.steps=6", *NORMED]
 RUNS["noise"] = [*overrides("fixmatch"), "model=conv13", "views.size=16"]
 DRAWS, BY_EPOCH = "draws numbers", "optim.step_every=epoch cannot be trained by several processes"
 REFUSED = {"inversion_dropout": DRAWS, "noise": DRAWS}

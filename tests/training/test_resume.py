@@ -47,6 +47,9 @@ METHODS = {
     ],
     "inversion": ["batch.size=20"],
     "inversion_dropout": ["method=inversion", "model=mnist_inversion_resnet", "model.k=2", "batch.size=20"],
+    "inversion_next_layer": [
+        "method=inversion", "method.reconstruction=next_layer", "method.error=sum", "batch.size=20",
+    ],
     "kmeans_fixmatch": ["method.threshold=0.1"],
     "kmeans_fixmatch_as_published": ["method=kmeans_fixmatch", "method.variant=as_published", "method.threshold=0.1"],
     "kmeans_fixmatch_unlabelled": [

@@ -13,7 +13,14 @@ from fewlabels.losses.consistency import confident, fixmatch, indexed_by_mask, m
 from fewlabels.losses.divergence import alpha_divergence, power_mean
 from fewlabels.losses.entropy import mean_entropy, negative_batch_entropy
 from fewlabels.losses.generative import feature_matching, real_or_generated
-from fewlabels.losses.inversion import input_reconstruction, layer_errors, multiscale_reconstruction, reconstructions
+from fewlabels.losses.inversion import (
+    input_errors,
+    input_reconstruction,
+    layer_errors,
+    multiscale_reconstruction,
+    next_layer_errors,
+    reconstructions,
+)
 from fewlabels.losses.locality import class_activation_maps, locality, map_area, probability_weighted_maps
 from fewlabels.losses.mixing import larger_share, mixed_with_shuffled
 from fewlabels.losses.pairs import bhattacharyya, pair_loss
@@ -36,6 +43,7 @@ __all__ = [
     "fixmatch",
     "graph_contrast",
     "indexed_by_mask",
+    "input_errors",
     "input_reconstruction",
     "kmeans",
     "label_graph",
@@ -53,6 +61,7 @@ __all__ = [
     "multiscale_reconstruction",
     "nearest_centroid",
     "negative_batch_entropy",
+    "next_layer_errors",
     "pair_loss",
     "power_mean",
     "probability_weighted_maps",

@@ -1,4 +1,4 @@
-"""Reconstruction through the network's own gradient. Balestriero, Glotin and Baraniuk, eq. 3 and 7 to 10.
+"""Reconstruction through the network's own gradient. Balestriero, Glotin and Baraniuk, eq. 3, 7 to 10, sections 1 and 2.2.
 
 (dz_L/dz)^T z_L is the gradient of 1/2 ||z_L||^2 with respect to z: one backward pass gives it for every volume at once.
 It is kept in the graph, so that the losses can be differentiated again.
@@ -26,6 +26,28 @@ def layer_errors(logits: Tensor, volumes: Sequence[Tensor], trained: int | None 
     differences = [z - r for z, r in zip(volumes, rebuilt, strict=True)]
     if trained is not None:
         differences[trained:] = [difference.detach() for difference in differences[trained:]]
+    return _per_entry(differences)
+
+
+def next_layer_errors(logits: Tensor, volumes: Sequence[Tensor]) -> Tensor:
+    """1/D_l ||z_l - (dz_{l+1}/dz_l)^T z_{l+1}||^2: each volume from the next one alone.
+
+    So section 1 writes the ladder network's loss. Shapes as in :func:`layer_errors`.
+    """
+    above = [*volumes[1:], logits]
+    return _per_entry([z - reconstructions(z_next, [z])[0] for z, z_next in zip(volumes, above, strict=True)])
+
+
+def input_errors(logits: Tensor, volumes: Sequence[Tensor]) -> Tensor:
+    """1/D ||x - (dz_l/dx)^T z_l||^2 for l = 1 to L: the input from each layer, the alternative of section 2.2. Shapes as in
+    :func:`layer_errors`.
+    """
+    x = volumes[0]
+    return _per_entry([x - reconstructions(z, [x])[0] for z in [*volumes[1:], logits]])
+
+
+def _per_entry(differences: Sequence[Tensor]) -> Tensor:
+    """Mean square of each image's entries: ``L`` times ``[B, ...]`` -> ``[L, B]``."""
     # Neither flattened nor a mean: both make gradients that are not channels-last, which is several times slower.
     return torch.stack([_sum(difference) / difference[0].numel() for difference in differences])
 

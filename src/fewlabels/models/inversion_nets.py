@@ -15,6 +15,7 @@ from fewlabels.ranges import OneOf, Range
 from fewlabels.types import UserError
 
 Nonlinearity = Annotated[str, OneOf("leaky_relu", "sigmoid")]
+Pooling = Annotated[str, OneOf("every_group", "doubling_block")]
 Dropout = Annotated[float, Range(0, below=1)]
 # (filters, size, padding s/f/v = same/full/valid, pooling). The text counts nine convolutions and lists these eight.
 LARGE_CNN = [
@@ -108,7 +109,8 @@ class _Block(nn.Module):
 class InversionResNet(Classifier):
     """Resnet n-k: 3 n blocks, k filters at first; after every n blocks twice the filters and 2 x 2 pooling.
 
-    Resnet3-64 ("wide") has 2.13 M parameters, Resnet6-32 ("deep") 1.18 M, for ten classes. A layer is a block.
+    At the end stands the mean over what is left of the image. Resnet3-64 ("wide") has 2.13 M parameters, Resnet6-32
+    ("deep") 1.18 M, for ten classes. A layer is a block.
 
     Args:
         n: Blocks in each of the three groups.
@@ -116,6 +118,8 @@ class InversionResNet(Classifier):
         nonlinearity: Nonlinearity of each block.
         dropout: Dropout after the nonlinear convolution of each block.
         max_pool: Pool by the maximum (the MNIST network, Resnet2-32max).
+        pooling: Blocks that end in 2 x 2 pooling. The last one of ``every_group``, three in all, or the ``doubling_block``,
+            the first one of the second and of the third group (the author's code of the time for other work).
     """
 
     def __init__(
@@ -128,17 +132,19 @@ class InversionResNet(Classifier):
         nonlinearity: Nonlinearity = "leaky_relu",
         dropout: Dropout = 0.2,
         max_pool: bool = False,
+        pooling: Pooling = "every_group",
     ) -> None:
         super().__init__()
         if min(image_size) < 8:
             raise UserError(f"model=inversion_resnet needs images of at least 8 pixels, not {image_size}")
         suffix = ("max" if max_pool else "") + ("" if nonlinearity == "leaky_relu" else f"_{nonlinearity}")
-        self.name = f"resnet{n}-{k}{suffix}"
+        doubling = pooling == "doubling_block"
+        self.name = f"resnet{n}-{k}{suffix}" + ("_pool2" if doubling else "")
         blocks = []
         for group in range(3):
             for number in range(n):
-                last = number == n - 1
-                pool = (nn.MaxPool2d(2) if max_pool else nn.AvgPool2d(2)) if last else nn.Identity()
+                pools = number == 0 < group if doubling else number == n - 1
+                pool = (nn.MaxPool2d(2) if max_pool else nn.AvgPool2d(2)) if pools else nn.Identity()
                 blocks.append(_Block(channels, k * 2**group, nonlinearity, dropout, pool))
                 channels = k * 2**group
         self.blocks = nn.ModuleList(blocks)

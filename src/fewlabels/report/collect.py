@@ -6,7 +6,7 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
@@ -272,9 +272,13 @@ class Results:
             return Cell(
                 means, reported, parts, reduced, mixed_between(parts), [named for part in parts for named in part.runs]
             )
-        found = [run for run in self.agreeing(table.id, scale, row, column) if run.metrics.get(metric) is not None]
+        return replace(self.measured(table.id, scale, row, column, metric), reported=reported, reduced=reduced)
+
+    def measured(self, table: str, scale: str, row: str, column: str, metric: str) -> Cell:
+        """A cell of any table by its name, without what was reported."""
+        found = [run for run in self.agreeing(table, scale, row, column) if run.metrics.get(metric) is not None]
         values, runs = [run.metrics[metric] for run in found], [(row, run) for run in found]
-        return Cell(values, reported, [], reduced, differing_between_seeds(found), runs)
+        return Cell(values, mixed=differing_between_seeds(found), runs=runs)
 
     def condition_notes(self, table: TableDefinition, scale: str) -> list[str]:
         """A line for the cells whose runs were made under different conditions, once for all that have the same."""

@@ -11,7 +11,17 @@ from fewlabels.report.conditions import MIXED, UNDER
 from fewlabels.report.significance import MOST_SEEDS
 from fewlabels.report.spec.audit import audit
 from fewlabels.report.spec.claims import ALIKE, RULE, UNTRIED, Case, Judgement, judge
-from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition
+from fewlabels.report.spec.reported import (
+    Beats,
+    BeatsAcross,
+    BeatsQuoted,
+    BestAmong,
+    Claim,
+    CurveFlattens,
+    CurveTurns,
+    EndsBelow,
+    TableDefinition,
+)
 from fewlabels.report.tables import signed
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import name
@@ -85,8 +95,9 @@ def _findings(tables: Sequence[TableDefinition], results: Results) -> list[Findi
     """Of each claim those scales that tried it; the paper's where none did."""
     found = []
     for table in tables:
-        judged = [judge(table, results, scale) for scale in results.scales(table)]
-        for claim, *at in zip(table.claims, *filter(None, judged), strict=True):
+        judged = [judgement for scale in ("paper", *results.scales(table)) for judgement in judge(table, results, scale)]
+        for claim in table.claims:
+            at = [judgement for judgement in judged if judgement.says == claim.says]
             tried = [judgement for judgement in at if judgement.verdict != UNTRIED]
             found += [Finding(table, claim, judgement) for judgement in tried or at[:1]]
     return found
@@ -132,20 +143,22 @@ def what_would_change(finding: Finding, results: Results) -> str:
     parts = [f"no number of seeds: {judged.too_short}"] if judged.too_short else _seeds(finding, results)
     if scale != "paper":
         cells = _cells(finding)
-        ran = sum(bool(results.agreeing(finding.table.id, "paper", *cell)) for cell in cells)
+        ran = sum(bool(results.agreeing(table, "paper", row, column)) for table, row, column in cells)
         parts.append(f"the paper's scale, where {ran or 'none'} of its {len(cells)} cells ran")
     return "; ".join(parts)
 
 
 def _seeds(finding: Finding, results: Results) -> list[str]:
-    judged, table, scale = finding.judged, finding.table, finding.judged.scale
-    lacking = {cell: MIN_SEEDS - len(results.agreeing(table.id, scale, *cell)) for cell in _cells(finding)}
+    judged, scale, cells = finding.judged, finding.judged.scale, _cells(finding)
+    lacking = {
+        (table, row, column): MIN_SEEDS - len(results.agreeing(table, scale, row, column)) for table, row, column in cells
+    }
     lacking = {cell: number for cell, number in lacking.items() if number > 0}
     outcomes = {case.outcome for case in judged.cases}
     parts = []
     if lacking:
-        names = [f"{row} | {column}" if len(table.columns) > 1 else row for row, column in lacking]
-        of = f"each of its {len(lacking)} cells" if len(lacking) == len(_cells(finding)) > 1 else _some(names)
+        names = [_named(finding, *cell) for cell in lacking]
+        of = f"each of its {len(lacking)} cells" if len(lacking) == len(cells) > 1 else _some(names)
         number = " to ".join(dict.fromkeys(map(str, (min(lacking.values()), max(lacking.values())))))
         more = "" if UNTRIED in outcomes and not judged.seeds else " more"
         seeds = f"{number}{more} seed{'' if number == '1' else 's'} of {of}"
@@ -159,32 +172,41 @@ def _seeds(finding: Finding, results: Results) -> list[str]:
     return parts
 
 
-def _hours(finding: Finding, results: Results, lacking: dict[tuple[str, str], int]) -> str:
-    """As the runs of each cell took, or of all cells where none of its own ran."""
-    table, scale = finding.table, finding.judged.scale
-    every = [run for run in results.of_table(table.id, scale) if run.cost.get("seconds")]
-    if not every:
-        return ""
-    seconds = 0.0
-    for (row, column), number in lacking.items():
+def _named(finding: Finding, table: str, row: str, column: str) -> str:
+    if table != finding.table.id:
+        return f"{table}, {row} | {column}"
+    return f"{row} | {column}" if len(finding.table.columns) > 1 else row
+
+
+def _hours(finding: Finding, results: Results, lacking: dict[tuple[str, str, str], int]) -> str:
+    """As the runs of each cell took, or of all cells of its table where none of its own ran; empty where no cell did."""
+    seconds, devices = 0.0, set[str]()
+    for (table, row, column), number in lacking.items():
+        every = [run for run in results.of_table(table, finding.judged.scale) if run.cost.get("seconds")]
+        if not every:
+            return ""
         runs = [run for run in every if (run.row, run.column) == (row, column)] or every
         seconds += number * sum(run.cost["seconds"] for run in runs) / len(runs)
-    devices = sorted({name(start["device"]) for run in every for start in run.starts if start.get("device")})
-    return f", about {seconds / 3600:.1f} h" + (f" on {_some(devices)}" if devices else "")
+        devices |= {name(start["device"]) for run in every for start in run.starts if start.get("device")}
+    return f", about {seconds / 3600:.1f} h" + (f" on {_some(sorted(devices))}" if devices else "")
 
 
-def _cells(finding: Finding) -> list[tuple[str, str]]:
-    """Row and column of each that the claim compares, derived rows by those that they are made of."""
+def _cells(finding: Finding) -> list[tuple[str, str, str]]:
+    """Table, row and column of each that the claim compares, derived rows by those that they are made of."""
     table, claim = finding.table, finding.claim
-    if isinstance(claim, Beats):
+    if isinstance(claim, BeatsAcross):
+        return list(dict.fromkeys((place.table, place.row, place.column) for pair in claim.pairs for place in pair))
+    if isinstance(claim, Beats | EndsBelow):
         rows = [row for pair in claim.pairs for row in pair]
     elif isinstance(claim, CurveTurns):
         rows = [*claim.rises, *claim.falls]
+    elif isinstance(claim, BeatsQuoted):
+        rows = [*claim.better, *claim.worse]
     else:
         rows = table.rows if isinstance(claim, BestAmong) else claim.rows
     parts = [part for row in rows for part in (table.derived[row].mean_of if row in table.derived else [row])]
     columns = [claim.column] if isinstance(claim, CurveFlattens | CurveTurns) else claim.columns or table.columns
-    return [(row, column) for row in dict.fromkeys(parts) for column in columns]
+    return [(table.id, row, column) for row in dict.fromkeys(parts) for column in columns]
 
 
 def _some(names: list[str]) -> str:

@@ -22,9 +22,9 @@ def difference(first: Cell, second: Cell) -> float | None:
     return _two_sided(first.mean - second.mean, [*first.variances, *second.variances])
 
 
-def against_zero(cell: Cell) -> float | None:
-    """Two-sided p of the t test that a cell's mean is 0; None where it has too few seeds."""
-    return None if cell.mean is None or cell.variances is None else _two_sided(cell.mean, cell.variances)
+def against_number(cell: Cell, number: float) -> float | None:
+    """Two-sided p of the t test that a cell's mean is ``number``; None where it has too few seeds."""
+    return None if cell.mean is None or cell.variances is None else _two_sided(cell.mean - number, cell.variances)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -9,9 +9,23 @@ from scipy import stats
 from fewlabels.report import __main__ as command
 from fewlabels.report.__main__ import build_report
 from fewlabels.report.collect import Cell, Results
-from fewlabels.report.significance import against_zero, difference, holm
+from fewlabels.report.significance import against_number, difference, holm
 from fewlabels.report.spec.claims import judge, markdown_section
-from fewlabels.report.spec.reported import Beats, BestAmong, CurveFlattens, CurveTurns, Derived, TableDefinition, Trend
+from fewlabels.report.spec.figures import Baseline
+from fewlabels.report.spec.reported import (
+    Beats,
+    BeatsAcross,
+    BeatsQuoted,
+    BestAmong,
+    CurveFlattens,
+    CurveTurns,
+    Derived,
+    EndsBelow,
+    Near,
+    Quoted,
+    TableDefinition,
+    Trend,
+)
 from fewlabels.report.tables import grid, markdown
 from fewlabels.runs import record
 from tests.report.helpers import finished, html_claims, html_table, write_tables
@@ -60,7 +74,7 @@ def test_a_difference_counts_by_welch_s_t_test():
     first, second = [50.0, 50.4, 51.1], [49.0, 48.1, 48.5, 48.8]
     p = stats.ttest_ind(first, second, equal_var=False).pvalue
     assert difference(Cell(first), Cell(second)) == pytest.approx(p)
-    assert against_zero(Cell(first)) == pytest.approx(stats.ttest_1samp(first, 0).pvalue)
+    assert against_number(Cell(first), 0) == pytest.approx(stats.ttest_1samp(first, 0).pvalue)
     seen = judged(beats(("a", "b")), cell("a", *first) + cell("b", *second))
     assert seen.lines == [f"a 50.50 ± 0.56 (n = 3) against b 48.60 ± 0.39 (n = 4): seen (p = {p:.2g})"]
     assert (seen.verdict, seen.seeds) == ("seen", "3 to 4")
@@ -90,8 +104,8 @@ def test_seeds_without_any_spread():
     assert judged(beats(("b", "a")), same + cell("b", 90.0, 90.0, 90.0)).verdict == "seen"
     assert judged(beats(("a", "b")), same + cell("b", 90.0, 90.0, 90.0)).verdict == "not seen"
     assert judged(beats(("b", "a")), same + around("b", 90.0)).verdict == "seen"  # one side without
-    assert against_zero(Cell([0.0, 0.0, 0.0])) == 1
-    assert against_zero(Cell([2.0, 2.0, 2.0])) == 0
+    assert against_number(Cell([0.0, 0.0, 0.0]), 0) == 1
+    assert against_number(Cell([2.0, 2.0, 2.0]), 0) == 0
     assert difference(Cell([1e-90, 2e-90, 3e-90]), Cell([4e-90, 5e-90, 6e-90])) == pytest.approx(0.0213, abs=1e-4)
 
 
@@ -248,6 +262,83 @@ def test_a_curve_turns_where_it_ends_above_its_beginning_in_some_rows_and_below_
     assert judged(claim, curves("a", 2.0, 2.0, 0.25)).verdict == "cannot be told apart (2 of 3 not yet tried)"
     at_zero = judged(claim, curves("b", 0.0, 0.0, 0.0))  # a loss that ended at nothing fell
     assert at_zero.verdict == "seen (2 of 3 not yet tried)"
+
+
+def test_a_curve_still_falls_by_its_last_epoch_against_one_some_epochs_before():
+    runs = [curve("b", 9.0, 4.0, 3.0, 2.0 - seed / 10, seed=seed) for seed in range(3)]
+    still = judged(CurveTurns("s", "kmeans", [], ["b"], "x", over=2), runs)
+    p = stats.ttest_1samp([math.log(end / 4.0) for end in (2.0, 1.9, 1.8)], 0).pvalue
+    assert still.lines == [f"last / epoch 2 before it of kmeans, x: b 0.4746, 0.4500 to 0.5000 (n = 3): seen (p = {p:.2g})"]
+    risen = [curve("b", 9.0, 1.0, 2.0, seed=seed) for seed in range(3)]
+    assert judged(CurveTurns("s", "kmeans", [], ["b"], "x", over=1), risen).verdict == "not seen"
+    assert judged(CurveTurns("s", "kmeans", [], ["b"], "x"), risen).verdict == "seen"
+    assert judged(CurveTurns("s", "kmeans", [], ["b"], "x", over=3), risen).verdict == "not yet tried"  # too short
+
+
+def test_a_term_of_one_row_ends_below_that_of_another():
+    claim = EndsBelow("s", "kmeans", [("a", "b")])
+    runs = curves("a", 0.4, 0.5, 0.6) + curves("b", 1.9, 2.0, 2.1)
+    p = stats.ttest_ind(
+        *([math.log(2 * v) for v in row] for row in ([0.4, 0.5, 0.6], [1.9, 2, 2.1])), equal_var=False
+    ).pvalue
+    assert judged(claim, runs).lines == [
+        f"last epoch of kmeans, x: a 0.9865, 0.8000 to 1.20 (n = 3) against b 4.00, 3.80 to 4.20 (n = 3): seen (p = {p:.2g})"
+    ]
+    assert judged(EndsBelow("s", "kmeans", [("b", "a")]), runs).verdict == "not seen"
+    assert judged(claim, runs[:3]).verdict == "not yet tried"
+    assert judged(claim, curves("a", 0.0, 0.0, 0.0) + runs[3:]).verdict == "not yet tried"  # no logarithm
+    two = judged(claim, [replace(run, column="y") for run in runs], columns=("x", "y"))
+    assert two.verdict == "seen (1 of 2 not yet tried)"
+    assert judged(EndsBelow("s", "kmeans", [("a", "b")], ["x"]), runs, columns=("x", "y")).verdict == "seen"
+
+
+def test_cells_of_several_tables_are_compared():
+    here, there = Baseline("t_1", "a", "x"), Baseline("t_2", "best", "y")
+    runs = around("a", 5.0) + around("best", 6.0, column="y", table="t_2") + around("best", 1.0, column="x", table="t_2")
+    claim = BeatsAcross("s", "test_error", [(here, there)])
+    assert judged(claim, runs).lines == [
+        "t_1, a, x 95.00 ± 0.10 (n = 3) against t_2, best, y 94.00 ± 0.10 (n = 3): not seen (p < 0.001)"
+    ]
+    assert judged(replace(claim, pairs=[(there, here)]), runs).verdict == "seen"
+    assert judged(replace(claim, metric="test_accuracy"), runs).verdict == "not seen"
+    assert judged(claim, runs[:3]).verdict == "not yet tried"
+    assert judged(claim, runs, "proxy").verdict == "not yet tried"
+
+
+def quoting(claim, runs, scale="paper"):
+    quoted = [Quoted("GAN", {"x": "95.0 ± 0.3"}, {"x": "5.0 ± 0.3"}, "an accuracy"), Quoted("VAT", {"x": "7.25"})]
+    table = TableDefinition("t_1", "T", ["a", "b", "c"], ["x", "y"], {}, claims=[claim], quoted=quoted)
+    return judge(table, Results(runs), scale)
+
+
+def test_rows_are_better_or_worse_than_a_quoted_number_as_it_was_corrected():
+    claim = BeatsQuoted("s", "test_error", "GAN", ["a"], ["b"], ["x"])
+    runs = around("a", 95.8) + around("b", 94.2) + around("c", 95.05)
+    (seen,) = quoting(claim, runs)
+    p = stats.ttest_1samp([4.1, 4.2, 4.3], 5.0).pvalue * 2  # by Holm, of two
+    assert seen.lines[0] == f"x: a 4.20 ± 0.10 (n = 3) against 5 (GAN, quoted): seen (p = {p:.2g})"
+    assert seen.verdict == "seen"
+    (turned,) = quoting(replace(claim, better=["b"], worse=["a"]), runs)
+    assert turned.verdict == "not seen"
+    (near,) = quoting(replace(claim, better=["c"], worse=[]), runs)
+    assert near.verdict == "cannot be told apart"
+    (other,) = quoting(replace(claim, quoted="VAT", metric="test_accuracy", better=["a"], worse=[]), runs)
+    assert other.verdict == "seen"
+    assert quoting(claim, [replace(run, scale="proxy") for run in runs], "proxy") == []
+
+
+def test_rows_lie_near_a_number_or_not():
+    claim = Near("s", "test_accuracy", ["a", "b", "c"], 47.5, 2.0)
+    runs = around("a", 47.0) + around("b", 49.45) + around("c", 51.0)
+    lines = judged(claim, runs).lines
+    assert [line.split(": ")[-1].split(" (")[0] for line in lines] == ["seen", "cannot be told apart", "not seen"]
+    assert lines[0].startswith("a 47.00 ± 0.10 (n = 3), within 2.00 of 47.50: seen")
+    p = stats.ttest_1samp([46.9, 47.0, 47.1], 45.5).pvalue  # of the end that is nearer
+    assert judged(replace(claim, rows=["a"]), runs).cases[0].p == pytest.approx(p)
+    assert judged(replace(claim, rows=["a"]), around("a", 44.0)).verdict == "not seen"
+    assert judged(replace(claim, rows=["a"]), cell("a", 47.0)).verdict == "too few seeds to tell"
+    table = TableDefinition("t_1", "T", ["a"], ["x"], {}, claims=[replace(claim, rows=["a"])])
+    assert judge(table, Results(around("a", 47.0, scale="proxy")), "proxy") == []
 
 
 def test_sides_that_were_made_under_different_conditions_are_marked():

@@ -1,5 +1,7 @@
 """A table's file is read as it is written, and a mistake in it is answered with file, key and the nearest valid name."""
 
+import re
+
 import pytest
 import yaml
 
@@ -50,6 +52,45 @@ def changed(**changes):
     node = yaml.safe_load(GOOD)
     node["table"] = {key: value for key, value in (node["table"] | changes).items() if value is not None}
     return yaml.safe_dump(node)
+
+
+OTHERS = """
+    - says: five
+      kind: beats_across
+      metric: test_error
+      pairs: [[{table: good, row: a, column: x}, {table: good, row: b, column: y}]]
+    - {says: six, kind: beats_quoted, metric: test_error, quoted: q, better: [m], worse: [a], columns: ["y"]}
+    - {says: seven, kind: near, metric: test_error, rows: [a], value: 47.50, within: 4.3}
+    - {says: eight, kind: ends_below, term: kmeans, pairs: [[a, b]]}
+    - {says: nine, kind: curve_turns, term: kmeans, rises: [], falls: [a], column: x, over: 5}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("", "", ""),
+        ("row: b, column: y", "row: b, column: z", "claims[4].pairs: in table good there is no column 'z'"),
+        ("row: b, column: y", "row: m, column: y", "claims[4].pairs: in table good there is no row 'm'"),
+        ("table: good, row: b", "table: goo, row: b", "claims[4].pairs: there is no table 'goo'; did you mean good?"),
+        ("table: good, row: b", "tables: good, row: b", "claims[4].pairs[0][1]: there is no key 'tables'"),
+        ("quoted: q", "quoted: r", "claims[5].quoted: there is no quoted row 'r'"),
+        (', columns: ["y"]', "", "claims[5].quoted: q has no number in the column x: name the columns"),
+        ("better: [m], worse: [a]", "better: []", "better and worse must hold at least one row together"),
+        ("within: 4.3", "within: 0", "within"),
+        ("over: 5", "over: 0", "over"),
+    ],
+)
+def test_claims_about_other_tables_and_about_numbers(tmp_path, old, new, message):
+    text = GOOD + OTHERS[1:].replace(old, new) if old else GOOD + OTHERS[1:]
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "good.yaml").write_text(text)
+    if message:
+        with pytest.raises(UserError, match=re.escape(message)):
+            load_definitions(tmp_path)
+    else:
+        kinds = [claim.kind for claim in load_definitions(tmp_path)["good"].claims[4:]]
+        assert kinds == ["beats_across", "beats_quoted", "near", "ends_below", "curve_turns"]
 
 
 def test_numbers_stay_as_the_file_writes_them(tmp_path):

@@ -10,9 +10,22 @@ from itertools import chain, pairwise
 
 from fewlabels.report.collect import MIN_SEEDS, Cell, Results, mixed_between
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
-from fewlabels.report.significance import LEVEL, Variances, against_zero, difference, holm, seeds_to_tell
+from fewlabels.report.significance import LEVEL, Variances, against_number, difference, holm, seeds_to_tell
 from fewlabels.report.spec.fields import lower_is_better
-from fewlabels.report.spec.reported import Beats, BestAmong, Claim, CurveFlattens, CurveTurns, TableDefinition, Trend
+from fewlabels.report.spec.reported import (
+    Beats,
+    BeatsAcross,
+    BeatsQuoted,
+    BestAmong,
+    Claim,
+    CurveFlattens,
+    CurveTurns,
+    EndsBelow,
+    Near,
+    TableDefinition,
+    Trend,
+    as_written,
+)
 from fewlabels.report.text import markdown as escaped
 from fewlabels.report.text import one_line
 from fewlabels.types import RunRecord
@@ -140,8 +153,11 @@ def judge(table: TableDefinition, results: Results, scale: str) -> list[Judgemen
         return []
     judged = []
     for claim in table.claims:
-        too_short = claim.proxy_too_short if scale == "proxy" else ""
-        judged.append(Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale)), too_short))
+        if scale == "paper" or not isinstance(
+            claim, BeatsQuoted | Near
+        ):  # a number of elsewhere says nothing of reduced settings
+            too_short = claim.proxy_too_short if scale == "proxy" else ""
+            judged.append(Judgement(table.id, scale, claim.says, _decided(_cases(claim, table, results, scale)), too_short))
     return judged
 
 
@@ -184,6 +200,10 @@ def _sides(against: tuple[tuple[Comparison, ...], ...]) -> list[tuple[str, tuple
 def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -> list[Case]:
     if isinstance(claim, CurveFlattens | CurveTurns):
         return _growths(claim, table, results, scale)
+    if isinstance(claim, BeatsAcross):
+        return _across(claim, results, scale)
+    if isinstance(claim, EndsBelow):
+        return _ends(claim, table, results, scale)
     cases = []
     for column in claim.columns or table.columns:
         cells = {row: results.cell(table, scale, row, column, claim.metric) for row in table.all_rows}
@@ -195,6 +215,15 @@ def _cases(claim: Claim, table: TableDefinition, results: Results, scale: str) -
         elif isinstance(claim, Trend):
             texts = {row: str(cells[row]) for row in claim.rows}
             cases += _steps({row: cells[row] for row in claim.rows}, texts, claim.direction == "falls", where)
+        elif isinstance(claim, Near):
+            cases += [_near(cells[row], claim, f"{where}{row}") for row in claim.rows]
+        elif isinstance(claim, BeatsQuoted):
+            quoted = next(quoted for quoted in table.quoted if quoted.row == claim.quoted)
+            for row in [*claim.better, *claim.worse]:
+                lower = lower_is_better(claim.metric) == (row in claim.better)
+                cases.append(
+                    _on_the_side(cells[row], quoted.number(column), lower, f"{where}{row}", f"{quoted.row}, quoted")
+                )
         else:
             cases.append(_best_among(claim, {row: cells[row] for row in table.rows}, where))
     return cases
@@ -226,6 +255,57 @@ def _steps(cells: dict[str, Cell], texts: dict[str, str], falls: bool, where: st
     return steps + [Case()] * (len(cells) - 1 - len(steps))
 
 
+def _on_the_side(cell: Cell, number: float | None, below: bool, name: str, of: str) -> Case:
+    """Whether a cell lies below a number, or above it."""
+    if cell.mean is None or number is None:
+        return Case()
+    gap = cell.mean - number
+    turned = Comparison(-gap if below else gap, against_number(cell, number), cell.variances)
+    return Case(((turned,),), f"{name} {cell} against {number:g} ({of})", tuple(cell.seeds), mixed=cell.mixed)
+
+
+def _near(cell: Cell, claim: Near, name: str) -> Case:
+    """Whether a cell lies between the two ends: if it is past the nearer one, by the same test it is past the other."""
+    if cell.mean is None:
+        return Case()
+    end = claim.value + math.copysign(claim.within, cell.mean - claim.value)
+    inside = Comparison(claim.within - abs(cell.mean - claim.value), against_number(cell, end), cell.variances)
+    figures = f"{name} {cell}, within {as_written(claim.within)} of {as_written(claim.value)}"
+    return Case(((inside,),), figures, tuple(cell.seeds), mixed=cell.mixed)
+
+
+def _across(claim: BeatsAcross, results: Results, scale: str) -> list[Case]:
+    cases = []
+    for pair in claim.pairs:
+        first, second = (results.measured(place.table, scale, place.row, place.column, claim.metric) for place in pair)
+        names = [f"{place.table}, {place.row}, {place.column}" for place in pair]
+        figures = f"{names[0]} {first} against {names[1]} {second}"
+        cases.append(_better(first, second, lower_is_better(claim.metric), figures))
+    return cases
+
+
+def _ends(claim: EndsBelow, table: TableDefinition, results: Results, scale: str) -> list[Case]:
+    """By the logarithms: what counts is how many times a loss is above another."""
+    cases = []
+    for column in claim.columns or table.columns:
+        for pair in claim.pairs:
+            first, second = (_last(claim.term, row, results.agreeing(table.id, scale, row, column)) for row in pair)
+            figures = f"last epoch of {claim.term}, {column}: {pair[0]} {_ratio(first)} against {pair[1]} {_ratio(second)}"
+            cases.append(_better(first, second, True, figures))
+    return cases
+
+
+def _last(term: str, row: str, runs: list[RunRecord]) -> Cell:
+    """The logarithm of a term at the end of each run; of a run that ends at 0 there is none."""
+    ends = [(value[-1], run) for run in runs if (value := _values(term, run)) and value[-1] > TINIEST]
+    used = [run for _, run in ends]
+    return Cell([math.log(end) for end, _ in ends], mixed=differing_between_seeds(used), runs=[(row, run) for run in used])
+
+
+def _values(term: str, run: RunRecord) -> list[float]:
+    return [line[term] for line in run.curve if isinstance(line.get(term), int | float)]
+
+
 def _best_among(claim: BestAmong, cells: dict[str, Cell], where: str) -> Case:
     """Each of the claimed rows against each of all others, as far as they were tried: which is the best is known only after
     the runs, so that the best of them alone would be a winner of chance."""
@@ -246,9 +326,11 @@ def _best_among(claim: BestAmong, cells: dict[str, Cell], where: str) -> Case:
 def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results: Results, scale: str) -> list[Case]:
     """By the logarithm of a term's mean over the last epoch by its mean over the first: twice and half are as far from 1."""
     rows = claim.rows if isinstance(claim, CurveFlattens) else [*claim.rises, *claim.falls]
-    logs = {row: _logarithms(claim, row, results.agreeing(table.id, scale, row, claim.column)) for row in rows}
+    over = None if isinstance(claim, CurveFlattens) else claim.over
+    logs = {row: _logarithms(claim.term, over, row, results.agreeing(table.id, scale, row, claim.column)) for row in rows}
     texts = {row: _ratio(cell) for row, cell in logs.items()}
-    where = f"last / first epoch of {claim.term}, {claim.column}: "
+    start = "first epoch" if over is None else f"epoch {over} before it"
+    where = f"last / {start} of {claim.term}, {claim.column}: "
     if isinstance(claim, CurveFlattens):
         return _steps(logs, texts, True, where)
     cases = []
@@ -256,18 +338,19 @@ def _growths(claim: CurveFlattens | CurveTurns, table: TableDefinition, results:
         if cell.mean is None:
             cases.append(Case())
         else:
-            turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_zero(cell), cell.variances)
+            turned = Comparison(-cell.mean if row in claim.falls else cell.mean, against_number(cell, 0.0), cell.variances)
             cases.append(Case(((turned,),), f"{where}{row} {texts[row]}", tuple(cell.seeds), mixed=cell.mixed))
     return cases
 
 
-def _logarithms(claim: CurveFlattens | CurveTurns, row: str, runs: list[RunRecord]) -> Cell:
-    """A value a run; of a run whose term is nowhere above 0 at first there is none."""
+def _logarithms(term: str, over: int | None, row: str, runs: list[RunRecord]) -> Cell:
+    """A value a run; of a run whose term is nowhere above 0 at first, or that is no longer than ``over``, there is none."""
     values, used = [], []
     for run in runs:
-        term = [line[claim.term] for line in run.curve if isinstance(line.get(claim.term), int | float)]
-        if len(term) > 1 and term[0] > TINIEST:
-            values.append(math.log(max(term[-1], NEAR_ZERO * term[0])) - math.log(term[0]))
+        curve = _values(term, run)
+        curve = curve if over is None else curve[-1 - over :] if len(curve) > over else []
+        if len(curve) > 1 and curve[0] > TINIEST:
+            values.append(math.log(max(curve[-1], NEAR_ZERO * curve[0])) - math.log(curve[0]))
             used.append(run)
     return Cell(values, mixed=differing_between_seeds(used), runs=[(row, run) for run in used])
 

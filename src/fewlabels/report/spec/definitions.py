@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from fewlabels.report.spec.fields import nearest
 from fewlabels.report.spec.reported import (
     BY_COLUMN,
     FOR_ALL,
+    BeatsAcross,
     Claim,
     Derived,
     Quoted,
@@ -37,6 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 BELOW: dict[str, Any] = {"derived": Derived, "quoted": Quoted, "text_says": TextSays, "baseline": figures.Baseline}
 BELOW |= {"reported_curves": ReportedCurves}
+BELOW["pairs"] = figures.Baseline  # those of other kinds hold names alone
 BELOW |= KINDS["claims"] | KINDS["figures"]
 # By pydantic's types of errors; what has no line here is told in pydantic's own words.
 MESSAGES = {
@@ -97,14 +100,21 @@ def _texts(names: Any) -> list[str]:
 
 
 def check_baselines(tables: dict[str, TableDefinition]) -> None:
-    """The cell that a figure is drawn against may stand in any table. Raises UserError for one that is nowhere."""
+    """The cells that a figure is drawn against, or that a claim compares, may stand in any table. Raises UserError for one
+    that is nowhere."""
     for table in tables.values():
+        for number, claim in enumerate(table.claims):
+            for place in chain.from_iterable(claim.pairs) if isinstance(claim, BeatsAcross) else ():
+                _look_up_cell(place, tables, f"table {table.id}: table.claims[{number}].pairs:")
         for number, figure in enumerate(table.figures):
             if isinstance(figure, figures.ValuesFigure) and (cell := figure.baseline):
-                where = f"table {table.id}: table.figures[{number}].baseline:"
-                _look_up("table", cell.table, tables, where)
-                _look_up("row", cell.row, tables[cell.table].rows, f"{where} in table {cell.table}")
-                _look_up("column", cell.column, tables[cell.table].columns, f"{where} in table {cell.table}")
+                _look_up_cell(cell, tables, f"table {table.id}: table.figures[{number}].baseline:")
+
+
+def _look_up_cell(cell: figures.Baseline, tables: dict[str, TableDefinition], where: str) -> None:
+    _look_up("table", cell.table, tables, where)
+    _look_up("row", cell.row, tables[cell.table].rows, f"{where} in table {cell.table}")
+    _look_up("column", cell.column, tables[cell.table].columns, f"{where} in table {cell.table}")
 
 
 def check_curves(tables: dict[str, TableDefinition], folder: Path) -> None:

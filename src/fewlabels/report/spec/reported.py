@@ -24,8 +24,9 @@ from fewlabels.report.spec.fields import (
     RecordedMetric,
     ReportedKey,
     Row,
+    nearest,
 )
-from fewlabels.report.spec.figures import AnyFigure
+from fewlabels.report.spec.figures import AnyFigure, Baseline, Count
 
 BY_COLUMN, FOR_ALL = "by column", "for all columns"  # the two forms of a row's reported numbers
 
@@ -111,6 +112,11 @@ class Quoted:
             return value
         return f"{value} [{': '.join(filter(None, (self.corrected.get(column), self.slip)))}]"
 
+    def number(self, column: str) -> float | None:
+        """Without its deviation, as corrected; None where the row has none in this column."""
+        text = self.corrected.get(column) or self.values.get(column, "")
+        return float(text.split()[0]) if text else None
+
 
 @dataclass(frozen=True, config=FORBID)
 class TextSays:
@@ -140,6 +146,45 @@ class Beats(_Claim):
     pairs: Annotated[list[tuple[AnyRow, AnyRow]], Field(min_length=1)]
     columns: Columns | None = None
     kind: Literal["beats"] = "beats"
+
+
+@dataclass(frozen=True, config=FORBID)
+class BeatsAcross(_Claim):
+    """The first cell of each pair is better than the second; they may stand in any tables."""
+
+    metric: RankedMetric
+    pairs: Annotated[list[tuple[Baseline, Baseline]], Field(min_length=1)]
+    kind: Literal["beats_across"] = "beats_across"
+
+
+@dataclass(frozen=True, config=FORBID)
+class BeatsQuoted(_Claim):
+    """Some rows are better, and some are worse, than a quoted number, taken as if it were exact. At paper scale alone."""
+
+    metric: RankedMetric
+    quoted: str  # the row of ``quoted``
+    better: list[AnyRow] = field(default_factory=list)
+    worse: list[AnyRow] = field(default_factory=list)
+    columns: Columns | None = None
+    kind: Literal["beats_quoted"] = "beats_quoted"
+
+    @model_validator(mode="after")
+    def _has_rows(self) -> BeatsQuoted:
+        if not self.better and not self.worse:
+            raise ValueError("better and worse must hold at least one row together")
+        return self
+
+
+@dataclass(frozen=True, config=FORBID)
+class Near(_Claim):
+    """The rows lie less than ``within`` from ``value``, a number of the text. At paper scale alone."""
+
+    metric: RecordedMetric
+    rows: Annotated[list[AnyRow], Field(min_length=1)]
+    value: Number
+    within: Annotated[Number, Field(gt=0)]
+    columns: Columns | None = None
+    kind: Literal["near"] = "near"
 
 
 @dataclass(frozen=True, config=FORBID)
@@ -180,13 +225,25 @@ class CurveFlattens(_Claim):
 
 
 @dataclass(frozen=True, config=FORBID)
+class EndsBelow(_Claim):
+    """A loss term of the first row of each pair is below that of the second in the last epoch."""
+
+    term: str
+    pairs: Annotated[list[tuple[Row, Row]], Field(min_length=1)]
+    columns: Columns | None = None
+    kind: Literal["ends_below"] = "ends_below"
+
+
+@dataclass(frozen=True, config=FORBID)
 class CurveTurns(_Claim):
-    """A loss term ends above its first epoch in the rows ``rises``, and below it in the rows ``falls``."""
+    """A loss term ends above its first epoch in the rows ``rises``, and below it in the rows ``falls``. With ``over`` the
+    last epoch stands against the one that many before it."""
 
     term: str
     rises: list[Row]
     falls: list[Row]
     column: Column
+    over: Count | None = None
     kind: Literal["curve_turns"] = "curve_turns"
 
     @model_validator(mode="after")
@@ -196,7 +253,7 @@ class CurveTurns(_Claim):
         return self
 
 
-Claim = Beats | Trend | BestAmong | CurveFlattens | CurveTurns
+Claim = Beats | Trend | BestAmong | CurveFlattens | CurveTurns | EndsBelow | BeatsAcross | BeatsQuoted | Near
 
 
 def _own_names(figures: list[Any]) -> list[Any]:
@@ -232,6 +289,19 @@ class TableDefinition:
         default_factory=list
     )
     reported_curves: ReportedCurves | None = None
+
+    @model_validator(mode="after")
+    def _quotes_numbers(self) -> TableDefinition:
+        rows = {quoted.row: quoted for quoted in self.quoted}
+        for number, claim in enumerate(self.claims):
+            if isinstance(claim, BeatsQuoted):
+                where = f"claims[{number}].quoted"
+                if claim.quoted not in rows:
+                    raise ValueError(f"{where}: there is no quoted row {claim.quoted!r}{nearest(claim.quoted, rows)}")
+                for column in claim.columns or self.columns:
+                    if rows[claim.quoted].number(column) is None:
+                        raise ValueError(f"{where}: {claim.quoted} has no number in the column {column}: name the columns")
+        return self
 
     @property
     def all_rows(self) -> list[str]:
