@@ -26,8 +26,11 @@ import filelock, hydra, scipy.optimize, sklearn.cluster, sklearn.datasets, torch
 print("ready", flush=True)
 for line in sys.stdin:
     task = json.loads(line)
+    if "wait" in task:
+        print(os.waitstatus_to_exitcode(os.waitpid(task["wait"], 0)[1]), flush=True)
+        continue
     if number := os.fork():
-        print(os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), flush=True)
+        print(number, flush=True)
         continue
     for descriptor, place in enumerate((os.devnull, *task["output"])):
         os.dup2(os.open(place, os.O_RDONLY if descriptor == 0 else os.O_WRONLY), descriptor)
@@ -44,18 +47,33 @@ for line in sys.stdin:
 
 def run(module: str, *arguments: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """``python -m module arguments``, as ``subprocess.run`` would with ``capture_output=True, text=True``."""
+    return Command(module, *arguments, folder=folder, environment=environment).wait()
+
+
+class Command:
+    """``python -m module arguments``, which runs beside others; its process is ``pid``."""
+
+    def __init__(self, module: str, *arguments: str, folder: Path, environment: dict[str, str]) -> None:
+        self._arguments, self._place = arguments, tempfile.TemporaryDirectory()
+        self.output = [Path(self._place.name, "stdout"), Path(self._place.name, "stderr")]
+        for file in self.output:
+            file.touch()
+        task = {"module": module, "arguments": arguments, "folder": str(folder), "environment": environment}
+        self.pid = _ask(task | {"output": list(map(str, self.output))})
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        code = _ask({"wait": self.pid})
+        with self._place:
+            return subprocess.CompletedProcess(self._arguments, code, *(file.read_text() for file in self.output))
+
+
+def _ask(task: dict[str, object]) -> int:
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
-    with tempfile.TemporaryDirectory() as place:
-        output = [Path(place, "stdout"), Path(place, "stderr")]
-        for file in output:
-            file.touch()
-        task = {"module": module, "arguments": arguments, "folder": str(folder), "environment": environment}
-        server.stdin.write(json.dumps(task | {"output": list(map(str, output))}) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
-        return subprocess.CompletedProcess(arguments, code, *(file.read_text() for file in output))
+    server.stdin.write(json.dumps(task) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
 
 
 @cache

@@ -1,7 +1,8 @@
 """Compare settings on held-out labelled images, then train the best on all of them and test it, once.
 
 A trial is an ordinary run a fold, but that it leaves the test set out. It is written down before it runs, and what comes
-next depends on the trials before it alone: a killed search, given again, ends as if it had never been killed.
+next depends on the trials before it alone: a killed search, given again, ends as if it had never been killed. Given again
+while it runs, the command joins it: each of its workers takes trials, and what one leaves open another takes up.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import open_dict
 
 from fewlabels.config.schema import Config, SearchConfig
@@ -23,21 +24,24 @@ from fewlabels.config.validate import find_class, resolved
 from fewlabels.runs import history
 from fewlabels.runs.code_hash import hash_sources
 from fewlabels.runs.fingerprint import fingerprint, method_name
-from fewlabels.runs.record import headline
+from fewlabels.runs.record import headline, read_all
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
 from fewlabels.system.files import below, describe_error, doing, write_text
-from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, WEIGHTS
+from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, LOCK, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
+from fewlabels.system.stopping import stopper
 from fewlabels.system.terminal import print_result
+from fewlabels.system.waiting import held
 from fewlabels.training.build import draw_split, open_images
 from fewlabels.training.finetune import Start, find_start
-from fewlabels.types import Diverged, LeftAlone, RunRecord, UserError
+from fewlabels.types import Diverged, RunRecord, UserError
 
 logger = logging.getLogger(__name__)
 
 METRIC = "validation_accuracy"  # of the last evaluation, as the test accuracy is
 SHOWN = 10
+POLL_SECONDS = 1.0  # between two looks at the trials of other workers
 
 Run = Callable[[Config], RunRecord]
 
@@ -62,11 +66,10 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     try:
         with doing("make the folder", folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0) as lock:
-            study = Study(folder / "journal.log", identity, axes, search, lock)
-            return _search(cfg, search, axes, study, folder, start, run)
-    except Timeout:
-        raise LeftAlone(f"{folder} is being searched by another process: it was left alone") from None
+        size = len(grid(axes)) if search.sampler == "grid" else None
+        trials = min(number for number in (search.trials, size) if number is not None)
+        study = Study(folder / "journal.log", identity, axes, search, trials)
+        return _search(cfg, search, axes, study, folder, start, run)
     except OSError as error:
         raise UserError(describe_error(error, expanded(cfg.output_root))) from error
 
@@ -76,29 +79,38 @@ def _search(
 ) -> RunRecord:
     # A trial's runs lie below the search's own folder, where no table is.
     place: dict[str, Any] = {"output_root": str(folder)} | ({"init_from": str(start.folder)} if start else {})
-    size = len(grid(axes)) if search.sampler == "grid" else None
-    trials = min(number for number in (search.trials, size) if number is not None)
-    while len(told := study.told()) < trials:
-        trial = _score(cfg, search, study.next(), folder, place, run)
-        study.tell(trial)
-        if len(study.told()) <= len(told):  # else it would be drawn again, for ever
+    told, waits = study.told(), False
+    while (left := study.trials - len(told)) > 0:
+        with study.next() as trial:
+            if trial is not None:
+                trial = _score(cfg, search, trial, folder, place, run)
+                _remove_weights(cfg, folder, trial)
+                study.tell(trial)
+        told = study.told()
+        if trial is None:
+            if not waits:
+                logger.info(f"{folder.name}: waiting for {left} trial{'s' * (left != 1)} of other workers")
+                stopper.begin(cfg.budget_minutes)
+            stopper.check()
+            time.sleep(POLL_SECONDS)
+        elif trial.number not in [each.number for each in told]:  # else it would be taken again, for ever
             raise UserError(f"{folder}: trial {trial.number} was not taken down: look at journal.log there")
-        for name in (CHECKPOINT, WEIGHTS, DESCRIPTION):  # a told trial is never gone on with, and a hundred fill a disk
-            for file in folder.rglob(name):
-                file.unlink()
-        logger.info(f"{folder.name}: trial {len(told) + 1}/{trials}: {_said(trial)}")
-    best = sorted(told[:trials], key=lambda trial: -(trial.score or 0))  # the first of equals
+        else:
+            logger.info(f"{folder.name}: trial {trial.number + 1}/{study.trials}: {_said(trial)}")
+        waits = trial is None
+    best = sorted(told, key=lambda trial: -(trial.score or 0))  # the first of equals
     if best[0].error:
         raise UserError(f"{folder}: no setting of this space trained to its end: {best[0].error}")
-    result = run(_final(cfg, search, axes, best[0].values, trials))
+    result = run(_final(cfg, search, axes, best[0].values, study.trials))
     summary = {
         "search": {"sampler": search.sampler, "seed": search.seed, "folds": search.folds, "space": list(map(str, axes))},
         "score": f"{METRIC} in percent, the mean over folds",
-        "trials": [asdict(trial) for trial in told[:trials]],
+        "trials": [asdict(trial) for trial in told],
         "chosen": best[0].values,
         "run": {"fingerprint": result.fingerprint, "metrics": result.metrics},
     }
-    write_text(folder / "search.json", json.dumps(summary, indent=1) + "\n")
+    with held(folder / LOCK, "writing search.json"):  # which another worker may be writing, word for word
+        write_text(folder / "search.json", json.dumps(summary, indent=1) + "\n")
     print_result(_table(best, axes))
     print_result(f"chosen: {_said(best[0])}; on all labelled images: {headline(result.metrics)}")
     return result
@@ -127,6 +139,26 @@ def _score(cfg: Config, search: SearchConfig, trial: Trial, folder: Path, place:
             raise UserError(f"{folder}: trial {trial.number} has no {METRIC}: nothing was evaluated; look at eval_every")
         scores.append(score)
     return replace(trial, score=mean(scores), folds=scores)
+
+
+def _remove_weights(cfg: Config, folder: Path, trial: Trial) -> None:
+    """Of the runs of a trial that has its score: none is gone on with, and a hundred fill a disk.
+
+    A run is this trial's where it has its values; those of other trials may be running.
+    """
+    names = (CHECKPOINT, WEIGHTS, DESCRIPTION)
+    mine = resolved(with_values(cfg, trial.values))
+    runs = {file.parent for name in names for file in folder.rglob(name)}
+    for path, record in read_all(sorted(run / RECORD for run in runs)):
+        if all(_value(record.config, key) == _value(mine, key) for key in trial.values):
+            for name in names:
+                path.with_name(name).unlink(missing_ok=True)
+
+
+def _value(config: Any, key: str) -> Any:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
 
 
 def _final(cfg: Config, search: SearchConfig, axes: list[Axis], values: dict[str, Any], trials: int) -> Config:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fewlabels.system.stopping import stopper
 
@@ -23,7 +23,7 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def held(path: Path, doing: str) -> Iterator[None]:
+def held(path: Path, doing: str) -> Iterator[BaseFileLock]:
     """Hold the lock ``path``; who else wants it is told that this process is ``doing``.
 
     Raises:
@@ -44,7 +44,7 @@ def held(path: Path, doing: str) -> Iterator[None]:
         me = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S"), "doing": doing}
         with contextlib.suppress(OSError):  # a full disk: then others do not know for whom they wait
             holder.write_text(json.dumps(me), encoding="utf-8")
-        yield
+        yield lock
     finally:
         with contextlib.suppress(OSError):
             holder.unlink()
