@@ -31,7 +31,7 @@ from fewlabels.report.text import short
 from fewlabels.types import UserError
 
 # For the runs, not for the report: the cell, and what a table's own interpolations look up.
-OTHER_KEYS = {"row", "column", "settings", "epochs", "weights", "nets", "unlabelled", "headings"}
+OTHER_KEYS = {"row", "column", "settings", "epochs", "weights", "nets", "unlabelled", "headings", "variant"}
 TABLE = TypeAdapter(TableDefinition)
 KINDS: dict[str, dict[str, Any]] = {
     "claims": {cls.kind: cls for cls in get_args(Claim)},
