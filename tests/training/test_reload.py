@@ -339,6 +339,11 @@ def test_a_loss_that_no_epoch_has_is_refused(setting, more, message, configure):
     assert str(error.value).startswith(f"{setting} {message}")
 
 
+@pytest.mark.parametrize("more", ["dataset.num_validation=10", "dataset.folds=5", "optim.watch=test_loss"])
+def test_a_loss_that_each_epoch_has_will_do(more, configure):
+    check(configure("optim.schedule=plateau", "optim.reload_best_after=2", more))
+
+
 def test_amsgrad_is_refused_for_sgd(configure):
     with pytest.raises(UserError, match=r"^optim.amsgrad must be false with optim.name=sgd"):
         check(configure("optim=sgd", "optim.amsgrad=true"))
