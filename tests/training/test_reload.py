@@ -17,6 +17,7 @@ from fewlabels.runs.folder import RunFolder
 from fewlabels.system.processes import Processes
 from fewlabels.train import run
 from fewlabels.training import build
+from fewlabels.training.best import BestState
 from fewlabels.training.optim import chosen_on_test, plateau_lr
 from fewlabels.types import UserError
 from tests.training.recording import Recording
@@ -67,9 +68,9 @@ def folder_of(place):
 
 
 def result(place):
-    """All that a run's end leaves, but for its seconds."""
+    """All that a run's end leaves, but for its seconds and settings."""
     state = checkpoint.read(folder_of(place) / "checkpoint.pt")
-    return {key: value for key, value in state.items() if key not in ("seconds", "peak_memory_mib")}
+    return {key: value for key, value in state.items() if key not in ("seconds", "peak_memory_mib", "fingerprint")}
 
 
 def test_the_best_epoch_is_loaded_again_and_the_rate_goes_on(loop, monkeypatch):
@@ -100,6 +101,7 @@ def test_the_best_epoch_is_loaded_again_and_the_rate_goes_on(loop, monkeypatch):
     assert [line["step"] for line in one.curve] == [2, 4, 6, 8, 10]
     assert [line["lr"] for line in one.curve] == [plateau_lr(one.cfg, losses[:epoch]) for epoch in range(5)]
     assert one.curve[-1]["lr"] < one.cfg.lr
+    assert [path.name for path in one.path.parent.glob("*.pt")] == ["checkpoint.pt"]
 
 
 def test_it_is_another_run_without(loop, tmp_path):
@@ -160,20 +162,56 @@ def test_killed_around_each_file_that_is_written_or_removed_it_ends_with_the_sam
 
 
 @pytest.fixture
-def half_way(loop, tmp_path, monkeypatch):
-    """A run that was killed in the third epoch; its folder."""
-    one, train = loop("a"), type(loop("b")).train_batch
+def killed_after(loop, monkeypatch):
+    """``killed_after(2)``: the folder of a run that was killed at the first step after the second epoch."""
 
-    def die(self, step, steps):
-        if self.epoch == BEST:
-            raise Killed
-        train(self, step, steps)
+    def make(epoch):
+        one = loop("a")
+        train = one.train_batch
 
-    with monkeypatch.context() as patch:
-        patch.setattr(type(one), "train_batch", die)
+        def die(step, steps):
+            if one.epoch == epoch:
+                raise Killed
+            train(step, steps)
+
+        monkeypatch.setattr(one, "train_batch", die)
         with pytest.raises(Killed):
             one.run([])
-    return folder_of(tmp_path / "a")
+        return one.path.parent
+
+    return make
+
+
+@pytest.fixture
+def half_way(killed_after):
+    return killed_after(BEST)
+
+
+def test_a_run_goes_on_when_the_state_was_loaded_and_removed(killed_after, loop, tmp_path):
+    folder = killed_after(LAST)
+    assert [path.name for path in folder.glob("*.pt")] == ["checkpoint.pt"]
+    loop("a").run([])
+    loop("whole").run([])
+    assert_same(result(tmp_path / "whole"), result(tmp_path / "a"))
+
+
+def test_a_state_is_written_once_and_no_other_file_is_removed(tmp_path):
+    state = {"model": {}, "optimisers": {}, "averages": {}, "method": {}, "ema": None}
+    others = {"best_1-1.pt", "best_of.pt", "checkpoint.pt"}
+    for name in (*others, "best_3.pt"):
+        (tmp_path / name).write_text("")
+    best = BestState(tmp_path / "checkpoint.pt", "mine", 4)
+    for epoch in (1, 2):
+        best.hold(epoch, state)
+        best.write()
+        written = best.file.stat().st_ino
+        best.write()
+        assert best.file.stat().st_ino == written
+    best.remove_others()
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "best_2.pt"}
+    best.release()
+    best.remove_others()
+    assert {path.name for path in tmp_path.iterdir()} == others
 
 
 def test_a_state_that_is_missing_or_damaged_is_told_in_a_line(half_way, loop):
@@ -206,9 +244,9 @@ def test_a_state_that_does_not_fit_is_told_in_a_line(half_way, loop):
 
 
 def test_a_run_that_starts_over_keeps_the_state_of_the_old_one_beside_it(half_way):
-    (half_way / "best_1.pt.other").write_text("")
+    (half_way / "best_1-1.pt").write_text("")  # of an older one
     RunFolder(half_way).set_aside()
-    assert {path.name for path in half_way.glob("*.pt")} == {"checkpoint-1.pt", f"best_{BEST}-1.pt"}
+    assert {path.name for path in half_way.glob("*.pt")} == {"checkpoint-1.pt", f"best_{BEST}-1.pt", "best_1-1.pt"}
 
 
 class Follows(Processes):
@@ -271,10 +309,14 @@ def test_a_run_that_is_too_short_to_load_anything_again_says_so(configure, tmp_p
     found = run(configure(*SHORT, "dataset.num_validation=10", "optim.reload_best_after=3"))
     said = " ".join(capsys.readouterr().err.split())
     assert "optim.reload_best_after=3: the run ends with epoch 3, and nothing is loaded again" in said
-    other = run(configure(*SHORT, "dataset.num_validation=10"))
-    assert found.curve == other.curve
     assert "optim.watch" not in found.decisions
     assert not list(tmp_path.rglob("best_*"))
+
+
+def test_what_was_evaluated_last_is_what_a_run_ends_with(loop, tmp_path):
+    loop("a", "epochs=3").run([])
+    loop("b", "epochs=3", "optim.reload_best_after=null").run([])
+    assert_same(result(tmp_path / "a"), result(tmp_path / "b"))
 
 
 @pytest.mark.parametrize("setting", ["optim.schedule=plateau", "optim.reload_best_after=2"])
@@ -295,6 +337,11 @@ def test_a_loss_that_no_epoch_has_is_refused(setting, more, message, configure):
     with pytest.raises(UserError) as error:
         check(configure(setting, *more))
     assert str(error.value).startswith(f"{setting} {message}")
+
+
+@pytest.mark.parametrize("more", ["dataset.num_validation=10", "dataset.folds=5", "optim.watch=test_loss"])
+def test_a_loss_that_each_epoch_has_will_do(more, configure):
+    check(configure("optim.schedule=plateau", "optim.reload_best_after=2", more))
 
 
 def test_amsgrad_is_refused_for_sgd(configure):
