@@ -32,12 +32,17 @@ def weights(root):
     return checkpoint.read(path)["model"]
 
 
+def begun(root):
+    """How many runs are at their first step, or will be in a moment: they say so in their log."""
+    return sum(" begins; " in path.read_text() for path in root.glob("runs/*/train.log"))
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_at_a_checkpoint(number, code, tmp_path):
     long = "batch.steps=40000"
     process = command(tmp_path, long)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/split.npz")) and time.monotonic() < deadline:
+    while not begun(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.5)
     process.send_signal(number)
@@ -143,9 +148,9 @@ def test_a_signal_ends_a_parallel_sweep_at_checkpoints(number, all_of_them, tmp_
     process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 120
     with ended(process):
-        while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+        while begun(tmp_path) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(2)
+        time.sleep(1)
         (os.killpg if all_of_them else os.kill)(process.pid, number)
         _, said = process.communicate(timeout=120)
     assert process.returncode == 128 + number, said
@@ -162,9 +167,9 @@ def test_the_workers_of_a_killed_sweep_save_and_end(tmp_path):
         process = subprocess.Popen(line, env=environment, stderr=said, start_new_session=True)
     deadline = time.monotonic() + 180
     with ended(process):
-        while len(list(tmp_path.glob("runs/*/split.npz"))) < 2 and time.monotonic() < deadline:
+        while begun(tmp_path) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(2)
+        time.sleep(1)
         process.kill()
         process.wait()
         while running(process.pid) and time.monotonic() < deadline:
