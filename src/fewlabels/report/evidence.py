@@ -95,7 +95,11 @@ def _findings(tables: Sequence[TableDefinition], results: Results) -> list[Findi
     """Of each claim those scales that tried it; the paper's where none did."""
     found = []
     for table in tables:
-        judged = [judgement for scale in dict.fromkeys(["paper", *results.scales(table)]) for judgement in judge(table, results, scale)]
+        judged = [
+            judgement
+            for scale in dict.fromkeys(["paper", *results.scales(table)])
+            for judgement in judge(table, results, scale)
+        ]
         for claim in table.claims:
             at = [judgement for judgement in judged if judgement.says == claim.says]
             tried = [judgement for judgement in at if judgement.verdict != UNTRIED]
