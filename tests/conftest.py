@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -21,6 +22,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import register
 from fewlabels.data.images import ImageSet
 from fewlabels.system.paths import conf_dir
+from fewlabels.system.stopping import DEADLINE, STARTED
 from fewlabels.system.terminal import PACKAGE, TerminalHandler, configure_logging
 
 Composer = Callable[..., Config]
@@ -73,6 +75,18 @@ def _own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEWLABELS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("FEWLABELS_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def _own_budget() -> Iterator[None]:
+    """A run in this process with a budget leaves its start in the environment, for the commands that it would start."""
+    before = {name: os.environ.get(name) for name in (STARTED, DEADLINE)}
+    yield
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.fixture(autouse=True)
