@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fewlabels.config.schema import HardwareConfig
+from fewlabels.config.schema import HardwareConfig, Precision
 from fewlabels.data.files import archives
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.folder import Wanted, decoded
@@ -149,19 +149,19 @@ def as_csv(found: Sequence[Prediction], top: int) -> bytes:
 
 
 def _summary(found: Sequence[Prediction]) -> str:
-    """``12 images labelled: 7 cat, 5 dog``."""
+    """``12 images labelled: cat (7), dog (5)``."""
     counts = Counter(each.labels[0] for each in found if each.labels)
     total = sum(counts.values())
     most = ", ".join(
-        f"{count:,} {shown(label)}" for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
+        f"{shown(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
     )
     more = f", and {len(counts) - 10} classes more" if len(counts) > 10 else ""
     return f"{total:,} image{'' if total == 1 else 's'} labelled: {most}{more}"
 
 
 def _placed(trained: TrainedModel, device: str) -> None:
-    """Move the network to the device, in the precision that pays there."""
-    settings = HardwareConfig(device=device)
+    """Move the network to the device. In full precision: in bf16 two classes may come out as equally probable."""
+    settings = HardwareConfig(device=device, precision=Precision.fp32)
     try:
         where = hardware.setup(settings)
     except UserError as error:
