@@ -110,6 +110,14 @@ def test_a_folder_its_archive_and_its_files_have_the_labels_that_the_network_giv
     assert [(line["file"], line["label"]) for line in single] == [(line["file"], line["label"]) for line in lines[:2]]
 
 
+def test_a_file_that_is_named_is_read_and_nothing_beside_it(label, folder, tmp_path, monkeypatch):
+    """Hidden files too; the folder around it may be as large as a disk."""
+    monkeypatch.setattr("fewlabels.data.files.archives.tree_files", None)
+    (tmp_path / ".hidden").write_bytes(png(random_images(1, 3, size=8, seed=4).images[0]))
+    (line,) = label(folder, tmp_path / ".hidden")
+    assert (line["file"], line["label"], line["error"]) == (str(tmp_path / ".hidden"), "ant", "")
+
+
 def test_a_damaged_file_is_named_and_the_others_have_labels(predicted, folder, photos, tmp_path):
     place, _ = photos
     (place / "05b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
@@ -153,4 +161,6 @@ def test_mistakes_are_one_line(predicted, folder, tmp_path):
         assert said in result.stderr
     alone = predicted(folder, tmp_path / "text.png", "--to", tmp_path / "new.csv")
     assert alone.returncode == 2
+    (line,) = csv.DictReader((tmp_path / "new.csv").read_text().splitlines())
+    assert line["error"].startswith(f"cannot read the image text.png in {tmp_path}: it is no image of a format")
     assert "1 of 1 files could not be read" in alone.stderr

@@ -78,12 +78,10 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
     size = prediction_batch(height, width)
     batch: list[tuple[str, np.ndarray | UserError]] = []
     for place in places:
-        path, names, listing = _images(place)
-        prefix = "" if place.is_file() and not archives.is_archive(place) else f"{place}/"
-        with tqdm(total=len(names), desc=str(place), unit=" images", disable=None) as bar:
-            files = archives.members(path, Wanted(names), listing.links)
-            for name, image, _ in decoded(files, decoding, place):
-                batch.append((f"{prefix}{name}" if prefix else str(place), image))
+        folder, count, files = _images(place)
+        with tqdm(total=count, desc=str(place), unit=" images", disable=None) as bar:
+            for name, image, _ in decoded(files, decoding, folder):
+                batch.append((f"{place}/{name}" if folder == place else str(place), image))
                 bar.update()
                 if len(batch) == size:
                     yield from _labelled(trained, batch, top)
@@ -91,17 +89,17 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
     yield from _labelled(trained, batch, top)
 
 
-def _images(place: Path) -> tuple[Path, list[str], archives.Listing]:
-    """The folder or archive that is read, the names of the images wanted of it, and all that it holds."""
+def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
+    """The folder or archive of the images, how many there are, and the name and the bytes of each."""
     with readable(place):
         if not place.exists():
             raise UserError(f"there is no {place}: name an image, a folder or an archive ({', '.join(archives.ARCHIVES)})")
-    if place.is_file() and not archives.is_archive(place):
-        return place.parent, [place.name], archives.Listing()
+        if place.is_file() and not archives.is_archive(place):
+            return place.parent, 1, iter([(place.name, place.read_bytes())])
     listing = archives.listed(place)
     if not (names := [name for name in listing.names if listing.is_image(name)]):
         raise UserError(f"{place} holds no image of a format that is read here")
-    return place, names, listing
+    return place, len(names), archives.members(place, Wanted(names), listing.links)
 
 
 def _labelled(trained: TrainedModel, batch: list[tuple[str, np.ndarray | UserError]], top: int) -> Iterator[Prediction]:

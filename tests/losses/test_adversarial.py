@@ -5,11 +5,16 @@ import math
 import pytest
 import torch
 
-from fewlabels.losses import virtual_adversarial, virtual_adversarial_direction
+from fewlabels.losses import adversarial_logits, mean_divergence, virtual_adversarial_direction
 
 
 def linear(weight):
     return lambda x: x.flatten(1) @ weight.T
+
+
+def virtual_adversarial(*arguments):
+    """As the method puts it together."""
+    return mean_divergence(*adversarial_logits(*arguments))
 
 
 def kl(p, q):

@@ -16,7 +16,9 @@ def test_vat_is_cross_entropy_plus_its_weighted_terms():
     ctx = context(network, generator=torch.Generator().manual_seed(4))
     output = VAT(xi=0.1, eps=2.0, iterations=2, weight=0.5, use_entmin=True).step(ctx, batch)
     unlabelled = batch.unlabelled["weak"]
-    adversarial = losses.virtual_adversarial(network, unlabelled, 0.1, 2.0, 2, torch.Generator().manual_seed(4))
+    direction = losses.virtual_adversarial_direction(network, unlabelled, 0.1, 2, torch.Generator().manual_seed(4))
+    log_p, log_q = (network(images).log_softmax(1) for images in (unlabelled, unlabelled + 2.0 * direction))
+    adversarial = (log_p.exp() * (log_p - log_q)).sum(1).mean()
     expected = F.cross_entropy(network(batch.labelled["weak"]), batch.labels)
     expected = expected + 0.5 * (adversarial + losses.mean_entropy(network(unlabelled)))
     torch.testing.assert_close(output.loss, expected)

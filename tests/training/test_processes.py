@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 import fewlabels
+from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.models.shared_pass import check
 from fewlabels.models.timm_model import TimmModel
 from fewlabels.models.wide_resnet import WideResNet
@@ -171,6 +172,22 @@ def test_the_lead_s_tensor_has_its_own_shape(values, monkeypatch):
     found = Processes(1, 2, torch.device("cpu")).from_lead(values.new_zeros(7))
     assert found.dtype == values.dtype
     assert torch.equal(found, values)
+
+
+def test_what_a_method_found_in_the_whole_set_is_the_lead_s(configure, tmp_path):
+    cfg = configure("method=pseudo_label", "method.threshold=0", "method.warmup_epochs=0", "dataset.num_labels=40")
+    trainer = synthetic_trainer(cfg, synthetic_data(cfg, 8, 400, 20, classes=10), tmp_path)
+
+    class Other(Processes):
+        """Its lead has chosen the first three images, and labelled all as class 7."""
+
+        def from_lead(self, values):
+            return values[:3] if values.ndim and len(values) == 360 else torch.full_like(values, 7)
+
+    trainer.processes = Other(1, 2)
+    trainer.begin_epoch()
+    assert torch.equal(trainer._chosen, trainer.loader.all_unlabelled.indices[:3])
+    assert torch.equal(trainer.method.labels, torch.full((400,), 7))
 
 
 def test_parts_are_all_rows_once():

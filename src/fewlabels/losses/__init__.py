@@ -4,7 +4,6 @@ from fewlabels.losses.adaptive import fairness, learning_effect, truncated_gauss
 from fewlabels.losses.adversarial import (
     adversarial_logits,
     mean_divergence,
-    virtual_adversarial,
     virtual_adversarial_direction,
 )
 from fewlabels.losses.attention import attention_divergence
@@ -71,6 +70,5 @@ __all__ = [
     "sharpen",
     "soft_cross_entropy",
     "truncated_gaussian",
-    "virtual_adversarial",
     "virtual_adversarial_direction",
 ]

@@ -76,15 +76,3 @@ def adversarial_logits(
         clean = model(x)
     direction = virtual_adversarial_direction(model, x, xi, iterations, generator, clean)
     return clean, model(x + eps * direction)
-
-
-def virtual_adversarial(
-    model: Callable[[Tensor], Tensor],
-    x: Tensor,
-    xi: float,
-    eps: float,
-    iterations: int,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """KL(clean || perturbed), mean over the batch, of :func:`adversarial_logits`."""
-    return mean_divergence(*adversarial_logits(model, x, xi, eps, iterations, generator))

@@ -30,9 +30,8 @@ def gray(images: Tensor) -> Tensor:
     if images.shape[-1] == 1:
         return images
     red, green, blue = images.float().unbind(-1)
-    luminance = (
-        0.2989 * red + 0.587 * green + 0.114 * blue
-    )  # a matrix product may round otherwise for other numbers of images
+    # Not a matrix product, which may round otherwise for other numbers of images.
+    luminance = 0.2989 * red + 0.587 * green + 0.114 * blue
     return luminance.unsqueeze(-1).to(images.dtype)
 
 
