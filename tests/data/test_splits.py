@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fewlabels.data.splits import make_split, stable_order
+from fewlabels.data.splits import Split, make_split, stable_order, within
 from fewlabels.types import UserError
 
 LABELS = np.arange(200) % 10
@@ -112,7 +112,7 @@ def test_stable_order_is_a_permutation():
         ({"num_labels": 55}, "55 cannot be spread evenly over 10 classes"),
         ({"num_labels": 210}, "asks for 21 images a class, and class 0 has 20: at most 200 labels"),
         ({"num_labels": 10, "num_validation": 20}, "more than the 10 labelled"),
-        ({"num_labels": None, "num_validation": 20}, "needs dataset.num_labels"),
+        ({"num_labels": None, "num_validation": 200}, "takes all 20 labelled images of class 0"),
         ({"num_labels": 20, "folds": 3}, "dataset.folds=3 is more than the 2 labelled images of class 0"),
         ({"num_labels": 20, "folds": 2, "fold": 2}, "dataset.fold=2 is none of the 2 folds"),
         ({"num_labels": 20, "folds": 2, "num_validation": 10}, "both hold images out"),
@@ -140,3 +140,37 @@ def test_an_archive_in_another_order_labels_the_same_images():
             np.flatnonzero(np.isin(np.flatnonzero(x == cls), s.labelled)) for x, s in ((LABELS, one), (by_class, other))
         ]
         assert ranks[0].tolist() == ranks[1].tolist()
+
+
+SOME = np.array([0, -1, 1, 0, 1, -1, 0, 1, 0, 1])
+GIVEN = Split(labelled=np.array([0, 2, 3, 4, 6, 7]), unlabelled=np.array([1, 5]), validation=np.array([8, 9]))
+
+
+def test_a_split_that_the_data_come_with_is_taken_as_it_is():
+    split = within(GIVEN, SOME, 2, num_labels=None)
+    assert split.digest == GIVEN.digest
+
+
+def test_labels_are_taken_off_and_images_held_out_among_those_that_have_one():
+    split = within(GIVEN, SOME, 2, num_labels=4, num_validation=2)
+    assert sorted(SOME[split.labelled]) == [0, 1]
+    assert len(split.validation) == 4
+    assert {8, 9} < set(split.validation)
+    assert {1, 5} < set(split.unlabelled)
+    assert len(split.unlabelled) == 4
+    parts = np.concatenate([split.labelled, split.unlabelled, split.validation])
+    assert sorted(parts) == list(range(10))
+
+
+def test_unlabelled_images_are_drawn_from_all_of_them():
+    drawn = {seed: within(GIVEN, SOME, 2, num_labels=2, num_unlabelled=3, seed=seed).unlabelled for seed in range(20)}
+    assert all(len(each) == 3 and (np.diff(each) > 0).all() for each in drawn.values())
+    assert any({1, 5} <= set(each) for each in drawn.values())
+    assert any(not {1, 5} <= set(each) for each in drawn.values())
+    with pytest.raises(UserError, match="num_unlabelled=7 is more than the 6 unlabelled images"):
+        within(GIVEN, SOME, 2, num_labels=2, num_unlabelled=7)
+
+
+def test_nobody_is_held_out_where_all_would_be():
+    with pytest.raises(UserError, match="takes all 3 labelled images of class 0"):
+        within(GIVEN, SOME, 2, num_labels=None, num_validation=6)

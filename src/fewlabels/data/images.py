@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fewlabels.data.splits import Split
 from fewlabels.types import UserError
+
+UNKNOWN = -1  # the label of a training image whose class nobody gave, as scikit-learn has it
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images ``[N, H, W, C]`` uint8 (often memory-mapped) and their labels ``[N]`` int64."""
+    """Images ``[N, H, W, C]`` uint8 (often memory-mapped) and their labels ``[N]`` int64; :data:`UNKNOWN`: none."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -29,6 +32,9 @@ class ImageData:
     ``files`` names the list of training files, where there is one: the SHA-256 of their names, ``class/file`` each, in the
     order of the images, a line each. Unlike ``digest`` it does not depend on how the images are decoded. ``notes`` stand
     among the decisions of a run's record: what was left out, what was done to images, and what is not official about them.
+
+    ``split`` is the one that the data come with, where they do: training images without a label, or named for validation.
+    The test set may be empty.
     """
 
     train: ImageSet
@@ -37,10 +43,15 @@ class ImageData:
     digest: str
     files: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    split: Split | None = None
 
     def __post_init__(self) -> None:
         """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""
-        check_labels(self.train.labels, len(self.classes), "the training set")
+        known = self.train.labels != UNKNOWN
+        check_labels(self.train.labels[known], len(self.classes), "the training set")
+        if self.split is None and not known.all():
+            unlabelled, labelled = np.flatnonzero(~known), np.flatnonzero(known)
+            object.__setattr__(self, "split", Split(labelled, unlabelled, np.empty(0, np.int64)))
         check_labels(self.test.labels, len(self.classes), "the test set")
 
     @property

@@ -81,8 +81,6 @@ def make_split(
     outside = (labels < 0) | (labels >= num_classes)
     if outside.any():
         raise UserError(f"label {labels[outside][0]} lies outside the {num_classes} classes")
-    if num_labels is None and num_validation:
-        raise UserError("dataset.num_validation needs dataset.num_labels to be a number")
     if folds is not None:
         _check_folds(folds, fold, num_validation)
     per_class = _per_class(num_labels, num_classes, "dataset.num_labels")
@@ -106,6 +104,8 @@ def make_split(
                 f"at most {len(order) * num_classes} labels"
             )
         chosen, rest = order[:take], order[take:]
+        if held_out and held_out >= take:
+            raise UserError(f"dataset.num_validation={num_validation} takes all {take} labelled images of class {cls}")
         if folds is not None and folds > take:
             raise UserError(f"dataset.folds={folds} is more than the {take} labelled images of class {cls}")
         place = np.arange(take)
@@ -124,6 +124,38 @@ def make_split(
         parts["unlabelled"].append(candidates)
     joined = {key: np.sort(np.concatenate(value)).astype(np.int64) for key, value in parts.items()}
     return Split(**joined)
+
+
+def within(
+    given: Split,
+    labels: np.ndarray,
+    num_classes: int,
+    *,
+    num_unlabelled: int | None = None,
+    name: str = "data",
+    seed: int = 0,
+    **settings: Any,
+) -> Split:
+    """A split of images that come with one: labels are taken off, or images held out, among those that have labels there.
+
+    Args:
+        given: what the data say: images with a label, without one, and for validation.
+        labels: as in :func:`make_split`; those of unlabelled images are not looked at.
+        num_unlabelled: unlabelled images in all, drawn from all of them (their classes are not known); None: all.
+        name, seed, settings: as in :func:`make_split`, of the images that have labels there.
+
+    Raises:
+        UserError: as :func:`make_split`.
+    """
+    pool = given.labelled
+    chosen = make_split(labels[pool], num_classes, name=name, seed=seed, **settings)
+    unlabelled = np.concatenate([given.unlabelled, pool[chosen.unlabelled]])
+    if num_unlabelled is not None:
+        if num_unlabelled > len(unlabelled):
+            raise UserError(f"dataset.num_unlabelled={num_unlabelled} is more than the {len(unlabelled)} unlabelled images")
+        unlabelled = unlabelled[stable_order(np.arange(len(unlabelled)), name, seed, "unlabelled")][:num_unlabelled]
+    validation = np.concatenate([given.validation, pool[chosen.validation]])
+    return Split(pool[chosen.labelled], np.sort(unlabelled), np.sort(validation))
 
 
 def check_streams(

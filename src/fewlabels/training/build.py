@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
-from fewlabels.data.splits import Split, check_streams, make_split
+from fewlabels.data.splits import Split, check_streams, make_split, within
 from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
@@ -67,7 +68,8 @@ def open_images(cfg: Config) -> ImageData:
 def draw_split(cfg: Config, data: ImageData) -> Split:
     """Labelled, unlabelled and validation images of the training set."""
     dataset = cfg.dataset
-    return make_split(
+    draw = make_split if data.split is None else partial(within, data.split)
+    return draw(
         data.train.labels,
         len(data.classes),
         num_labels=dataset.num_labels,
@@ -226,7 +228,14 @@ def build_trainer(
     epochs = training_length(cfg, loader.plan.steps)
     schedule = Schedule(epochs, cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", cfg.trainable == "head")
     evaluation_sets, snapshots = [], None
-    if cfg.evaluate_test:
+    if cfg.evaluate_test and not len(data.test):
+        if cfg.optim.watch == "test_loss":
+            raise UserError("optim.watch=test_loss, and there are no test images: set optim.watch=validation_loss")
+        if not len(split.validation):
+            remark(
+                "there are neither test nor validation images: nothing is measured (dataset.num_validation holds some out)"
+            )
+    elif cfg.evaluate_test:
         test, index = Images(data.test, views, device), _test_index(len(data.test), cfg.scale.max_test_images)
         evaluation_sets.append(EvaluationSet("test", test, index, cfg.views.test))
         snapshots = (

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from fewlabels.config.schema import OptimConfig
+from fewlabels.data.images import UNKNOWN
 from fewlabels.data.loader import Loader
 from fewlabels.data.sampler import EpochPlan
 from fewlabels.methods.base import Context, Method, UnlabelledSet
@@ -57,6 +58,7 @@ logger = logging.getLogger(__name__)
 
 STEPS_TO_ESTIMATE = 20
 A_DAY = 24 * 60  # minutes
+NEED_CLASSES = ("pseudo_label_accuracy",)  # metrics that nobody can tell where unlabelled images have no class
 
 
 @dataclass
@@ -129,6 +131,8 @@ class Trainer:
         self.best = BestState(path, fingerprint, after) if after is not None and after < schedule.last_epoch else None
         self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
         self._meters = Meters()
+        unknown = bool((loader.images.labels[loader.all_unlabelled.indices.to(self.device)] == UNKNOWN).any())
+        self._untellable = NEED_CLASSES if unknown else ()
         self._chosen: Tensor | None = None  # the unlabelled images of this epoch, where the method chose some
         self._session_start = self._saved_at = time.monotonic()
         self._trackers: list[Tracker] = []
@@ -318,7 +322,8 @@ class Trainer:
         self.epoch += 1
         self.step_in_epoch = 0
         line: Line = {"epoch": self.epoch, "step": self.step, "lr": self._rate, **terms}
-        line |= metrics(self.method.epoch_metrics(), self.method, taken=line)
+        found = metrics(self.method.epoch_metrics(), self.method, taken=line)
+        line |= {name: value for name, value in found.items() if name not in self._untellable}
         if self.epoch % self.schedule.eval_every == 0 or self.epoch == self.schedule.last_epoch:
             line |= self._evaluate()
             self._watch_as_lead(line)
