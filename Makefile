@@ -16,7 +16,7 @@ TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "  make table-ID   Run what a table lacks, then print it: $(TABLES)"
-	@echo "                  SCALE=paper|proxy|smoke JOBS=n SEEDS=0,1,2 BUDGET=minutes DATA=folder ARGS='key=value ...'"
+	@echo "                  SCALE=paper|proxy|smoke JOBS=n|auto SEEDS=0,1,2 BUDGET=minutes DATA=folder ARGS='key=value ...'"
 
 setup: $(VENV)/.ready ## Virtual environment with the pinned dependencies
 

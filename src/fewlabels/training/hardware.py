@@ -169,7 +169,7 @@ def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "torchvision": version("torchvision"),
         "timm": version("timm"),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "device": device_name(device),
         "device_kind": device.type,
         "threads": torch.get_num_threads(),
         "precision": precision(device, cfg),
@@ -177,6 +177,11 @@ def environment(device: torch.device, cfg: HardwareConfig) -> dict[str, Any]:
         **({"processes": count_of_processes()} if count_of_processes() > 1 else {}),
         **_commit(),
     }
+
+
+def device_name(device: torch.device) -> str:
+    """The model of the GPU or the processor, as records have it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def _cpu_capabilities() -> dict[str, Any]:
