@@ -226,3 +226,19 @@ def test_a_method_may_say_that_it_cannot_be_recorded():
     assert graph.recorder("auto", gpu, Never()) is None
     with pytest.raises(UserError, match="method Never cannot be recorded as a graph: use hardware.graph=auto"):
         graph.recorder("true", gpu, Never())
+
+
+@pytest.mark.parametrize(
+    ("asked", "processes", "device", "recordable", "setting", "said"),
+    [
+        ("auto", 1, "cuda", True, "auto", False),
+        ("TRUE", 1, "cuda", True, "true", False),
+        ("auto", 2, "cuda", True, "false", True),
+        ("auto", 2, "cuda", False, "false", False),  # it would have none with one process either
+        ("auto", 2, "cpu", True, "false", False),
+        ("False", 2, "cuda", True, "false", False),
+    ],
+)
+def test_several_processes_record_no_graph_and_say_so_on_gpus(asked, processes, device, recordable, setting, said):
+    found, remark = build.graph_setting(asked, processes, device, recordable)
+    assert (found, bool(remark)) == (setting, said)

@@ -249,11 +249,9 @@ def build_trainer(
         from fewlabels.models.compiled_step import compile_step  # whose tools take half a second to import
 
         step = compile_step(method)
-    graph = cfg.hardware.graph.lower()
-    if processes.count > 1 and graph == "auto":
-        graph = "false"
-        if device.type == "cuda" and method.recordable:
-            remark("several processes: no step is recorded as a CUDA graph, and each is slower for it")
+    graph, without = graph_setting(cfg.hardware.graph, processes.count, device.type, method.recordable)
+    if without:
+        remark(without)
     return Trainer(
         model,
         method,
@@ -272,6 +270,18 @@ def build_trainer(
         graph == "true",
         processes,
     )
+
+
+def graph_setting(asked: str, processes: int, device_type: str, recordable: bool) -> tuple[str, str]:
+    """What ``hardware.graph`` comes to, and what is to be said where a graph is missed.
+
+    The sums over processes were never recorded in a graph: nobody has tried that on GPUs.
+    """
+    graph = asked.lower()
+    if processes == 1 or graph != "auto":
+        return graph, ""
+    missed = device_type == "cuda" and recordable
+    return "false", "several processes: no step is recorded as a CUDA graph, and each is slower for it" if missed else ""
 
 
 def _check_several_processes(cfg: Config) -> None:
