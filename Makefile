@@ -27,9 +27,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,ray,slurm,tensorboard,search,docs,dev]'
 	touch $@
 
-demo: setup ## Five methods on scikit-learn's digits, then the table and the page
+demo: setup ## Five methods on scikit-learn's digits, then the table, the page, and labels for ten digits
 	$(BIN)/python -m fewlabels.train table=demo output_root=$(OUT) hydra/launcher=joblib hydra.launcher.n_jobs=2
 	$(BIN)/python -m fewlabels.report $(OUT) --to $(OUT)/report --table demo
+	$(BIN)/python scripts/demo_predictions.py $(OUT)
 
 test: setup ## All tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
