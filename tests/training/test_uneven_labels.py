@@ -47,7 +47,10 @@ def test_a_set_with_a_name_is_divided_evenly_or_not_at_all(name, configure):
     labels = np.array([0, 0, 0, 1])
     images = ImageSet(np.zeros((4, 8, 8, 1), np.uint8), labels)
     data = ImageData(images, images, ("0", "1"), "digest")
-    for count, message in ((3, "cannot be spread evenly over 2 classes"), (4, "asks for 2 images a class, and class 1 has 1")):
+    for count, message in (
+        (3, "cannot be spread evenly over 2 classes"),
+        (4, "asks for 2 images a class, and class 1 has 1"),
+    ):
         strict = configure(f"dataset={name}", "dataset.source=folder", f"dataset.num_labels={count}")
         with pytest.raises(UserError, match=message):
             draw_split(strict, data)
