@@ -50,6 +50,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
         "validation_accuracy",
         "test_accuracy_at_best_validation",
     } <= set(written["metrics"])
+    _check_evaluation(written)
     assert {"seconds", "images_seen", "images_per_second", "peak_memory_mib"} == set(written["cost"])
     assert written["cost"]["images_seen"] == 3 * 4 * 32
     assert written["cost"]["peak_memory_mib"] > 10
@@ -61,6 +62,36 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     split = np.load(folder / "split.npz")
     assert len(split["labelled"]) == 40
     assert len(split["validation"]) == 10
+
+
+def _check_evaluation(written):
+    """What stands under ``evaluation`` comes to the same numbers as the last line of the curve."""
+    assert list(written["evaluation"]) == ["test", "validation"]
+    for held, images in (("test", 100), ("validation", 10)):
+        found, metrics = written["evaluation"][held], written["metrics"]
+        matrix = np.array(found["confusion"])
+        assert matrix.sum() == sum(found["class_images"]) == sum(each["images"] for each in found["reliability"]) == images
+        assert 100 * matrix.trace() / images == pytest.approx(metrics[f"{held}_accuracy"], abs=1e-4)
+        assert np.mean(found["class_accuracy"]) == pytest.approx(metrics[f"{held}_balanced_accuracy"])
+        gaps = [
+            each["images"] * abs(each["accuracy"] - each["confidence"]) for each in found["reliability"] if each["images"]
+        ]
+        assert sum(gaps) / images == pytest.approx(metrics[f"{held}_ece"])
+        assert metrics[f"{held}_macro_f1"] == written["curve"][-1][f"{held}_macro_f1"] > 0
+
+
+def test_a_run_killed_after_its_last_epoch_is_evaluated_once_more(configure, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    whole = run(configure(*SHORT, f"output_root={tmp_path / 'whole'}"))
+    with monkeypatch.context() as patch:
+        patch.setattr("fewlabels.train.export", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(configure(*SHORT))
+    assert json.loads((folder_of(tmp_path) / "record.json").read_text())["evaluation"] == {}
+    again = run(configure(*SHORT))
+    assert again.evaluation == whole.evaluation != {}
 
 
 def test_the_same_command_again_does_nothing(configure, tmp_path, capsys, monkeypatch):

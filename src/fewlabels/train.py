@@ -189,6 +189,7 @@ def _train(parts: RunParts, result: RunRecord, trackers: list[Tracker]) -> None:
             started.append(tracker)
         trainer.run(started)
         export(cfg, info, parts.data, parts.split, trainer)
+        result.evaluation = trainer.evaluation()
         result.status = "finished"
         logger.info(f"{info.name}: finished, {record.headline(record.summarise(trainer.curve))}", extra=FILE_ONLY)
     except Stopped:

@@ -190,6 +190,23 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
             "method._target_=fewlabels.methods.nothing.Nothing cannot be imported",
         ),
         (["dataset=folder"], "dataset.num_labels must be given"),
+        (
+            ["dataset.labels_per_class=5"],
+            "dataset.labels_per_class and dataset.num_labels=50 both say how many images have a",
+        ),
+        *(
+            (
+                [f"dataset.labels_per_class={wrong}", "dataset.num_labels=null"],
+                "must be a number above 0, or one by the name",
+            )
+            for wrong in ("0", "-1", "1.5", "true", "many", "[1]", "{a: 0}", "{a: -1, b: 2}", "{a: 1.5}", "{}")
+        ),
+        (
+            ["dataset.labels_per_class={a: 1}", "dataset.num_labels=null", "dataset.imbalance=2"],
+            "labels_per_class as a number",
+        ),
+        (["dataset.imbalance=0.5"], "dataset.imbalance=0.5 must be at least 1"),
+        (["dataset.imbalance_unlabelled=-0.5"], "dataset.imbalance_unlabelled=-0.5 must be at least 1, or at most -1"),
         (["+method.colour=1"], "method.colour: Supervised takes"),
     ],
 )
@@ -197,6 +214,12 @@ def test_settings_that_do_not_fit_are_refused(overrides, message, configure):
     with pytest.raises((UserError, ConfigCompositionException)) as error:
         check(configure(*overrides))
     assert message in explain(error.value)
+
+
+def test_labels_per_class_take_the_place_of_a_number(configure):
+    cfg = configure("dataset=folder", "dataset.labels_per_class={ant: 3, bee: 0}")
+    check(cfg)
+    assert cfg.dataset.num_labels is None
 
 
 CHOICES = [(key.name, key.choices) for key in schema_keys() if key.choices]

@@ -112,7 +112,18 @@ def test_stable_order_is_a_permutation():
         ({"num_labels": 55}, "55 cannot be spread evenly over 10 classes"),
         ({"num_labels": 210}, "asks for 21 images a class, and class 0 has 20: at most 200 labels"),
         ({"num_labels": 10, "num_validation": 20}, "more than the 10 labelled"),
-        ({"num_labels": None, "num_validation": 200}, "takes all 20 labelled images of class 0"),
+        ({"num_labels": None, "num_validation": 200}, "takes all 200 labelled images"),
+        ({"num_labels": 20, "num_validation": 200}, "is more than the 20 labelled images"),
+        ({"num_unlabelled": 55, "num_labels": 20}, "dataset.num_unlabelled=55 cannot be spread evenly"),
+        ({"num_labels": None, "labels_per_class": 21}, "labels_per_class asks for 21 images a class, and class 0 has 20$"),
+        (
+            {"num_labels": None, "labels_per_class": 20, "imbalance": 30},
+            "imbalance=30 leaves none of the 20 labelled images",
+        ),
+        ({"num_labels": 20, "imbalance": 3}, "imbalance=3 leaves none of the 2 labelled images"),
+        ({"num_labels": 55, "imbalance": 3, "uneven": True}, "needs the same number for each class, and dataset.num_labels"),
+        ({"num_labels": 5, "uneven": True}, "num_labels=5 is too few for 10 classes: at least one image of each"),
+        ({"num_labels": 50, "num_validation": 5, "uneven": True}, "num_validation=5 is too few for 10 classes"),
         ({"num_labels": 20, "folds": 3}, "dataset.folds=3 is more than the 2 labelled images of class 0"),
         ({"num_labels": 20, "folds": 2, "fold": 2}, "dataset.fold=2 is none of the 2 folds"),
         ({"num_labels": 20, "folds": 2, "num_validation": 10}, "both hold images out"),
@@ -172,5 +183,5 @@ def test_unlabelled_images_are_drawn_from_all_of_them():
 
 
 def test_nobody_is_held_out_where_all_would_be():
-    with pytest.raises(UserError, match="takes all 3 labelled images of class 0"):
+    with pytest.raises(UserError, match="takes all 6 labelled images"):
         within(GIVEN, SOME, 2, num_labels=None, num_validation=6)

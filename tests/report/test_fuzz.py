@@ -53,6 +53,9 @@ def real(**changes):
     table = found.config["table"]
     found.config["table"] = {key: table[key] for key in ("id", "row", "column", "figures") if key in table}
     found.code = {"fewlabels.methods.entropy": "1" * 64}
+    bins = [{"images": 3, "confidence": 60.5, "accuracy": 100 / 3}, {"images": 0, "confidence": None, "accuracy": None}]
+    classes = {"class_images": [3, 0], "class_accuracy": [100 / 3, None], "confusion": [[1, 2], [0, 0]]}
+    found.evaluation = {"test": classes | {"reliability": bins}}
     for key, value in changes.items():
         setattr(found, key, value)
     return json.loads(json.dumps(found.to_dict()))

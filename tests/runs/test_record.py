@@ -44,6 +44,16 @@ def test_the_accuracy_at_the_least_test_loss_by_hand():
     assert not record.is_chosen_on_test("test_accuracy_at_best_validation")
 
 
+def test_scores_beyond_accuracy_are_those_of_the_last_evaluation():
+    curve = [{"test_accuracy": 1.0, "test_macro_f1": f1, "test_ece": 9.0, "validation_accuracy": 2.0} for f1 in (30.0, 20.0)]
+    curve[1] |= {"test_ece": math.nan, "validation_ece": 5.0}
+    metrics = record.summarise([*curve, {"loss": 1.0}])
+    assert {key: metrics[key] for key in metrics if "f1" in key or "ece" in key} == {
+        "test_macro_f1": 20,
+        "validation_ece": 5,
+    }
+
+
 def test_a_run_that_leaves_the_test_set_out():
     curve = [{"epoch": 1, "validation_accuracy": 70.0}, {"epoch": 2, "validation_accuracy": 60.0}]
     metrics = record.summarise(curve)

@@ -1,5 +1,6 @@
 """Trackers hear of everything, change nothing, and never wait for a network."""
 
+import io
 import itertools
 import json
 import subprocess
@@ -7,7 +8,9 @@ import sys
 import time
 import types
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import RunInfo, Tracker
@@ -71,9 +74,17 @@ def test_wandb_offline_holds_the_curves(configure, tmp_path):
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     expected = (b"test_accuracy", b"cross_entropy", b"pseudo_label_histogram", result.fingerprint[:16].encode())
+    expected += (b"test_confusion_matrix", b"test_balanced_accuracy")
     while time.monotonic() - started < 120 and not all(part in file.read_bytes() for part in expected):
         time.sleep(0.2)  # another process writes the file
     assert all(part in file.read_bytes() for part in expected)
+    shown = {path.name.partition("_summary_")[0]: json.loads(path.read_text()) for path in folder.rglob("*.table.json")}
+    of_test = result.evaluation["test"]
+    assert shown["test_confusion_matrix"]["columns"] == ["true class", *"0123456789"]
+    assert shown["test_confusion_matrix"]["data"] == [[str(n), *row] for n, row in enumerate(of_test["confusion"])]
+    assert [row[1:] for row in shown["test_class_accuracy"]["data"]] == [
+        [images, right] for images, right in zip(of_test["class_images"], of_test["class_accuracy"], strict=True)
+    ]
 
 
 def test_wandb_that_cannot_be_reached_falls_back_to_offline(info, monkeypatch, capsys):
@@ -111,11 +122,11 @@ def test_a_run_that_is_trained_again_is_another_one_for_wandb(info, monkeypatch)
     assert begun == [info.fingerprint[:16], f"{info.fingerprint[:16]}-1"]
 
 
-def tensorboard_points(folder):
+def tensorboard_points(folder, asked="[(s.step, s.value) for s in e.Scalars('test_accuracy')]"):
     """(epoch, test accuracy) as TensorBoard reads them; in a process of its own, which may warn."""
     script = (
         "import sys; from tensorboard.backend.event_processing.event_accumulator import EventAccumulator as E\n"
-        "e = E(sys.argv[1]); e.Reload(); print([(s.step, s.value) for s in e.Scalars('test_accuracy')])"
+        f"e = E(sys.argv[1]); e.Reload(); print({asked})"
     )
     out = subprocess.run([sys.executable, "-c", script, str(folder / "tensorboard")], capture_output=True, text=True)
     return eval(out.stdout)
@@ -128,6 +139,14 @@ def test_tensorboard_holds_the_curves(configure, tmp_path):
     points = tensorboard_points(folder)
     assert [step for step, _ in points] == [1, 2, 3]
     assert [value for _, value in points] == pytest.approx([line["test_accuracy"] for line in result.curve], abs=1e-3)
+    texts = "e.Tensors('test_class_accuracy/text_summary')[0].tensor_proto.string_val[0]"
+    text, picture = tensorboard_points(folder, f"({texts}, e.Images('test_confusion_matrix')[0].encoded_image_string)")
+    found = result.evaluation["test"]
+    assert f"| 9 | {found['class_images'][9]} | {found['class_accuracy'][9]:.2f} |" in text.decode()
+    pixels = np.array(Image.open(io.BytesIO(picture)).convert("L"))
+    assert pixels.shape == (400, 400)
+    row = np.array(found["confusion"][3])
+    assert np.abs(pixels[130, 10::40] - 255 * (1 - row / row.sum())).max() <= 1
 
 
 class Dying(Tracker):

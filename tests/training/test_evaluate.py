@@ -41,26 +41,26 @@ def images():
 
 
 def test_accuracy_and_loss_by_hand(images):
-    result = evaluate(LeftOrRight(), images, torch.arange(6))
+    result = evaluate(LeftOrRight(), images, torch.arange(6)).metrics
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert result["accuracy"] == pytest.approx(100 * 5 / 6)
     assert result["loss"] == pytest.approx((5 * right + wrong) / 6, rel=1e-6)
 
 
 def test_only_the_images_asked_for_count(images):
-    assert evaluate(LeftOrRight(), images, torch.tensor([3]))["accuracy"] == 0
-    assert evaluate(LeftOrRight(), images, torch.tensor([0, 5]))["accuracy"] == 100
+    assert evaluate(LeftOrRight(), images, torch.tensor([3])).metrics["accuracy"] == 0
+    assert evaluate(LeftOrRight(), images, torch.tensor([0, 5])).metrics["accuracy"] == 100
 
 
 def test_a_protocol_may_mirror_its_test_images(images):
     index = torch.arange(6).repeat(50)
-    mirrored = evaluate(LeftOrRight(), images, index, "flip", (0, "test", 1))
+    mirrored = evaluate(LeftOrRight(), images, index, "flip", (0, "test", 1)).metrics
     assert 40 < mirrored["accuracy"] < 60  # half of the images are on the other side now
-    assert mirrored == evaluate(LeftOrRight(), images, index, "flip", (0, "test", 1))
-    assert mirrored != evaluate(LeftOrRight(), images, index, "flip", (0, "test", 2))
+    assert mirrored == evaluate(LeftOrRight(), images, index, "flip", (0, "test", 1)).metrics
+    assert mirrored != evaluate(LeftOrRight(), images, index, "flip", (0, "test", 2)).metrics
 
 
 def test_small_batches_give_the_same_answer(images, monkeypatch):
-    whole = evaluate(LeftOrRight(), images, torch.arange(6))
+    whole = evaluate(LeftOrRight(), images, torch.arange(6)).metrics
     monkeypatch.setattr("fewlabels.data.loader.PREDICT_BATCH", 4)
-    assert evaluate(LeftOrRight(), images, torch.arange(6)) == pytest.approx(whole)
+    assert evaluate(LeftOrRight(), images, torch.arange(6)).metrics == pytest.approx(whole)

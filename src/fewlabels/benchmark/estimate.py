@@ -29,6 +29,8 @@ from fewlabels.benchmark.synthetic import synthetic_data, synthetic_trainer
 from fewlabels.config.compose import cells
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, resolved
+from fewlabels.data.class_counts import long_tail
+from fewlabels.data.files.known import KNOWN
 from fewlabels.data.sampler import plan_epoch
 from fewlabels.launch.errors import MISTAKES, report_error
 from fewlabels.methods.base import Method
@@ -55,6 +57,7 @@ SIZES = {
     "tiny_imagenet_32": (8448, 1600, 64),
     "imagenet": (264000, 50000, 256),
 }
+TINY_CLASSES = 32  # of tiny_imagenet_32
 ENOUGH_SECONDS, SAMPLE, STEPS, EPOCHS = 0.3, 64, 3, 3
 Costs = dict[str, tuple[float, float]]  # seconds an image, of a training step and of a prediction
 
@@ -101,10 +104,21 @@ def _method(cfg: Config) -> Method:
 
 def _counts(cfg: Config) -> tuple[int, int]:
     """Labelled and unlabelled images of a run."""
-    train = SIZES[cfg.dataset.name][0]
-    labelled = train if cfg.dataset.num_labels is None else cfg.dataset.num_labels
-    rest = train if cfg.dataset.labelled_in_unlabelled else train - labelled
-    unlabelled = rest if cfg.dataset.num_unlabelled is None else cfg.dataset.num_unlabelled
+    dataset, train = cfg.dataset, SIZES[cfg.dataset.name][0]
+    classes = KNOWN[dataset.name].classes if dataset.name in KNOWN else TINY_CLASSES
+    each = dataset.labels_per_class
+    if isinstance(each, int):
+        labelled = each * classes
+    elif each is not None:
+        labelled = sum(each.values())
+    else:
+        labelled = train if dataset.num_labels is None else dataset.num_labels
+    if dataset.imbalance is not None:
+        labelled = sum(long_tail(labelled // classes, dataset.imbalance, classes))
+    rest = train if dataset.labelled_in_unlabelled else train - labelled
+    unlabelled = rest if dataset.num_unlabelled is None else dataset.num_unlabelled
+    if dataset.imbalance_unlabelled is not None:
+        unlabelled = sum(long_tail(unlabelled // classes, dataset.imbalance_unlabelled, classes))
     return labelled, unlabelled if _method(cfg).unlabelled_views else 0
 
 
@@ -172,6 +186,7 @@ def _trial(cfg: Config, size: int) -> _Clock:
     some = min(max(some, 2 if labelled else 0), count - (2 if unlabelled else 0))
     warmup = {"warmup_epochs": 0} if "warmup_epochs" in cfg.method else {}
     changes = {"num_labels": some, "num_unlabelled": None if unlabelled else 0, "num_validation": 0, "train_per_class": None}
+    changes |= dict.fromkeys(("labels_per_class", "imbalance", "imbalance_unlabelled"))
     trial: Any = OmegaConf.merge(
         cfg,
         {

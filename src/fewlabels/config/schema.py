@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from fewlabels.ranges import Count, CountFrom0, Device, FileName, Line, Pixels, Positive, Range, Seed, Share, Switch, Weight
 
 Images = Annotated[int, Range(1, 2**20)]  # in a batch
+Ratio = Annotated[float, Range(1, 10**6)]
 PROCESSORS = os.cpu_count() or 1
 THREADS = max(64, 4 * PROCESSORS)  # 64: a command goes on on a smaller machine
 
@@ -50,11 +51,24 @@ class DatasetConfig:
     download: bool = True
     """Download an official archive that is not there."""
     num_labels: CountFrom0 | None = MISSING
-    """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``."""
+    """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``. With images of
+    one's own (``dataset.source=folder``) it need not divide by the classes, and a class that has fewer images has all of
+    its labels."""
+    labels_per_class: Any = None
+    """Labelled images of each class, in the place of ``dataset.num_labels``; null: that. One number for all classes, or a
+    number by the class's name: ``{ant: 20, bee: 5}``."""
+    imbalance: Ratio | None = None
+    """Largest class of the labelled images over the smallest; null: balanced. Between them the classes, in their order, have
+    exponentially fewer. The first one has ``dataset.labels_per_class`` images, or ``dataset.num_labels`` divided by the
+    classes."""
+    imbalance_unlabelled: Annotated[float, Range(-(10**6), 10**6)] | None = None
+    """The same ratio of the unlabelled images; null: as they are. The first class has ``dataset.num_unlabelled`` divided by
+    the classes, or all that it has. Negative, as USB has it: the last class is the largest."""
     num_unlabelled: CountFrom0 | None = None
     """Unlabelled images, drawn from the rest; null: all the rest."""
     num_validation: CountFrom0 = 0
-    """Images held out of the labelled ones. They are evaluated and not trained on."""
+    """Images held out of the labelled ones, the same number a class. They are evaluated and not trained on. With images of
+    one's own they are spread over the classes as evenly as can be."""
     folds: Annotated[int, Range(2, 10**9)] | None = None
     """Cut the labelled images into this many folds; null: none. One is held out, in the place of
     ``dataset.num_validation``; a search sets this itself."""

@@ -96,6 +96,8 @@ def _network(name: str, changes: DictConfig | None = None) -> Any:
 
 def check(cfg: Config) -> None:
     """Checks across keys that no type can make. Raises UserError, naming the key."""
+    if cfg.dataset.labels_per_class is not None and OmegaConf.is_missing(cfg.dataset, "num_labels"):
+        cfg.dataset.num_labels = None  # whose place it takes
     if missing := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{missing[0]} must be given: add {missing[0]}=...")
     container = resolved(cfg)
@@ -120,10 +122,34 @@ def check(cfg: Config) -> None:
     if cfg.optim.amsgrad and cfg.optim.name == "sgd":
         raise UserError("optim.amsgrad must be false with optim.name=sgd: it is a part of Adam")
     _check_watched(cfg)
+    _check_labels(container["dataset"])
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+
+
+def _check_labels(dataset: dict[str, Any]) -> None:
+    """How many labels there are is said once, and in numbers."""
+    each, ratio = dataset["labels_per_class"], dataset["imbalance_unlabelled"]
+    if each is not None:
+        numbers = list(each.values()) if isinstance(each, dict) else [each]
+        if not all(type(number) is int and 0 <= number < 10**9 for number in numbers) or not any(numbers):
+            raise UserError(
+                f"dataset.labels_per_class={shown(each)} must be a number above 0, or one by the name of each class and not "
+                "all of them 0 (dataset.num_labels=0 trains without labels)"
+            )
+        if dataset["num_labels"] is not None:
+            raise UserError(
+                f"dataset.labels_per_class and dataset.num_labels={dataset['num_labels']} both say how many images have a "
+                "label: add dataset.num_labels=null"
+            )
+        if isinstance(each, dict) and dataset["imbalance"] is not None:
+            raise UserError(
+                "dataset.imbalance works out the labels of each class: give dataset.labels_per_class as a number"
+            )
+    if ratio is not None and abs(ratio) < 1:
+        raise UserError(f"dataset.imbalance_unlabelled={ratio:g} must be at least 1, or at most -1 for the reverse")
 
 
 def _check_watched(cfg: Config) -> None:

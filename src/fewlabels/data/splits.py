@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fewlabels.data.class_counts import ClassCounts
 from fewlabels.system.files import write_atomically
 from fewlabels.system.seeding import derive
 from fewlabels.types import UserError
@@ -16,11 +18,15 @@ from fewlabels.types import UserError
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted indices into the training set, int64. ``unlabelled`` may contain ``labelled``, on request."""
+    """Sorted indices into the training set, int64. ``unlabelled`` may contain ``labelled``, on request.
+
+    ``notes`` say, by setting, what is otherwise than was asked for.
+    """
 
     labelled: np.ndarray
     unlabelled: np.ndarray
     validation: np.ndarray
+    notes: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -60,8 +66,13 @@ def make_split(
     labelled_in_unlabelled: bool = False,
     name: str = "data",
     seed: int = 0,
+    labels_per_class: int | Mapping[object, int] | None = None,
+    imbalance: float | None = None,
+    imbalance_unlabelled: float | None = None,
+    classes: Sequence[str] | None = None,
+    uneven: bool = False,
 ) -> Split:
-    """A class-balanced split of the training set.
+    """A split of the training set, class-balanced unless it is asked for otherwise.
 
     Args:
         labels: ``[N]``, the training set's labels, each in [0, num_classes).
@@ -72,9 +83,17 @@ def make_split(
             in their place. The folds are disjoint, and together they are the labelled images.
         labelled_in_unlabelled: whether the labelled images also count as unlabelled ones.
         name: of the data set; the split depends on it, on the numbers, on ``seed`` and on the order within each class.
+        labels_per_class: labelled images of each class, one number or by the class's name; in the place of ``num_labels``.
+        imbalance: makes the labelled images a :func:`~fewlabels.data.class_counts.long_tail` of this ratio. The first class
+            keeps the images that each would have without it: ``num_labels`` / ``num_classes``, ``labels_per_class``, or all.
+        imbalance_unlabelled: the same for the unlabelled images, with ``num_unlabelled``. Negative: the last class is the
+            largest.
+        classes: their names.
+        uneven: whether numbers need not divide by the classes, and a class may have fewer images than are asked for. What
+            was taken then, the split's ``notes`` say.
 
     Raises:
-        UserError: numbers that do not divide by the classes, or more images than a class has.
+        UserError: numbers that do not divide by the classes, or more images than a class has, unless ``uneven``.
     """
     if num_classes < 1:
         raise UserError("the training set has no classes")
@@ -83,47 +102,27 @@ def make_split(
         raise UserError(f"label {labels[outside][0]} lies outside the {num_classes} classes")
     if folds is not None:
         _check_folds(folds, fold, num_validation)
-    per_class = _per_class(num_labels, num_classes, "dataset.num_labels")
-    held_out = _per_class(num_validation, num_classes, "dataset.num_validation") or 0
-    without = _per_class(num_unlabelled, num_classes, "dataset.num_unlabelled")
-    if per_class is not None and held_out > per_class:
-        raise UserError(f"dataset.num_validation={num_validation} is more than the {num_labels} labelled images")
-    if per_class is not None and held_out and held_out == per_class:
-        raise UserError(
-            f"dataset.num_validation={num_validation} takes all {num_labels} labelled images: none is left to train on"
-        )
-    parts: dict[str, list[np.ndarray]] = {"labelled": [], "unlabelled": [], "validation": []}
+    names = [str(number) for number in range(num_classes)] if classes is None else classes
+    counts = ClassCounts(names, uneven, lambda key: stable_order(np.arange(num_classes), name, seed, key).tolist())
+    members = [np.flatnonzero(labels == cls) for cls in range(num_classes)]
+    takes = counts.labelled([len(each) for each in members], num_labels, labels_per_class, imbalance)
+    held_out = counts.validation(takes, num_validation)
+    labelled, validation, rest = [], [], []
     for cls in range(num_classes):
-        members = np.flatnonzero(labels == cls)
         # By rank within the class, so that an archive sorted by class and one in another order label the same images.
-        order = members[stable_order(np.arange(len(members)), name, seed, cls)]
-        take = len(order) if per_class is None else per_class
-        if take > len(order):
-            raise UserError(
-                f"dataset.num_labels={num_labels} asks for {take} images a class, and class {cls} has {len(order)}: "
-                f"at most {len(order) * num_classes} labels"
-            )
-        chosen, rest = order[:take], order[take:]
-        if held_out and held_out >= take:
-            raise UserError(f"dataset.num_validation={num_validation} takes all {take} labelled images of class {cls}")
+        order = members[cls][stable_order(np.arange(len(members[cls])), name, seed, cls)]
+        take = takes[cls]
         if folds is not None and folds > take:
-            raise UserError(f"dataset.folds={folds} is more than the {take} labelled images of class {cls}")
+            raise UserError(f"dataset.folds={folds} is more than the {take} labelled images of class {names[cls]}")
         place = np.arange(take)
-        out = place >= take - held_out if folds is None else place % folds == fold
-        validation, labelled = chosen[out], chosen[~out]
-        candidates = np.concatenate([rest, labelled]) if labelled_in_unlabelled else rest
-        if without is not None:
-            if without > len(candidates):
-                raise UserError(
-                    f"dataset.num_unlabelled={num_unlabelled} asks for {without} images a class, and class {cls} has "
-                    f"{len(candidates)} left beside the labelled ones"
-                )
-            candidates = candidates[:without]
-        parts["labelled"].append(labelled)
-        parts["validation"].append(validation)
-        parts["unlabelled"].append(candidates)
-    joined = {key: np.sort(np.concatenate(value)).astype(np.int64) for key, value in parts.items()}
-    return Split(**joined)
+        out = place >= take - held_out[cls] if folds is None else place % folds == fold
+        labelled.append(order[:take][~out])
+        validation.append(order[:take][out])
+        rest.append(np.concatenate([order[take:], labelled[cls]]) if labelled_in_unlabelled else order[take:])
+    left = counts.unlabelled([len(each) for each in rest], num_unlabelled, imbalance_unlabelled)
+    unlabelled = [each[:count] for each, count in zip(rest, left, strict=True)]
+    parts = [np.sort(np.concatenate(each)).astype(np.int64) for each in (labelled, unlabelled, validation)]
+    return Split(parts[0], parts[1], parts[2], counts.notes)
 
 
 def within(
@@ -134,6 +133,7 @@ def within(
     num_unlabelled: int | None = None,
     name: str = "data",
     seed: int = 0,
+    imbalance_unlabelled: float | None = None,
     **settings: Any,
 ) -> Split:
     """A split of images that come with one: labels are taken off, or images held out, among those that have labels there.
@@ -145,8 +145,13 @@ def within(
         name, seed, settings: as in :func:`make_split`, of the images that have labels there.
 
     Raises:
-        UserError: as :func:`make_split`.
+        UserError: as :func:`make_split`, and for an imbalance of unlabelled images.
     """
+    if imbalance_unlabelled is not None:
+        raise UserError(
+            f"dataset.imbalance_unlabelled={imbalance_unlabelled:g} needs the class of every training image, and these "
+            "images come with unlabelled ones"
+        )
     pool = given.labelled
     chosen = make_split(labels[pool], num_classes, name=name, seed=seed, **settings)
     unlabelled = np.concatenate([given.unlabelled, pool[chosen.unlabelled]])
@@ -155,7 +160,7 @@ def within(
             raise UserError(f"dataset.num_unlabelled={num_unlabelled} is more than the {len(unlabelled)} unlabelled images")
         unlabelled = unlabelled[stable_order(np.arange(len(unlabelled)), name, seed, "unlabelled")][:num_unlabelled]
     validation = np.concatenate([given.validation, pool[chosen.validation]])
-    return Split(pool[chosen.labelled], np.sort(unlabelled), np.sort(validation))
+    return Split(pool[chosen.labelled], np.sort(unlabelled), np.sort(validation), chosen.notes)
 
 
 def check_streams(
@@ -182,11 +187,3 @@ def _check_folds(folds: int, fold: int, num_validation: int) -> None:
         raise UserError(f"dataset.fold={fold} is none of the {folds} folds: they are numbered from 0")
     if num_validation:
         raise UserError("dataset.folds and dataset.num_validation both hold images out: set one of them")
-
-
-def _per_class(count: int | None, num_classes: int, key: str) -> int | None:
-    if count is None:
-        return None
-    if count % num_classes:
-        raise UserError(f"{key}={count} cannot be spread evenly over {num_classes} classes: use a multiple of {num_classes}")
-    return count // num_classes

@@ -31,7 +31,7 @@ GROUPS = (
     "hardware",
     "tracking",
 )  # of settings, never null
-PERCENT = re.compile(r"(test|validation)_(accuracy|error)")
+PERCENT = re.compile(r"(test|validation)_(accuracy|error|balanced_accuracy|macro_f1|ece)")
 TEXTS = ("commit", "device", "device_kind", "precision", "torch", "timm")  # of a start
 
 
@@ -50,7 +50,7 @@ def _faults(found: RunRecord) -> Iterator[str]:
         yield f"scale is {short(found.scale)} and should be one of {', '.join(SCALES)}"
     if not found.fingerprint.strip():
         yield "fingerprint is empty"
-    for name in ("config", "metrics", "cost", "starts", "code", "decisions", "data"):
+    for name in ("config", "metrics", "evaluation", "cost", "starts", "code", "decisions", "data"):
         yield from _values(getattr(found, name), name)
     for name in ("table", "row", "column", "fingerprint", "error"):
         yield from _values(getattr(found, name), name)
@@ -59,6 +59,8 @@ def _faults(found: RunRecord) -> Iterator[str]:
     yield from _starts(found.starts)
     yield from _curve(found.curve)
     yield from _ends_alike(found)
+    for held, details in found.evaluation.items():
+        yield from _evaluation(details, f"evaluation.{held}")
 
 
 def _values(top: Any, name: str) -> Iterator[str]:
@@ -148,9 +150,61 @@ def _curve(curve: list[dict[str, Any]]) -> Iterator[str]:
             numbers = value if isinstance(value, list) else [] if value is None else [value]
             if not all(each is not None and abs(each) <= LARGEST for each in numbers):
                 yield f"curve.{number}.{key} is {short(value)}, beyond {LARGEST:g} or with a gap"
-        for key in ("test_accuracy", "validation_accuracy"):
+        for key in line:
+            if not PERCENT.fullmatch(key) or key.endswith("error"):
+                continue
             if line.get(key) is not None and not _percentage(line[key]):
                 yield f"curve.{number}.{key} is {short(line[key])} and should be a percentage"
+
+
+def _evaluation(details: Any, where: str) -> Iterator[str]:
+    """What a page may draw of it without another look; see :class:`RunRecord`."""
+    if not isinstance(details, dict):
+        yield f"{where} is {short(details)} and should hold keys and values"
+        return
+    images, accuracies, bins = (details.get(key) for key in ("class_images", "class_accuracy", "reliability"))
+    if not isinstance(images, list) or not images or not all(map(_count, images)):
+        yield f"{where}.class_images is {short(images)} and should be counts"
+        return
+    if not isinstance(accuracies, list) or not _each_a_percentage(images, accuracies):
+        yield f"{where}.class_accuracy is {short(accuracies)} and should be a percentage for each class with images"
+    if not isinstance(bins, list) or not all(isinstance(each, dict) and _count(each.get("images")) for each in bins):
+        yield f"{where}.reliability is {short(bins)} and should be bins with counts"
+        return
+    inside = [each["images"] for each in bins]
+    for article, key in (("a", "confidence"), ("an", "accuracy")):
+        if not _each_a_percentage(inside, [each.get(key) for each in bins]):
+            yield f"{where}.reliability has {article} {key} that is no percentage"
+    if sum(inside) != sum(images):
+        yield f"{where} has {sum(inside)} images in its bins and {sum(images)} in its classes"
+    yield from _confusion(details, images, where)
+
+
+def _confusion(details: dict[str, Any], images: list[int], where: str) -> Iterator[str]:
+    """A row a class, which adds up to its images; or why there is none."""
+    if "confusion" not in details:
+        if not isinstance(details.get("confusion_left_out"), str):
+            yield f"{where}.confusion is missing"
+        return
+    matrix = details["confusion"]
+    if not isinstance(matrix, list) or len(matrix) != len(images):
+        yield f"{where}.confusion is {short(matrix)} and should have a row for each class"
+        return
+    for number, (row, count) in enumerate(zip(matrix, images, strict=True)):
+        counts = isinstance(row, list) and len(row) == len(images) and all(map(_count, row))
+        if not counts or sum(row) != count:
+            yield f"{where}.confusion.{number} is {short(row)} and should be the counts of a class's images"
+
+
+def _each_a_percentage(images: list[int], values: list[Any]) -> bool:
+    """One for each number of images; null where there are none."""
+    return len(values) == len(images) and all(
+        _percentage(value) if count else value is None for count, value in zip(images, values, strict=True)
+    )
+
+
+def _count(value: Any) -> bool:
+    return _whole(value) and value >= 0
 
 
 def _number(value: Any) -> bool:

@@ -19,6 +19,7 @@ from fewlabels.types import RECORD_SCHEMA, STATUSES, RunRecord, UserError
 logger = logging.getLogger(__name__)
 
 LAST_EVALUATIONS = 20
+LAST = ("balanced_accuracy", "macro_f1", "ece")  # of each set, those of the last evaluation; older curves have none
 _HALF = re.compile("[\ud800-\udfff]")  # a surrogate alone
 LONGEST_LINE = 600  # characters: a hand-made key may be a book
 DEEPEST = 20  # containers within each other; the deepest of a real record is at 6
@@ -156,6 +157,7 @@ _FIELDS: dict[str, _Check] = {
     "config": _TABLE,
     "metrics": _TABLE,
     "curve": _TABLES,
+    "evaluation": _TABLE,  # which older records lack
     "cost": _TABLE,
     "starts": _TABLES,
     "environment": _TABLE,  # of older records
@@ -203,7 +205,8 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
 
     ``test_*`` is the last evaluation, ``*_median20`` the median of the last twenty. ``best_test_*`` was CHOSEN ON THE TEST
     SET, as some papers did, and says so in its name; so was ``test_accuracy_at_best_test_loss``, that of the epoch of least
-    test loss (:func:`is_chosen_on_test` knows both). ``test_accuracy_at_best_validation`` was not.
+    test loss (:func:`is_chosen_on_test` knows both). ``test_accuracy_at_best_validation`` was not. Balanced accuracy, macro
+    F1 and calibration error are those of the last evaluation; one that is no number is left out.
     """
     metrics: dict[str, float] = {}
     if accuracy := [line["test_accuracy"] for line in curve if "test_accuracy" in line]:
@@ -219,6 +222,10 @@ def summarise(curve: list[dict[str, float]]) -> dict[str, float]:
         metrics["best_validation_accuracy"] = best["validation_accuracy"]
         if accuracy:
             metrics["test_accuracy_at_best_validation"] = best["test_accuracy"]
+    for held in ("test", "validation"):
+        last = next((line for line in reversed(curve) if f"{held}_accuracy" in line), {})
+        found = {name: last.get(name, math.nan) for name in (f"{held}_{key}" for key in LAST)}
+        metrics |= {name: value for name, value in found.items() if math.isfinite(value)}
     if curve and "map_area" in curve[-1]:
         metrics["map_area"] = curve[-1]["map_area"]
     errors = {k.replace("accuracy", "error"): 100 - v for k, v in metrics.items() if "test_accuracy" in k}

@@ -48,3 +48,12 @@ class Tracker(ABC):
     def step(self, done: int, steps: int, images: int) -> None:
         """Step ``done`` of the epoch's ``steps`` has run, over so many images. Called each step: must be cheap."""
         return None
+
+
+def class_rows(record: RunRecord) -> dict[str, list[tuple[str, int, float | None]]]:
+    """Of each evaluation set a row a class: its name, its images, and its accuracy in percent, None without images."""
+    rows = {}
+    for held, found in record.evaluation.items():
+        names = record.data["class_names"]
+        rows[held] = list(zip(names, found["class_images"], found["class_accuracy"], strict=True))
+    return rows

@@ -1,4 +1,4 @@
-"""Weights & Biases: accuracy and loss curves, grouped by table."""
+"""Weights & Biases: accuracy and loss curves, grouped by table, and tables of the classes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fewlabels.tracking.base import Line, RunInfo, Tracker
+from fewlabels.tracking.base import Line, RunInfo, Tracker, class_rows
 from fewlabels.types import RunRecord, UserError
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
 SWEEP_ID, RUN_ID = "WANDB_SWEEP_ID", "WANDB_RUN_ID"  # the first is set by `wandb agent` alone
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
+
+
+_media: list[Path] = []  # the folders that the package made as it was imported
 
 
 def in_agent() -> bool:
@@ -32,7 +36,8 @@ def in_agent() -> bool:
 def library() -> Any:
     """The package, quiet, and out of the way: as it is imported it wraps stdout and stderr, and makes a temporary folder.
 
-    That folder is for media that nobody here logs; a killed run would leave it behind.
+    That folder is for media on their way into the run's own; a killed run would leave it behind, so it is there only in
+    :func:`_folder_for_media`.
     """
     if "wandb" in sys.modules:
         return sys.modules["wandb"]
@@ -44,7 +49,21 @@ def library() -> Any:
             import wandb.errors
         finally:
             tempfile.tempdir = usual
+        _media.extend(Path(folder).iterdir())
     return wandb
+
+
+@contextlib.contextmanager
+def _folder_for_media() -> Iterator[None]:
+    """The package has its folder within this block."""
+    for folder in _media:
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        yield
+    finally:
+        for folder in _media:
+            shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def has_account(wandb: Any) -> bool:
@@ -168,8 +187,24 @@ class WandB(Tracker):
             self.finish(record)
 
     def finish(self, record: RunRecord) -> None:
-        self._run.summary.update(record.metrics | {"status": record.status})
-        self._run.finish(exit_code=1 if record.status == "failed" else 0)
+        try:
+            self._run.summary.update(record.metrics | {"status": record.status})
+            with _folder_for_media():
+                self._run.summary.update(_tables(record))
+        finally:
+            self._run.finish(exit_code=1 if record.status == "failed" else 0)
+
+
+def _tables(record: RunRecord) -> dict[str, Any]:
+    """Of each evaluation set the classes' accuracies, and the confusion matrix, a row a true class."""
+    wandb, tables = library(), {}
+    for held, rows in class_rows(record).items():
+        tables[f"{held}_class_accuracy"] = wandb.Table(["class", "images", "accuracy"], [list(row) for row in rows])
+        if "confusion" in record.evaluation[held]:
+            names = [name for name, _, _ in rows]
+            lines = [[name, *row] for name, row in zip(names, record.evaluation[held]["confusion"], strict=True)]
+            tables[f"{held}_confusion_matrix"] = wandb.Table(["true class", *names], lines)
+    return tables
 
 
 def _online(folder: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, resolved
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.known import KNOWN
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
@@ -80,6 +81,11 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         labelled_in_unlabelled=dataset.labelled_in_unlabelled,
         name=dataset.name,
         seed=dataset.split_seed,
+        labels_per_class=dataset.labels_per_class,
+        imbalance=dataset.imbalance,
+        imbalance_unlabelled=dataset.imbalance_unlabelled,
+        classes=data.classes,
+        uneven=dataset.source == "folder" and dataset.name not in KNOWN,  # images of one's own, which nobody balanced
     )
 
 
@@ -113,13 +119,24 @@ def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, orig
         origin: the fingerprint of the run whose weights this one starts from.
     """
     identity = fingerprint(cfg, data.digest, split.digest, origin)
-    labels = "all" if cfg.dataset.num_labels is None else cfg.dataset.num_labels
+    config = resolved(cfg)
+    labels = _labels(config)
     network = re.sub(r"[/\\\\:]", "_", model.name)  # timm's may be addresses
     name = f"{method_name(cfg)}-{network}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
     table = cfg.table["id"] if cfg.table else None
     row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
     folder = below(expanded(cfg.output_root), table or "runs", name)
-    return RunInfo(name, folder, resolved(cfg), table, row, column, identity)
+    return RunInfo(name, folder, config, table, row, column, identity)
+
+
+def _labels(config: dict[str, Any]) -> str:
+    """How many labels there are, for the name of a folder."""
+    dataset = config["dataset"]
+    if isinstance(each := dataset["labels_per_class"], dict):
+        return f"{sum(each.values())}_by_class"
+    if each is not None:
+        return f"{each}_per_class"
+    return "all" if dataset["num_labels"] is None else str(dataset["num_labels"])
 
 
 def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
@@ -159,7 +176,11 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         fingerprint=info.fingerprint,
         origin=start.record.fingerprint if start else None,
         config=info.config,
-        decisions=dict(info.config["decisions"]) | data.notes | _start(cfg, data, start) | _chosen_on_test(cfg),
+        decisions=dict(info.config["decisions"])
+        | data.notes
+        | split.notes
+        | _start(cfg, data, start)
+        | _chosen_on_test(cfg),
         data={
             "digest": data.digest,
             **({} if data.files is None else {"files": data.files}),
@@ -329,7 +350,7 @@ def method_sizes(cfg: Config, data: ImageData, split: Split, model: Classifier, 
 
 def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, method: Method) -> list[str]:
     """Refuse what an epoch of this plan would leave out or end in the middle of; lines on what somebody may not mean."""
-    dataset, lines, name = cfg.dataset, [], type(method).__name__
+    dataset, lines, name = cfg.dataset, list(split.notes.values()), type(method).__name__
     if cfg.steps is not None and (cfg.optim.step_every == "epoch" or (method.uses_whole_set and cfg.batch.steps is None)):
         needed = (
             "optim.step_every=batch"

@@ -1,4 +1,4 @@
-"""Accuracy and loss on a held-out set."""
+"""Accuracy, loss and counts by class on a held-out set."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from fewlabels.data.loader import Images
 from fewlabels.models.base import Classifier
 from fewlabels.models.inference import predict
+from fewlabels.training.scores import Counts
 
 
 @dataclass
@@ -23,10 +24,20 @@ class EvaluationSet:
     view: str = "plain"
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found: numbers for the curve, and the counts behind them, which stay on the device."""
+
+    metrics: dict[str, float]
+    counts: Counts
+
+
 def evaluate(
     model: Classifier, images: Images, index: Tensor, view: str = "plain", seed: tuple[int | str, ...] = ("test",)
-) -> dict[str, float]:
-    """Top-1 accuracy in percent and mean cross-entropy in nats.
+) -> Evaluation:
+    """Top-1 accuracy in percent, mean cross-entropy in nats, and what :meth:`Counts.metrics` has.
+
+    The host waits once, at the end.
 
     Args:
         index: ``[N]`` int64, which of the images.
@@ -36,5 +47,7 @@ def evaluate(
     labels = images.labels[index.to(images.device)]
     correct = (logits.argmax(dim=1) == labels).float().mean()
     loss = F.cross_entropy(logits, labels)
-    accuracy, loss_value = torch.stack([100 * correct, loss]).tolist()
-    return {"accuracy": accuracy, "loss": loss_value}
+    counts = Counts.of(logits, labels)
+    found = {"accuracy": 100 * correct, "loss": loss} | counts.metrics()
+    values = torch.stack([value.double() for value in found.values()]).tolist()
+    return Evaluation(dict(zip(found, values, strict=True)), counts)

@@ -44,7 +44,7 @@ from fewlabels.system.stopping import BUDGET_SPENT, Stopped
 from fewlabels.system.terminal import FILE_ONLY
 from fewlabels.tracking.base import Line, Tracker
 from fewlabels.training.best import BestState
-from fewlabels.training.evaluate import EvaluationSet, evaluate
+from fewlabels.training.evaluate import Evaluation, EvaluationSet, evaluate
 from fewlabels.training.graph import GraphedStep, Recorder
 from fewlabels.training.hardware import peak_memory_mib
 from fewlabels.training.meters import Meters, largest
@@ -126,6 +126,7 @@ class Trainer:
         self.steps = self._steps(recorder, graph_required)
         self.epoch = self.step_in_epoch = self.step = 0
         self.curve: list[Line] = []
+        self._evaluations: dict[str, Evaluation] = {}  # the last ones of this start
         self._lr = optim.lr  # before the schedule's factor
         after = optim.reload_best_after
         self.best = BestState(path, fingerprint, after) if after is not None and after < schedule.last_epoch else None
@@ -397,11 +398,21 @@ class Trainer:
         model = self.predictor
         result: dict[str, float] = {}
         for held in self.evaluation_sets:
-            values = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
-            result |= {f"{held.name}_{key}": value for key, value in values.items()}
+            found = evaluate(model, held.images, held.index, held.view, (self.seed, held.name, self.epoch))
+            self._evaluations[held.name] = found
+            result |= {f"{held.name}_{key}": value for key, value in found.metrics.items()}
         if self.snapshots is not None:
             result |= metrics(self.snapshots.diagnose(self.method, model), self.method)
         return result
+
+    def evaluation(self) -> dict[str, Any]:
+        """Details of the last evaluation, by set, for the record of a finished run; see :meth:`Counts.details`.
+
+        A run that was killed after its last epoch is evaluated once more: a checkpoint holds the curve alone.
+        """
+        if not self._evaluations:
+            self._evaluate()
+        return {name: found.counts.details() for name, found in self._evaluations.items()}
 
     def _print_estimate(self) -> None:
         """From the first steps and the look at the unlabelled set before them; evaluations come on top."""

@@ -27,7 +27,15 @@ STROKES = ("-", (0, (5, 1.5)), (0, (1, 1.2)))
 PAGE = 12.0  # inches: what fits on the page at its own size
 POINTS = 16_000  # in one figure: more would only make its file larger
 
-UNITS = {"accuracy": "%", "error": "%", "median20": "%", "validation": "%", "entropy": "nats"}  # by the last word
+UNITS = {
+    "accuracy": "%",
+    "error": "%",
+    "median20": "%",
+    "validation": "%",
+    "entropy": "nats",
+    "f1": "%",
+    "ece": "%",
+}  # by the last word
 LABELS = {
     "loss": "training loss",
     "lr": "learning rate",
@@ -40,6 +48,8 @@ LABELS = {
     "validation_loss": "validation loss (nats)",
     "test_accuracy_at_best_test_loss": "test accuracy at best test loss %",
     "test_error_at_best_test_loss": "test error at best test loss %",
+    **{f"{held}_macro_f1": f"{held} macro F1 %" for held in ("test", "validation")},
+    **{f"{held}_ece": f"{held} calibration error (ECE) %" for held in ("test", "validation")},
     "confident": "share of confident images",
     "map_area": "area of the map (share)",
 }

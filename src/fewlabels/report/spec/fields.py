@@ -19,7 +19,8 @@ from fewlabels.system.nearest import did_you_mean
 FORBID = ConfigDict(extra="forbid")
 SPREAD = ("std", "runs")  # beside a reported number
 LINE = dict.fromkeys(("test_accuracy", "test_loss", "validation_accuracy", "map_area"), 0.0)  # of a curve
-RECORDED = tuple(record.summarise([LINE]))  # in any record
+LINE |= {f"{held}_{key}": 0.0 for held in ("test", "validation") for key in record.LAST}
+RECORDED = tuple(record.summarise([LINE]))  # in any record of today
 
 Names = TypeVar("Names", bound=Collection[Any])
 
@@ -72,12 +73,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def lower_is_better(metric: str) -> bool:
+    if metric.endswith("_ece"):
+        return True
     return "error" in metric or ("loss" in metric and "accuracy" not in metric)  # an accuracy at the least loss is none
 
 
 def has_better(metric: str) -> bool:
     """Whether one of lower and higher is the better."""
-    return lower_is_better(metric) or "accuracy" in metric
+    return lower_is_better(metric) or "accuracy" in metric or metric.endswith("_f1")
 
 
 Number = Annotated[float, PlainValidator(_number)]
