@@ -94,7 +94,8 @@ class RunRecord:
     ``precision``, ``compile``, ``seconds`` (of that start). Older records hold ``environment``, that of their last start
     alone; it is read as their only start. ``code`` maps the modules that the method, the network and the losses are made
     of to a hash of their source; older records have none. ``origin`` is the fingerprint of the run whose weights this one
-    started from.
+    started from; ``weights`` says the same of weights that come from elsewhere: ``source``, ``sha256``, and ``left_out``,
+    names of this network's weights that they did not give it.
     """
 
     schema: int = RECORD_SCHEMA
@@ -112,6 +113,7 @@ class RunRecord:
     starts: list[dict[str, Any]] = field(default_factory=list)
     code: dict[str, str] = field(default_factory=dict)
     origin: str | None = None
+    weights: dict[str, Any] | None = None
     decisions: dict[str, str] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     error: str | None = None

@@ -265,6 +265,18 @@ class SearchConfig:
 
 
 @dataclass
+class StartConfig:
+    """The keys of ``model`` that every network takes, beside the arguments of its class."""
+
+    weights: Line | None = None
+    """File of weights to start from; null: new ones. safetensors, or a state dict of torch, also one below ``state_dict``,
+    ``model`` or ``ema``. The last layer of another number of classes is left out."""
+    pretrained: bool = False
+    """Start from timm's pretrained weights, downloaded where they are not in its cache. For networks of timm. The input size
+    and the normalisation that they want are taken over where the command does not set them."""
+
+
+@dataclass
 class Config:
     seed: Seed = 0
     """Draws the weights, the batches and the views. The labelled images too, unless ``dataset.split_seed`` is fixed."""
