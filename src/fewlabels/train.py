@@ -59,6 +59,7 @@ from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
 from fewlabels.weights.start import find_weights
+from fewlabels.weights.wanted import with_wanted_input
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ logger = logging.getLogger(__name__)
 def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or resume it; a finished run is read back at once."""
     check(cfg)
+    cfg = with_wanted_input(cfg)
     options = history.ReuseOptions(cfg.rerun, cfg.keep, in_sweep)
     trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
     stopper.begin(cfg.budget_minutes)

@@ -269,10 +269,10 @@ class StartConfig:
     """The keys of ``model`` that every network takes, beside the arguments of its class."""
 
     weights: Line | None = None
-    """File of weights to start from; null: new ones. safetensors, or a state dict of torch, also one below ``state_dict``,
-    ``model`` or ``ema``. The last layer of another number of classes is left out."""
+    """File of weights to start from; null: new ones. A safetensors file, or a state dict of torch, also one below
+    ``state_dict``, ``model`` or ``ema``. The last layer of another number of classes is left out."""
     pretrained: bool = False
-    """Start from timm's pretrained weights, downloaded where they are not in its cache. For networks of timm. The input size
+    """Start from timm's pretrained weights. For networks of timm; downloaded where they are not in its cache. The input size
     and the normalisation that they want are taken over where the command does not set them."""
 
 

@@ -37,6 +37,7 @@ from fewlabels.training.build import draw_split, open_images
 from fewlabels.training.finetune import Start, find_start
 from fewlabels.types import Diverged, RunRecord, UserError
 from fewlabels.weights.start import weights_identity
+from fewlabels.weights.wanted import with_wanted_input
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     Args:
         run: trains one configuration, or reads a finished run back.
     """
-    search, axes = cfg.search, read_space(cfg)
+    axes, cfg = read_space(cfg), with_wanted_input(cfg)
+    search = cfg.search
     assert search is not None
     code = hash_sources(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     data = open_images(cfg)

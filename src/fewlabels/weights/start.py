@@ -1,4 +1,4 @@
-"""The weights that ``model.weights`` names: what they are, what is taken of them, and what a record says of it."""
+"""The weights that ``model.weights`` or ``model.pretrained`` name: what is taken of them, and what a record says of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import resolved
 from fewlabels.models.base import Classifier
 from fewlabels.system.paths import expanded
-from fewlabels.weights import file
+from fewlabels.weights import download, file
 from fewlabels.weights.fit import Fitted, fit
 
 DECISION = "model.weights"  # among the record's decisions
@@ -66,8 +66,10 @@ def weights_identity(cfg: Config) -> str | None:
     Raises:
         UserError: they are not there, or cannot be read.
     """
-    name = resolved(cfg)["model"].get("weights")
-    return None if name is None else file.read(expanded(name)).sha256
+    node = resolved(cfg)["model"]
+    if "weights" in node:
+        return file.read(expanded(node["weights"])).sha256
+    return "timm" if node.get("pretrained") else None
 
 
 def find_weights(cfg: Config, model: Classifier) -> Weights | None:
@@ -83,8 +85,12 @@ def find_weights(cfg: Config, model: Classifier) -> Weights | None:
     Raises:
         UserError: they are not there, cannot be read, or are another network's.
     """
-    name = resolved(cfg)["model"].get("weights")
-    if name is None:
+    node = resolved(cfg)["model"]
+    if node.get("pretrained"):
+        name, tensors = download.fetch(node, model)
+        fitted = fit(model, tensors, f"model.pretrained=true ({name})")
+        return Weights(f"timm's {name}", download.digest(fitted.state), fitted)
+    if (name := node.get("weights")) is None:
         return None
     path = expanded(name)
     found = file.read(path)
