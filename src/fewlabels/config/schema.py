@@ -149,6 +149,11 @@ class OptimConfig:
     ``optim.decay_all``."""
     decay_all: bool = False
     """Decay biases and norms too."""
+    decay_embeddings: bool = True
+    """Decay what timm would not, such as position embeddings and class tokens. For networks of timm that name them."""
+    layer_decay: Annotated[float, Range(above=0, most=1)] | None = None
+    """Share of the rate that each layer has of that above it; null: all the same. The last layer has ``optim.lr``, the n-th
+    below it ``optim.lr`` times the n-th power of this. For networks of timm, which say what their layers are."""
     schedule: Schedule = Schedule.constant
     """Rate over time. ``halving`` at ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on;
     ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t from 0 to 1; ``periodic_cosine`` down to ``optim.floor`` and up
