@@ -38,7 +38,9 @@ def test_the_average_comes_first(tmp_path):
     path = tmp_path / "weights.pt"
     torch.save({"model": STATE, "ema_model": {"stem.weight": torch.zeros(2)}}, path)
     assert read(path).place == "ema_model"
-    torch.save({"model": STATE, "ema": None}, path)  # as fewlabels's own checkpoint of a run without an average
+    torch.save(
+        {"rng": torch.get_rng_state(), "model": STATE, "ema": None}, path
+    )  # as fewlabels's own checkpoint of a run without an average
     assert read(path).place == "model"
 
 

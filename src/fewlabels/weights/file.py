@@ -72,11 +72,11 @@ def _unpickled(content: bytes) -> Any:
 def _state_dict(found: Any, path: Path) -> tuple[str, Mapping[Any, Any]]:
     """The state dict in what a file holds, and the key that it lies below."""
     if isinstance(found, Mapping):
-        if _holds_tensors(found):
-            return "", found
-        for place in PLACES:
+        for place in PLACES:  # first, for a checkpoint may hold a tensor beside it, such as a generator's state
             if isinstance(inner := found.get(place), Mapping) and _holds_tensors(inner):
                 return place, inner
+        if _holds_tensors(found):
+            return "", found
     keys = ", ".join(map(str, list(found)[:NAMED])) if isinstance(found, Mapping) else type(found).__name__
     raise UserError(f"model.weights={path} holds no state dict, itself or below {', '.join(PLACES)}: it holds {keys}")
 
