@@ -61,6 +61,8 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         }
         found.config["dataset"] = {**found.config.get("dataset", {}), "path": "data"}
         found.config["tracking"] = {}
+        if found.weights is not None and "weights" in found.config.get("model", {}):
+            found.config["model"]["weights"] = found.weights["source"]
         target.mkdir(parents=True, exist_ok=True)
         record.write(found, target / RECORD)
         if _shown(found) and (pictures := path.with_name(PICTURES)).exists():

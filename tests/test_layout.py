@@ -20,6 +20,7 @@ FLOORS = [
     ["config"],
     ["tracking"],
     ["runs"],
+    ["weights"],
     ["training"],
     ["launch"],
     ["search"],

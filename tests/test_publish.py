@@ -54,6 +54,17 @@ def test_finished_cells_alone_and_no_places(tmp_path):
     assert len(Results(read_records(root)).of_table("demo")) == 2
 
 
+def test_a_file_of_weights_is_published_by_its_name(tmp_path):
+    path = leave(tmp_path / "outputs", "one", "demo") / "record.json"
+    made = record.read(path)
+    made.weights = {"source": "vit.pt", "sha256": "0", "left_out": []}
+    made.config["model"] = {"_target_": "m.N", "weights": "somewhere/else/vit.pt"}
+    record.write(made, path)
+    (published,) = publish.publish(tmp_path / "outputs", [])
+    assert record.read(published / "record.json").config["model"]["weights"] == "vit.pt"
+    assert "somewhere" not in (published / "record.json").read_text()
+
+
 def test_a_bad_record_hides_no_other(tmp_path, capsys):
     root = tmp_path / "outputs"
     (leave(root, "a", "demo") / "record.json").write_text("{")

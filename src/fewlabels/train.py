@@ -58,6 +58,8 @@ from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
+from fewlabels.weights.start import find_weights
+from fewlabels.weights.wanted import with_wanted_input
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ logger = logging.getLogger(__name__)
 def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
     """Train what ``cfg`` describes, or resume it; a finished run is read back at once."""
     check(cfg)
+    cfg = with_wanted_input(cfg)
     options = history.ReuseOptions(cfg.rerun, cfg.keep, in_sweep)
     trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
     stopper.begin(cfg.budget_minutes)
@@ -100,11 +103,11 @@ def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
 def _follow(parts: RunParts) -> RunRecord:
     """Train beside the process that leads, where it does, and write nothing."""
     if parts.processes.begin():
-        if parts.start is not None and not parts.folder.has_checkpoint:
-            load_weights(parts.model, parts.start, keeps_head(parts.start, parts.cfg.dataset, parts.data.classes))
+        if not parts.folder.has_checkpoint:
+            parts.load_start()
         with history.original_thread_count(parts.folder, record.found(parts.folder.record)):
             _build(parts).run([])
-    return new_record(parts.cfg, parts.info, parts.data, parts.split, parts.start)
+    return new_record(parts.cfg, parts.info, parts.data, parts.split, parts.start, parts.weights)
 
 
 def _build(parts: RunParts, check_folder: Callable[[], None] = lambda: None) -> Trainer:
@@ -130,17 +133,29 @@ class RunParts:
         self.cannot_begin: UserError | None = None  # why there is no run to start from
         try:
             self.start = find_start(cfg)
+            self.weights = find_weights(cfg, self.model)
             origin = self.start.record if self.start else None
             origin_code = code_hash.hash_of_origin(origin.code) if origin else None
-            self.info = identify(cfg, self.data, self.split, self.model, origin.fingerprint if origin else None)
+            fingerprint, digest = origin.fingerprint if origin else None, self.weights.sha256 if self.weights else None
+            self.info = identify(cfg, self.data, self.split, self.model, fingerprint, digest)
         except UserError as error:
-            if cfg.init_from is None or (begun := identify_begun(cfg, self.data, self.split, self.model)) is None:
+            if (begun := identify_begun(cfg, self.data, self.split, self.model)) is None:
                 raise
-            self.start, self.cannot_begin = None, error
+            self.start, self.weights, self.cannot_begin = None, None, error
             self.info, old = begun
+            if old.weights is not None:
+                logger.info(f"{self.info.name}: {error}; it has begun, and needs them no more")
             origin_code = old.code.get(code_hash.ORIGIN)
         self.code = code.from_origin(origin_code)
         self.folder = RunFolder(self.info.folder)
+
+    def load_start(self) -> None:
+        """Copy the weights that the run starts from into its network, where it starts from any."""
+        if self.start is not None:
+            load_weights(self.model, self.start, keeps_head(self.start, self.cfg.dataset, self.data.classes))
+        if self.weights is not None:
+            self.weights.load(self.model)
+            self.weights = self.weights.described
 
 
 def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Tracker]) -> RunRecord:
@@ -160,13 +175,15 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
     """
     cfg, info, folder, half_way = parts.cfg, parts.info, parts.folder, parts.folder.has_checkpoint
     with history.original_thread_count(folder, old):
-        result = new_record(cfg, info, parts.data, parts.split, parts.start)
+        result = new_record(cfg, info, parts.data, parts.split, parts.start, parts.weights)
         history.add_earlier_starts(result, old, parts.code, half_way)
         result.starts.append(hardware.environment(parts.device, cfg.hardware) | {"seconds": 0.0})
         if half_way:
             history.log_changed_environment(folder, result.starts)
-        elif parts.start is not None:  # else it has begun, and has its own
-            load_weights(parts.model, parts.start, keeps_head(parts.start, cfg.dataset, parts.data.classes))
+        else:
+            parts.load_start()
+            if parts.weights is not None:
+                logger.info(f"{info.name}: {parts.weights.decision}")
         record.write(result, folder.record)
         parts.split.save(info.folder / SPLIT)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))

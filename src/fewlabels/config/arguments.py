@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
-from fewlabels.config.schema import Config
+from fewlabels.config.schema import Config, StartConfig
 from fewlabels.config.suggest import HYDRA_FOLDERS, unknown_hydra_key
 from fewlabels.ranges import parameter_types, shown
 from fewlabels.system.paths import conf_dir
@@ -125,7 +125,7 @@ def _text_keys(owner: Any, prefix: str = "") -> Iterator[str]:
                 yield f"{prefix}{name}"
 
 
-TEXT_KEYS = frozenset(_text_keys(Config))
+TEXT_KEYS = frozenset([*_text_keys(Config), *_text_keys(StartConfig, "model.")])
 
 
 def _allow_new_names(argument: str, key: str) -> str:

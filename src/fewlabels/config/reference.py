@@ -25,7 +25,7 @@ from typing import Annotated, Any, Union
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from fewlabels.config.schema import Config
+from fewlabels.config.schema import Config, StartConfig
 from fewlabels.config.validate import FROM_DATA, find_class
 from fewlabels.ranges import parameter_types, shown
 from fewlabels.system.files import write_text
@@ -122,6 +122,11 @@ def class_keys(group: str, cls: type) -> Iterator[Key]:
             yield Key(f"{group}.{name}", allowed_values(kinds[name]), default, texts.get(name, ""), _choices(kinds[name]))
 
 
+def start_keys(group: str) -> list[Key]:
+    """The keys that every network takes, whatever its class; a method takes none."""
+    return list(schema_keys(StartConfig, "model.")) if group == "model" else []
+
+
 def _choices(kind: Any) -> tuple[str, ...]:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(kind)
@@ -181,7 +186,7 @@ def help_text(cfg: Any, groups: dict[str, list[str]]) -> str:
         for name in ("method", "model") if group == "views" else ():
             cls = find_class(name, _plain(cfg, name))
             lines += ["", *textwrap.wrap(f"{name}: {cls.__name__}. {summary_of(cls)}", WIDTH, subsequent_indent="  ")]
-            lines += _aligned(class_keys(name, cls), cfg)
+            lines += _aligned([*class_keys(name, cls), *start_keys(name)], cfg)
     lines += [
         "",
         "Another method's keys: method=NAME --help. All in full: docs/configuration-reference.md. As YAML: --cfg job.",
@@ -268,6 +273,9 @@ def page() -> str:
         parts += [_table(["key", "may be", "default", "what it does"], rows)]
     for group, title in (("method", "Methods"), ("model", "Networks")):
         parts += [f"## {title}"]
+        if started := start_keys(group):
+            rows = [[_code(k.name), k.allowed, _value_code(k.default), k.text] for k in started]
+            parts += ["What each of them may start from:", _table(["key", "may be", "default", "what it does"], rows)]
         for cls, options in option_classes(group).items():
             parts += [f"### {cls.__name__}", summary_of(cls), *_class_table(group, cls, options)]
     return "\n\n".join(parts) + "\n"

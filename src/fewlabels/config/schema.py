@@ -163,6 +163,11 @@ class OptimConfig:
     ``optim.decay_all``."""
     decay_all: bool = False
     """Decay biases and norms too."""
+    decay_embeddings: bool = True
+    """Decay what timm would not, such as position embeddings and class tokens. For networks of timm that name them."""
+    layer_decay: Annotated[float, Range(above=0, most=1)] | None = None
+    """Share of the rate that each layer has of that above it; null: all the same. The last layer has ``optim.lr``, the n-th
+    below it ``optim.lr`` times the n-th power of this. For networks of timm, which say what their layers are."""
     schedule: Schedule = Schedule.constant
     """Rate over time. ``halving`` at ``optim.milestones``; ``linear`` to zero from ``optim.decay_from`` on;
     ``cosine`` to zero; ``fixmatch``: cos(7 pi / 16 t), t from 0 to 1; ``periodic_cosine`` down to ``optim.floor`` and up
@@ -276,6 +281,18 @@ class SearchConfig:
     space: Any = None
     """Keys to choose, each with a list or a range. ``{method.alpha: [0, 0.2], optim.lr: {low: 1e-4, high: 1e-2, log:
     true}}``; a range may have a ``step``."""
+
+
+@dataclass
+class StartConfig:
+    """The keys of ``model`` that every network takes, beside the arguments of its class."""
+
+    weights: Line | None = None
+    """File of weights to start from; null: new ones. A safetensors file, or a state dict of torch, also one below
+    ``state_dict``, ``model`` or ``ema``. The last layer of another number of classes is left out."""
+    pretrained: bool = False
+    """Start from timm's pretrained weights. For networks of timm; downloaded where they are not in its cache. The input size
+    and the normalisation that they want are taken over where the command does not set them."""
 
 
 @dataclass

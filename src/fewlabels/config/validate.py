@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from fewlabels.config.schema import Config
+from fewlabels.config.schema import Config, StartConfig
 from fewlabels.methods.base import Method
 from fewlabels.models.base import Classifier
 from fewlabels.ranges import FileName, parameter_types, shown, violations
@@ -23,6 +23,8 @@ from fewlabels.types import UserError
 BASES: dict[str, type] = {"method": Method, "model": Classifier}
 # What the images decide, and no setting.
 FROM_DATA: dict[str, tuple[str, ...]] = {"method": (), "model": ("num_classes", "image_size", "channels")}
+# What every network of a run may be given, and its class is not: see fewlabels.weights.
+START: dict[str, tuple[str, ...]] = {"method": (), "model": tuple(field.name for field in fields(StartConfig))}
 _OPEN = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
@@ -127,6 +129,15 @@ def check(cfg: Config) -> None:
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+    _check_start(container)
+
+
+def _check_start(container: dict[str, Any]) -> None:
+    """A run starts from one set of weights."""
+    given = [f"model.{key}" for key in START["model"] if key in container["model"]]
+    given += ["init_from"] if container["init_from"] is not None else []
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} both say which weights to start from: give one of them")
 
 
 def _check_labels(dataset: dict[str, Any]) -> None:
@@ -220,14 +231,16 @@ def check_target(group: str, node: dict[str, Any]) -> type:
     """The class behind a ``_target_`` node, after checking the node's values against its constructor."""
     cls = find_class(group, node)
     parameters = inspect.signature(cls).parameters
-    given, decided = {key: value for key, value in node.items() if key != "_target_"}, FROM_DATA[group]
+    given, decided = settings_of(group, node), FROM_DATA[group]
+    if taken := sorted(set(parameters) & set(START[group])):
+        raise UserError(f"{group}._target_={cls.__name__} has an argument {taken[0]}, which every {group} has: rename it")
     allowed = [name for name in parameters if name not in decided and parameters[name].kind not in _OPEN]
     takes_any = any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in given:
         if key in decided:
             raise UserError(f"{group}.{key} is decided by the data: leave it out")
         if key not in allowed and (not takes_any or key.startswith("_")):
-            close = near(key, allowed)
+            close = near(key, [*allowed, *START[group]])
             hint = f"; did you mean {'+' * (close not in node)}{group}.{close}?" if close else ""
             if close := near(key, decided):
                 hint = f"; {group}.{close} is decided by the data"
@@ -235,9 +248,16 @@ def check_target(group: str, node: dict[str, Any]) -> type:
     for name in allowed:
         if name not in given and parameters[name].default is inspect.Parameter.empty:
             raise UserError(f"{group}.{name} must be given: add +{group}.{name}=...")
-    for violation in violations(given, parameter_types(cls), f"{group}."):
+    started = {key: value for key, value in node.items() if key in START[group]}
+    kinds = parameter_types(StartConfig) | parameter_types(cls)
+    for violation in violations(given | started, kinds, f"{group}."):
         raise UserError(violation)
     return cls
+
+
+def settings_of(group: str, node: dict[str, Any]) -> dict[str, Any]:
+    """The values of a ``_target_`` node that are arguments of its class."""
+    return {str(key): value for key, value in node.items() if key != "_target_" and key not in START[group]}
 
 
 def build(group: str, node: Any, **extra: Any) -> Any:
@@ -245,7 +265,7 @@ def build(group: str, node: Any, **extra: Any) -> Any:
     values = OmegaConf.to_container(node, resolve=True)
     assert isinstance(values, dict)
     cls = check_target(group, {str(key): value for key, value in values.items()})
-    built = cls(**{str(key): value for key, value in values.items() if key != "_target_"}, **extra)
+    built = cls(**settings_of(group, {str(key): value for key, value in values.items()}), **extra)
     if isinstance(built, nn.Module) and "_modules" not in vars(built):
         raise UserError(f"{group}._target_={cls.__name__}: its __init__ must begin with super().__init__()")
     if isinstance(built, Classifier):
@@ -255,7 +275,11 @@ def build(group: str, node: Any, **extra: Any) -> Any:
 
 
 def resolved(cfg: Config) -> dict[str, Any]:
-    """The whole configuration as plain values."""
+    """The whole configuration as plain values; what a network starts from where that was asked for alone."""
     values = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(values, dict)
+    node = values.get("model")
+    if isinstance(node, dict):
+        unasked = {key for key, default in vars(StartConfig()).items() if key in node and node[key] == default}
+        values["model"] = {key: value for key, value in node.items() if key not in unasked}
     return {str(key): value for key, value in values.items()}

@@ -70,7 +70,7 @@ def save(path: Path, state: dict[str, Any], fingerprint: str) -> None:
         except (OSError, MemoryError):
             raise
         except Exception as error:
-            raise UserError(f"{path} cannot be read back ({_reason(error)}): the last checkpoint was kept") from error
+            raise UserError(f"{path} cannot be read back ({explain(error)}): the last checkpoint was kept") from error
 
     try:
         write_atomically(path, write)
@@ -167,7 +167,7 @@ def read(path: Path, advice: str | None = None) -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a file that is none of its own
         if "allocate memory" in str(error):
             raise
-        raise UserError(f"the checkpoint {path} is damaged ({_reason(error)}): {advice or remedy(path)}") from error
+        raise UserError(f"the checkpoint {path} is damaged ({explain(error)}): {advice or remedy(path)}") from error
     raise UserError(f"the checkpoint {path} has format {state['format']!r}, not {FORMAT}: {advice or remedy(path)}")
 
 
@@ -187,7 +187,7 @@ def restoring(path: Path) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         if "allocate memory" in str(error):
             raise
-        raise UserError(f"the checkpoint {path} does not fit this run ({_reason(error)}): {remedy(path)}") from error
+        raise UserError(f"the checkpoint {path} does not fit this run ({explain(error)}): {remedy(path)}") from error
 
 
 def load_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
@@ -220,7 +220,7 @@ def _read_content(source: Path | io.BytesIO) -> dict[str, Any]:
     return state
 
 
-def _reason(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """In one short line, and without torch's advice to load the file with ``weights_only=False``."""
     text = " ".join(str(error).split())
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:

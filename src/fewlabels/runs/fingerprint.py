@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 
 from fewlabels.config.schema import Config
-from fewlabels.config.validate import check_target, find_class, resolved
+from fewlabels.config.validate import check_target, find_class, resolved, settings_of
 
 # Raised when the code comes to compute something else with the same settings: old runs no longer count as finished then.
 RESULTS_VERSION = 1
@@ -86,10 +86,13 @@ def method_name(cfg: Config) -> str:
     return path[-1] if path else re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | None = None) -> str:
+def fingerprint(
+    cfg: Config, data_digest: str, split_digest: str, start: str | None = None, weights: str | None = None
+) -> str:
     """SHA-256 of what changes the result: data, split, model, method, optimiser, schedule, scale, seed.
 
-    ``start`` is the fingerprint of the run whose weights this one starts from.
+    ``start`` is the fingerprint of the run whose weights this one starts from; ``weights`` the digest of those that
+    ``model.weights`` or ``model.pretrained`` name.
 
     Settings at their default are left out, so that a new option, whose default changes nothing, changes no fingerprint.
     The precision counts where it was asked for; with ``auto`` a run may go on on another machine.
@@ -101,7 +104,7 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
     defaults: Any = OmegaConf.to_container(OmegaConf.structured(Config))
     for group in ("model", "method"):
         cls = check_target(group, values[group])
-        values[group] = {**values[group], "_target_": identity(cls)}
+        values[group] = {**settings_of(group, values[group]), "_target_": identity(cls)}
         defaults[group] = {p.name: p.default for p in inspect.signature(cls).parameters.values()}
     settings = _canonical(_unlike(values, defaults))
     if cfg.hardware.precision != "auto":
@@ -110,6 +113,8 @@ def fingerprint(cfg: Config, data_digest: str, split_digest: str, start: str | N
         settings["compile"] = True
     if start is not None:
         settings["init_from"] = start
+    if weights is not None:
+        settings["weights"] = weights
     content = json.dumps([RESULTS_VERSION, settings, data_digest, split_digest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

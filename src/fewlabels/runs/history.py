@@ -138,8 +138,10 @@ def add_earlier_starts(new: RunRecord, old: RunRecord | None, code: Code, half_w
         return
     new.starts = [dict(start) for start in old.starts]
     new.origin = new.origin or old.origin
-    if "init_from" in old.decisions:  # what it started from may be gone by now
-        new.decisions.setdefault("init_from", old.decisions["init_from"])
+    new.weights = new.weights or old.weights
+    for key in ("init_from", "model.weights"):  # what it started from may be gone by now
+        if key in old.decisions:
+            new.decisions.setdefault(key, old.decisions[key])
     new.config["rerun"] = new.config["rerun"] or bool(old.config.get("rerun"))
     if not half_way:
         return

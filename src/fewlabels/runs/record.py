@@ -163,6 +163,7 @@ _FIELDS: dict[str, _Check] = {
     "environment": _TABLE,  # of older records
     "code": _TABLE,
     "origin": _WORDS,
+    "weights": (lambda value: value is None or _is_table(value), "a table of keys or null"),
     "decisions": _TABLE,
     "data": _TABLE,
     "error": _WORDS,

@@ -36,6 +36,8 @@ from fewlabels.system.waiting import held
 from fewlabels.training.build import draw_split, open_images
 from fewlabels.training.finetune import Start, find_start
 from fewlabels.types import Diverged, RunRecord, UserError
+from fewlabels.weights.start import weights_identity
+from fewlabels.weights.wanted import with_wanted_input
 
 logger = logging.getLogger(__name__)
 
@@ -52,14 +54,15 @@ def run_search(cfg: Config, run: Run) -> RunRecord:
     Args:
         run: trains one configuration, or reads a finished run back.
     """
-    search, axes = cfg.search, read_space(cfg)
+    axes, cfg = read_space(cfg), with_wanted_input(cfg)
+    search = cfg.search
     assert search is not None
     code = hash_sources(find_class("method", resolved(cfg)["method"]), find_class("model", resolved(cfg)["model"]))
     data = open_images(cfg)
     draw_split(with_values(cfg, _held_out(search, 0)), data)  # folds that cannot be drawn: said before anything is written
     start = find_start(cfg)
     origin = start.record.fingerprint if start else None
-    identity = fingerprint(cfg, data.digest, _identity(search, axes), origin)
+    identity = fingerprint(cfg, data.digest, _identity(search, axes), origin, weights_identity(cfg))
     name = f"{method_name(cfg)}-{cfg.dataset.name}-s{cfg.seed}-{identity[:8]}"
     folder = below(expanded(cfg.output_root), "search", name)
     history.check_search(folder, code, history.ReuseOptions(cfg.rerun, cfg.keep))

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch.optim.swa_utils import update_bn
 
 from fewlabels.config.schema import Config
-from fewlabels.config.validate import build, resolved
+from fewlabels.config.validate import START, build, resolved
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import KNOWN
@@ -46,6 +46,7 @@ from fewlabels.training.optim import chosen_on_test, remembered_start, training_
 from fewlabels.training.snapshots import Snapshots
 from fewlabels.training.trainer import Schedule, Trainer
 from fewlabels.types import RunRecord, UserError
+from fewlabels.weights.start import DECISION, Weights
 
 logger = logging.getLogger(__name__)
 
@@ -112,13 +113,21 @@ def build_model(cfg: Config, data: ImageData) -> Classifier:
     return model
 
 
-def identify(cfg: Config, data: ImageData, split: Split, model: Classifier, origin: str | None = None) -> RunInfo:
+def identify(
+    cfg: Config,
+    data: ImageData,
+    split: Split,
+    model: Classifier,
+    origin: str | None = None,
+    weights: str | None = None,
+) -> RunInfo:
     """The run's name, folder and fingerprint. The same settings always come to the same place.
 
     Args:
         origin: the fingerprint of the run whose weights this one starts from.
+        weights: the digest of other weights that it starts from.
     """
-    identity = fingerprint(cfg, data.digest, split.digest, origin)
+    identity = fingerprint(cfg, data.digest, split.digest, origin, weights)
     config = resolved(cfg)
     labels = _labels(config)
     network = re.sub(r"[/\\\\:]", "_", model.name)  # timm's may be addresses
@@ -140,7 +149,7 @@ def _labels(config: dict[str, Any]) -> str:
 
 
 def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
-    """A run, with its record, that started from another and has weights of its own by now: the other may be gone.
+    """A run, with its record, that started from other weights and has its own by now: the others may be gone.
 
     The record says what it started from; it is this run where that comes to its own fingerprint.
     """
@@ -148,15 +157,29 @@ def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier
     pattern = f"{glob.escape(apart.name.rpartition('-')[0])}-????????/record.json"
     begun = []
     for path, found in record.read_all(sorted(apart.folder.parent.glob(pattern))):
-        if found.origin is None or not _same_place(found.config.get("init_from"), apart.config["init_from"]):
+        weights = (found.weights or {}).get("sha256")
+        if (found.origin is None and weights is None) or not _same_start(found.config, apart.config):
             continue
-        info = identify(cfg, data, split, model, found.origin)
+        info = identify(cfg, data, split, model, found.origin, weights)
         if info.fingerprint == found.fingerprint and (found.status == "finished" or path.with_name(CHECKPOINT).exists()):
             begun.append((info, found))
     if len(begun) > 1:
         names = f"{begun[0][0].folder} and {begun[1][0].name}"
-        raise UserError(f"init_from={cfg.init_from} is gone, and {names} both started from there: name another")
+        key, value = next((key, value) for key, value in _start_of(apart.config).items() if value)
+        raise UserError(f"{key}={value} is gone, and {names} both started from there: name another")
     return begun[0] if begun else None
+
+
+def _start_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration names to start from."""
+    node = config.get("model")
+    named = {f"model.{key}": node.get(key) if isinstance(node, dict) else None for key in START["model"]}
+    return {"init_from": config.get("init_from")} | named
+
+
+def _same_start(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    before, now = _start_of(one), _start_of(other)
+    return all(_same_place(before[key], now[key]) for key in now)
 
 
 def _same_place(one: Any, other: Any) -> bool:
@@ -165,8 +188,20 @@ def _same_place(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start: Start | None = None) -> RunRecord:
-    """The record as it stands before the first step."""
+def new_record(
+    cfg: Config,
+    info: RunInfo,
+    data: ImageData,
+    split: Split,
+    start: Start | None = None,
+    weights: Weights | None = None,
+) -> RunRecord:
+    """The record as it stands before the first step.
+
+    Args:
+        start: the run that it starts from.
+        weights: other weights that it starts from.
+    """
     return RunRecord(
         table=info.table,
         row=info.row,
@@ -175,11 +210,13 @@ def new_record(cfg: Config, info: RunInfo, data: ImageData, split: Split, start:
         seed=cfg.seed,
         fingerprint=info.fingerprint,
         origin=start.record.fingerprint if start else None,
+        weights=weights.entry if weights else None,
         config=info.config,
         decisions=dict(info.config["decisions"])
         | data.notes
         | split.notes
         | _start(cfg, data, start)
+        | ({DECISION: weights.decision} if weights else {})
         | _chosen_on_test(cfg),
         data={
             "digest": data.digest,
@@ -238,7 +275,8 @@ def build_trainer(
     mean, std = tuple(cfg.dataset.mean), tuple(cfg.dataset.std)
     views = Views(mean=mean, std=std, **options)
     train = Images(data.train, views, device)
-    if cfg.trainable == "head" and cfg.init_from is None:  # else batch norm would normalise by nothing at all
+    drawn = not any(_start_of(info.config).values())
+    if cfg.trainable == "head" and drawn:  # else batch norm would normalise by nothing at all
         update_bn(train.iterate_view(torch.from_numpy(split.labelled), "plain", "statistics"), model)
     scale, parts = cfg.scale, cfg.optim.accumulate
     batching = Batching(**asdict(_typed(cfg.batch)), max_steps=scale.max_steps, max_batch=scale.max_batch, parts=parts)

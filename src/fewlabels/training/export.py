@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fewlabels.config.schema import Config
+from fewlabels.config.validate import settings_of
 from fewlabels.data.images import ImageData
 from fewlabels.data.splits import Split
 from fewlabels.models.base import Classifier
@@ -43,7 +44,9 @@ def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: T
         "fingerprint": info.fingerprint,
         "weights": _whose(predictor, trainer),
         "class_names": list(data.classes),
-        "model": info.config["model"] | _from_data(trainer.model, data),
+        "model": {"_target_": info.config["model"]["_target_"]}
+        | settings_of("model", info.config["model"])  # not where it started: its own weights lie beside
+        | _from_data(trainer.model, data),
         "method": info.config["method"],
         "method_sizes": None,
         "preprocessing": {

@@ -15,6 +15,7 @@ from fewlabels.runs import checkpoint, record, trained
 from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.types import RunRecord, UserError
+from fewlabels.weights.fit import head_names
 
 CELL = ("table", "row", "column")
 NETWORK: dict[str, tuple[type, ...]] = {"model": (dict,), "ema": (dict, type(None))}  # of a checkpoint
@@ -120,10 +121,7 @@ def load_weights(model: Classifier, start: Start, keep_head: bool) -> None:
     else:
         weights = state["ema"] or state["model"]
     own = model.state_dict()
-    last = {id(tensor) for tensor in model.last_layer().state_dict(keep_vars=True).values()}
-    new = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in last}
-    if keep_head:
-        new = set()
+    new = set() if keep_head else head_names(model)
     for name in sorted(set(own) ^ set(weights), key=str):
         there = str(_below(start.record.config, "model", "_target_")).rsplit(".", 1)[-1]
         raise UserError(

@@ -12,6 +12,7 @@ from torch import nn
 from fewlabels.config.schema import Config, OptimConfig
 from fewlabels.methods.base import Method, ParameterGroup
 from fewlabels.models.base import Classifier
+from fewlabels.training.layers import never_decayed, rate_scales
 from fewlabels.types import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def build_optimisers(method: Method, network: Classifier, cfg: OptimConfig) -> d
         UserError: a phase trains nothing, or a weight is in two of them, or twice in one.
     """
     name, seen = f"method {type(method).__name__}", set[int]()
+    scales, spared = rate_scales(network, cfg), never_decayed(network, cfg)
     optimisers = {}
     for phase in method.phases:
         groups = method.parameter_groups(network, phase)
@@ -37,22 +39,35 @@ def build_optimisers(method: Method, network: Classifier, cfg: OptimConfig) -> d
         if len(set(trained)) < len(trained) or seen & set(trained):
             raise UserError(f"{name}: phase {phase!r} trains a weight a second time: parameter_groups says which it trains")
         seen |= set(trained)
-        optimisers[phase] = _optimiser(groups, cfg)
+        optimisers[phase] = _optimiser(groups, cfg, scales, spared)
     return optimisers
 
 
-def _optimiser(groups: list[ParameterGroup], cfg: OptimConfig) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``."""
+def _optimiser(
+    groups: list[ParameterGroup], cfg: OptimConfig, scales: dict[int, float], never: set[int]
+) -> torch.optim.Optimizer:
+    """Adam, AdamW or SGD. Weight decay spares biases and norms (one-dimensional weights) unless ``decay_all``.
+
+    Args:
+        groups: what it trains.
+        cfg: its settings.
+        scales: of the rate of single weights, by their ``id``; see :func:`rate_scales`.
+        never: the ``id`` of weights that are not decayed whatever their shape.
+    """
     settings = []
     for group in groups:
-        parameters = [p for p in group.parameters if p.requires_grad]
-        if not parameters:
-            continue
+        trained = [p for p in group.parameters if p.requires_grad]
         decay, all_alike = (cfg.weight_decay, cfg.decay_all) if group.weight_decay is None else (group.weight_decay, True)
-        decayed = [p for p in parameters if p.ndim > 1 or all_alike]
-        spared = [p for p in parameters if p.ndim <= 1 and not all_alike]
-        common = {"name": group.name, "lr_scale": group.lr_scale}
-        settings += [{"params": decayed, "weight_decay": decay, **common}, {"params": spared, "weight_decay": 0.0, **common}]
+        # From the top layer down: the first group's rate is the one that is shown.
+        for scale in sorted({scales.get(id(p), 1.0) for p in trained}, reverse=True):
+            parameters = [p for p in trained if scales.get(id(p), 1.0) == scale]
+            spared = [p for p in parameters if (p.ndim <= 1 and not all_alike) or id(p) in never]
+            ids = {id(p) for p in spared}
+            common = {"name": group.name, "lr_scale": group.lr_scale * scale}
+            settings += [
+                {"params": [p for p in parameters if id(p) not in ids], "weight_decay": decay, **common},
+                {"params": spared, "weight_decay": 0.0, **common},
+            ]
     if cfg.name in ("adam", "adamw"):
         adam = torch.optim.Adam if cfg.name == "adam" else torch.optim.AdamW
         return adam(settings, lr=cfg.lr, betas=(cfg.beta1, 0.999), amsgrad=cfg.amsgrad, fused=True)
