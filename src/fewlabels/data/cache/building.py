@@ -18,6 +18,7 @@ import numpy as np
 
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.files.names import shown
+from fewlabels.data.splits import Counts
 from fewlabels.system.files import FileError, doing, no_inodes, write_text
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
@@ -34,6 +35,7 @@ class CacheWriter:
         self.folder = folder
         self.files: str | None = None  # of ImageData
         self.notes: dict[str, str] = {}  # of ImageData
+        self.counts: Counts | None = None  # of training images, where they come with a split
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
