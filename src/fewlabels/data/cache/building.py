@@ -36,6 +36,7 @@ class CacheWriter:
         self.files: str | None = None  # of ImageData
         self.notes: dict[str, str] = {}  # of ImageData
         self.counts: Counts | None = None  # of training images, where they come with a split
+        self.test_files: tuple[str, ...] = ()  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -32,6 +32,8 @@ def write_meta(folder: Path, key: str, data: ImageData, counts: Counts | None = 
     meta |= {"files": data.files, "notes": data.notes}
     if counts is not None:
         meta["counts"] = list(counts)
+    if data.test_files:
+        meta["test_files"] = list(data.test_files)
     write_text(folder / META, json.dumps(meta | {"checksum": _checksum(meta)}))
 
 
@@ -63,7 +65,8 @@ def open_entry(folder: Path, key: str, remembered: Remembered, what: str) -> Ima
             raise Damaged("another meta.json")
         train, test = read_arrays(folder)
         split = Counts(*meta["counts"]).split if "counts" in meta else None
-        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"], split)
+        classes, test_files = tuple(meta["classes"]), tuple(meta.get("test_files", ()))
+        data = ImageData(train, test, classes, meta["digest"], meta["files"], meta["notes"], split, test_files)
         if _digest(folder, data, remembered, what) != data.digest:
             raise Damaged("another digest")
         return data

@@ -111,7 +111,8 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         train, test = read_arrays(scratch)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
         digest, split = digest_of(train, test, classes, progress.advance), writer.counts.split if writer.counts else None
-        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split)  # which checks the labels
+        # which checks the labels
+        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split, writer.test_files)
         write_meta(scratch, key, data, writer.counts)
         (scratch / JOURNAL).unlink(missing_ok=True)
         os.rename(scratch, final)

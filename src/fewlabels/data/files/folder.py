@@ -22,6 +22,7 @@ from fewlabels.data.files.layout import layout
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.images import ImageData
+from fewlabels.system.layout import TEST_FILES
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -49,7 +50,8 @@ def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str,
         plan = layout(archives.listed(path), decoding, path)
         held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
         held += plan.key
-    return _entry_name(held + repr(decoding)), plan
+    share = f"test_share={decoding.test_share!r}" if decoding.test_share else ""
+    return _entry_name(held + repr(decoding) + share), plan
 
 
 def _entry_name(identity: str) -> str:
@@ -74,7 +76,13 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
         line = _joined(plan.summary, steps_in(line))
     if line:
         logger.warning(line)
-    return replace(data, notes={NOTE: line} if line else {})
+    notes = {NOTE: line} if line else {}
+    if data.test_files:
+        labelled = len(data.test) + (len(data.train) if data.split is None else len(data.split.labelled))
+        notes["dataset.test_share"] = (
+            f"{len(data.test):,} of {labelled:,} labelled images are the test set, drawn class by class ({TEST_FILES})"
+        )
+    return replace(data, notes=notes)
 
 
 def _joined(*remarks: str) -> str:
@@ -87,6 +95,8 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     plan = layout(listing, decoding, path)
     places, classes = plan.places, plan.classes
     writer.files, writer.counts = plan.files, plan.counts
+    if decoding.test_share:
+        writer.test_files = plan.test_files
     found = Counter(part for part, _, _ in places.values())
     counts = {part: found[part] for part in ("train", "test")}  # there may be no test images
     times = Counter(archives.order_of(listing, places))
