@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, check_streams, make_split, within
+from fewlabels.data.understood import doubts, understood
 from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
@@ -63,7 +64,17 @@ def open_images(cfg: Config) -> ImageData:
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
             "set dataset.grey, or dataset.mean and dataset.std"
         )
-    return data
+    return _told(data) if dataset.source == "folder" else data
+
+
+def _told(data: ImageData) -> ImageData:
+    """Say what was understood of a person's own images, here and in the record."""
+    lines, doubtful = understood(data), doubts(data)
+    for line in lines:
+        logger.info(line)
+    for line in doubtful:
+        logger.warning(line)
+    return replace(data, notes=data.notes | {"data.understood": "; ".join([*lines, *doubtful])})
 
 
 def draw_split(cfg: Config, data: ImageData) -> Split:
