@@ -64,17 +64,18 @@ def open_images(cfg: Config) -> ImageData:
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
             "set dataset.grey, or dataset.mean and dataset.std"
         )
-    return _told(data) if dataset.source == "folder" else data
+    if dataset.source == "folder":  # a person's own: the record says what was understood
+        data = replace(data, notes=data.notes | {"data.understood": "; ".join([*understood(data), *doubts(data)])})
+    return data
 
 
-def _told(data: ImageData) -> ImageData:
-    """Say what was understood of a person's own images, here and in the record."""
-    lines, doubtful = understood(data), doubts(data)
-    for line in lines:
-        logger.info(line)
-    for line in doubtful:
-        logger.warning(line)
-    return replace(data, notes=data.notes | {"data.understood": "; ".join([*lines, *doubtful])})
+def say_understood(cfg: Config, data: ImageData) -> None:
+    """Before training, what was understood of a person's own images, and what somebody may not mean."""
+    if cfg.dataset.source == "folder":
+        for line in understood(data):
+            logger.info(line)
+        for line in doubts(data):
+            logger.warning(line)
 
 
 def draw_split(cfg: Config, data: ImageData) -> Split:
