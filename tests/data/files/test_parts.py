@@ -8,8 +8,10 @@ import pytest
 
 from fewlabels.data.files import folder
 from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.plan import Layout
 from fewlabels.data.images import UNKNOWN
 from fewlabels.data.sources import open_data
+from fewlabels.data.splits import Counts
 from fewlabels.types import UserError
 from tests.data.files.test_layout import SMALL, each_kind, files, made, opened, refused, tar_of, told, tree_of
 
@@ -246,3 +248,9 @@ def test_an_archive_whose_entry_is_from_before_is_read_anew(tmp_path, monkeypatc
         assert opened(path, tmp_path).split.validation.tolist() == [4]
     line = "photos.tar: 9 images in 2 classes taken; the validation set has no image of bee"
     assert told(path, tmp_path, capsys) == line
+
+
+def test_a_list_may_say_that_the_same_files_are_for_something_else():
+    places = {"a.png": ("train", 0, 0), "b.png": ("train", 1, 0)}
+    keys = [Layout(places, ("ant",), "", counts).key for counts in (None, Counts(1, 1, 0), Counts(0, 2, 0))]
+    assert len(set(keys)) == 3
