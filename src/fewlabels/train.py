@@ -27,6 +27,7 @@ from fewlabels.config.arguments import parse_arguments
 from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
+from fewlabels.data.files.share import save_test_files
 from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
@@ -35,7 +36,7 @@ from fewlabels.runs.folder import RunFolder
 from fewlabels.runs.log import log_to
 from fewlabels.search.run import run_search
 from fewlabels.system.files import describe_error, write_text
-from fewlabels.system.layout import CONFIG, SPLIT
+from fewlabels.system.layout import CONFIG, SPLIT, TEST_FILES
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.processes import count_of_processes, join
 from fewlabels.system.stopping import Stopped, stopper
@@ -53,6 +54,7 @@ from fewlabels.training.build import (
     identify_begun,
     new_record,
     open_images,
+    say_understood,
 )
 from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
@@ -186,7 +188,10 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
                 logger.info(f"{info.name}: {parts.weights.decision}")
         record.write(result, folder.record)
         parts.split.save(info.folder / SPLIT)
+        if parts.data.test_files:
+            save_test_files(parts.data, info.folder / TEST_FILES)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))
+        say_understood(cfg, parts.data)
         _train(parts, result, trackers)
     return result
 

@@ -97,6 +97,8 @@ def test_val_counts_as_test_and_sizes_can_be_made_alike(tmp_path, tree):
     (tree / "train" / "ant" / "0000.png").write_bytes(png(random_images(1, 1, size=20).images[0][:, :16]))
     with pytest.raises(UserError, match=r"train/ant/0000.png in .* is 16x20 pixels|is 8x8 pixels where others are 16x20"):
         open_folder(tree, tmp_path)
+    with pytest.raises(UserError, match="set dataset.image_size=8, or another number, to resize all"):
+        open_folder(tree, tmp_path)
     assert open_folder(tree, tmp_path, size=8).train.images.shape == (12, 8, 8, 3)
     assert open_folder(tree, tmp_path, size=8, grey=True).train.images.shape == (12, 8, 8, 1)
 
@@ -166,11 +168,13 @@ def test_missing_folders_and_classes_are_named(tmp_path, tree):
         open_folder(tree, tmp_path)
 
 
-def test_an_archive_without_a_test_set_is_refused(tmp_path, tree):
+def test_a_folder_without_a_test_set_is_read(tmp_path, tree):
     for file in (tree / "test").rglob("*.png"):
         file.unlink()
-    with pytest.raises(UserError, match="holds no images at test/<class>"):
-        open_folder(tree, tmp_path)
+    for _ in range(2):  # from the cache as well
+        data = open_folder(tree, tmp_path)
+        assert data.test.images.shape == (0, 8, 8, 3)
+        assert np.array_equal(data.train.images, sorted_by_class(TRAIN))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

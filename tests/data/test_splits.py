@@ -185,3 +185,9 @@ def test_unlabelled_images_are_drawn_from_all_of_them():
 def test_nobody_is_held_out_where_all_would_be():
     with pytest.raises(UserError, match="takes all 6 labelled images"):
         within(GIVEN, SOME, 2, num_labels=None, num_validation=6)
+
+
+def test_a_fold_is_judged_by_its_own_images():
+    folds = [within(GIVEN, SOME, 2, num_labels=None, folds=3, fold=fold) for fold in range(3)]
+    assert sorted(np.concatenate([split.validation for split in folds])) == GIVEN.labelled.tolist()
+    assert not any({8, 9} & set(np.concatenate([split.labelled, split.unlabelled])) for split in folds)

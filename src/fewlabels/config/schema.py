@@ -43,8 +43,8 @@ class DatasetConfig:
     """Name of the data set, and of its archive. It stands in the names of folders."""
     source: Source = Source.auto
     """Format of the images. ``auto`` looks into ``dataset.path``; ``digits`` comes with scikit-learn; ``torchvision`` is an
-    official archive; ``folder`` is ``train/<class>/*`` and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is
-    ``train/<wnid>/`` and ``val/<wnid>/``."""
+    official archive; ``folder`` is ``train/<class>/*`` or ``labelled/<class>/*``, ``unlabelled/``, ``validation/<class>/*``
+    and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is ``train/<wnid>/`` and ``val/<wnid>/``."""
     path: Line = "data"
     """Folder of the data sets, or one image folder or archive. Its default is the environment variable
     ``FEWLABELS_DATA``, else ``data``."""
@@ -84,6 +84,9 @@ class DatasetConfig:
     """Decode in grey: one channel. For folders and archives of one's own."""
     train_per_class: Count | None = None
     """Draw this many training images a class; null: all. Only these are decoded, for sets too large to decode whole."""
+    test_share: Annotated[float, Range(0, below=1)] = 0.0
+    """Share of the labelled images of each class that is the test set. For an image folder without one; the same images are
+    drawn whatever the seed, and ``test_files.csv`` in the run's folder lists them."""
     mean: list[Share] = MISSING
     """Mean of each channel, of pixels in [0, 1], to normalise by."""
     std: list[Annotated[float, Range(0.001, 1000)]] = MISSING

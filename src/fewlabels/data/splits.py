@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,21 @@ class Split:
     def save(self, path: Path) -> None:
         parts: dict[str, Any] = {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
         write_atomically(path, lambda file: np.savez_compressed(file, **parts))
+
+
+class Counts(NamedTuple):
+    """How many training images have a label, are for validation and have no label, where they stand in this order."""
+
+    labelled: int
+    validation: int
+    unlabelled: int
+
+    @property
+    def split(self) -> Split:
+        """The same, as a split."""
+        index = np.arange(sum(self), dtype=np.int64)
+        labelled, validation, unlabelled = np.split(index, [self.labelled, self.labelled + self.validation])
+        return Split(labelled, unlabelled, validation)
 
 
 def stable_order(items: np.ndarray, *seed: int | str) -> np.ndarray:
@@ -134,6 +149,7 @@ def within(
     name: str = "data",
     seed: int = 0,
     imbalance_unlabelled: float | None = None,
+    folds: int | None = None,
     **settings: Any,
 ) -> Split:
     """A split of images that come with one: labels are taken off, or images held out, among those that have labels there.
@@ -142,7 +158,8 @@ def within(
         given: what the data say: images with a label, without one, and for validation.
         labels: as in :func:`make_split`; those of unlabelled images are not looked at.
         num_unlabelled: unlabelled images in all, drawn from all of them (their classes are not known); None: all.
-        name, seed, settings: as in :func:`make_split`, of the images that have labels there.
+        name, seed, folds, settings: as in :func:`make_split`, of the images that have labels there. With ``folds`` the
+            validation images that were given are left out.
 
     Raises:
         UserError: as :func:`make_split`, and for an imbalance of unlabelled images.
@@ -153,24 +170,39 @@ def within(
             "images come with unlabelled ones"
         )
     pool = given.labelled
-    chosen = make_split(labels[pool], num_classes, name=name, seed=seed, **settings)
+    chosen = make_split(labels[pool], num_classes, folds=folds, name=name, seed=seed, **settings)
     unlabelled = np.concatenate([given.unlabelled, pool[chosen.unlabelled]])
     if num_unlabelled is not None:
         if num_unlabelled > len(unlabelled):
             raise UserError(f"dataset.num_unlabelled={num_unlabelled} is more than the {len(unlabelled)} unlabelled images")
         unlabelled = unlabelled[stable_order(np.arange(len(unlabelled)), name, seed, "unlabelled")][:num_unlabelled]
-    validation = np.concatenate([given.validation, pool[chosen.validation]])
+    # A fold is judged by its own images, so that together they are all labelled ones, once each.
+    own = given.validation if folds is None else given.validation[:0]
+    validation = np.concatenate([own, pool[chosen.validation]])
     return Split(pool[chosen.labelled], np.sort(unlabelled), np.sort(validation), chosen.notes)
 
 
 def check_streams(
-    split: Split, *, num_labels: int | None, num_unlabelled: int | None, labelled_share: float | None, method: str
+    split: Split,
+    *,
+    num_labels: int | None,
+    num_unlabelled: int | None,
+    labelled_share: float | None,
+    method: str,
+    others: bool = False,
 ) -> list[str]:
-    """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none."""
-    if len(split.unlabelled) == 0 and num_unlabelled != 0:
+    """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none.
+
+    ``others``: the labelled images, taken for unlabelled ones as well, are not enough where nobody asked for a number.
+    """
+    unlabelled = split.unlabelled
+    if others and num_unlabelled is None:
+        unlabelled = np.setdiff1d(unlabelled, split.labelled)
+    if len(unlabelled) == 0 and num_unlabelled != 0:
         raise UserError(
-            f"{method} learns from unlabelled images, and every training image is labelled or held out: lower "
-            "dataset.num_labels, or go without them with dataset.num_unlabelled=0"
+            f"{method} learns from unlabelled images, and every training image is labelled or held out: set "
+            "dataset.num_labels=... to keep fewer labels, put images without one into a folder unlabelled/, or go without "
+            "them with dataset.num_unlabelled=0"
         )
     both = len(split.labelled) > 0 and len(split.unlabelled) > 0
     streams = (

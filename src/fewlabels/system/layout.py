@@ -10,6 +10,7 @@ DESCRIPTION = "model.json"  # of those weights: all that is needed to use them w
 METRICS = "metrics.jsonl"  # a line an epoch
 PICTURES = "pictures.npz"  # arrays ``<name>@<epoch>``
 SPLIT = "split.npz"
+TEST_FILES = "test_files.csv"  # where they were drawn from the labelled ones
 CONFIG = "config.yaml"
 LOG = "train.log"
 LOCK = ".lock"

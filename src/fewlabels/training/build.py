@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch.optim.swa_utils import update_bn
 
 from fewlabels.config.schema import Config
-from fewlabels.config.validate import START, build, resolved
+from fewlabels.config.validate import START, build, resolved, watching
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import KNOWN
@@ -25,6 +25,7 @@ from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, check_streams, make_split, within
+from fewlabels.data.understood import doubts, understood
 from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
@@ -55,7 +56,8 @@ def open_images(cfg: Config) -> ImageData:
     """The data set that ``cfg.dataset`` names, decoded into the cache."""
     dataset = cfg.dataset
     drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
-    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
+    seed = dataset.split_seed if drawn else 0
+    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, seed, dataset.test_share)
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
     data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
@@ -64,14 +66,29 @@ def open_images(cfg: Config) -> ImageData:
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
             "set dataset.grey, or dataset.mean and dataset.std"
         )
+    if dataset.source == "folder":  # a person's own: the record says what was understood
+        data = replace(data, notes=data.notes | {"data.understood": "; ".join([*understood(data), *doubts(data)])})
     return data
 
 
+def say_understood(cfg: Config, data: ImageData) -> None:
+    """Before training, what was understood of a person's own images, and what somebody may not mean."""
+    if cfg.dataset.source == "folder":
+        for line in understood(data):
+            logger.info(line)
+        for line in doubts(data):
+            logger.warning(line)
+
+
 def draw_split(cfg: Config, data: ImageData) -> Split:
-    """Labelled, unlabelled and validation images of the training set."""
+    """Labelled, unlabelled and validation images of the training set.
+
+    Raises:
+        UserError: a split that cannot be drawn, or a setting that watches images that are not there.
+    """
     dataset = cfg.dataset
     draw = make_split if data.split is None else partial(within, data.split)
-    return draw(
+    split = draw(
         data.train.labels,
         len(data.classes),
         num_labels=dataset.num_labels,
@@ -88,6 +105,15 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         classes=data.classes,
         uneven=dataset.source == "folder" and dataset.name not in KNOWN,  # images of one's own, which nobody balanced
     )
+    setting = watching(cfg)
+    if setting is not None and cfg.optim.watch == "validation_loss" and not len(split.validation):
+        raise UserError(
+            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
+            "or optim.watch=test_loss, which chooses on the test set"
+        )
+    if setting is not None and cfg.optim.watch == "test_loss" and not len(data.test):
+        raise UserError(f"{setting} watches the test loss, and there are no test images: set optim.watch=validation_loss")
+    return split
 
 
 def build_method(cfg: Config) -> Method:
@@ -288,8 +314,6 @@ def build_trainer(
     schedule = Schedule(epochs, cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", cfg.trainable == "head")
     evaluation_sets, snapshots = [], None
     if cfg.evaluate_test and not len(data.test):
-        if cfg.optim.watch == "test_loss":
-            raise UserError("optim.watch=test_loss, and there are no test images: set optim.watch=validation_loss")
         if not len(split.validation):
             remark(
                 "there are neither test nor validation images: nothing is measured (dataset.num_validation holds some out)"
@@ -398,7 +422,8 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
         raise UserError(f"steps={cfg.steps}: method {name} needs {needed}; or give epochs in the place of steps")
     if method.unlabelled_views:
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
-        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
+        others = dataset.source == "folder"  # whose labels are all kept by default: one may not know that none are left
+        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name, others=others)
     shape = model.image_shape
     alone = loader.smallest_batch == 1 and cfg.trainable == "all"
     if alone and shape is not None and not trains_on_one_image(model, shape):

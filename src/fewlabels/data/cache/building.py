@@ -18,11 +18,13 @@ import numpy as np
 
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.files.names import shown
+from fewlabels.data.splits import Counts
 from fewlabels.system.files import FileError, doing, no_inodes, write_text
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
 
 JOURNAL = "journal.json"
+TO_BEGIN_WITH = 64  # pixels a side to propose: a network trains on them in minutes
 SAVE_SECONDS = 30.0  # between two lines of the journal, for a kill that cannot be seen coming
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
 
@@ -34,6 +36,8 @@ class CacheWriter:
         self.folder = folder
         self.files: str | None = None  # of ImageData
         self.notes: dict[str, str] = {}  # of ImageData
+        self.counts: Counts | None = None  # of training images, where they come with a split
+        self.test_files: tuple[str, ...] = ()  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -155,9 +159,10 @@ class Decoded:
         if image.shape != self._arrays[part].shape[1:]:
             size = "x".join(map(str, image.shape[1::-1]))
             first = "x".join(map(str, self._arrays[part].shape[2:0:-1]))
+            side = min(TO_BEGIN_WITH, *image.shape[:2], *self._arrays[part].shape[1:3])
             raise UserError(
                 f"image {shown(name)} in {self._what} is {size} pixels where others are {first}: "
-                "set dataset.image_size to resize all"
+                f"set dataset.image_size={side}, or another number, to resize all"
             )
         self._arrays[part][position] = image
         if self._done < len(self._order) and name == self._order[self._done]:

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -56,7 +57,8 @@ def cached(root: Path, key: str, build: Build, what: str = "") -> ImageData:
     """The entry ``key``, built if it is not there.
 
     ``build`` fills the arrays ``train``/``test`` x ``images`` (uint8, ``[N, H, W, C]``)/``labels`` (int64) and returns
-    the class names. ``what`` says to a person which images these are.
+    the class names; where the training images come with a split it sets the writer's ``counts``. ``what`` says to a person
+    which images these are.
     """
     what = what or key
     final = root / f"{key}-{FORMAT}"
@@ -108,16 +110,18 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         writer.flush()
         train, test = read_arrays(scratch)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
+        digest, split = digest_of(train, test, classes, progress.advance), writer.counts.split if writer.counts else None
         # which checks the labels
-        data = ImageData(train, test, classes, digest_of(train, test, classes, progress.advance), writer.files, writer.notes)
-        write_meta(scratch, key, data)
+        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split, writer.test_files)
+        write_meta(scratch, key, data, writer.counts)
         (scratch / JOURNAL).unlink(missing_ok=True)
         os.rename(scratch, final)
     except Exception as error:
         if not isinstance(error, Stopped):
             _remove(scratch)
         raise
-    return ImageData(*read_arrays(final), data.classes, data.digest, data.files, data.notes)
+    train, test = read_arrays(final)
+    return replace(data, train=train, test=test)
 
 
 def _scratch(final: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip."""
+"""Image folders: ``train/<class>/*``, ``unlabelled/``, ``test/<class>/*``..., as a tree, a .tar, .tar.gz, .tgz or a .zip."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives
 from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
-from fewlabels.data.files.layout import Layout, layout, names_digest
+from fewlabels.data.files.layout import layout
 from fewlabels.data.files.names import shown
+from fewlabels.data.files.plan import Layout
 from fewlabels.data.images import ImageData
+from fewlabels.system.layout import TEST_FILES
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -28,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_AHEAD_BYTES = 256 * 2**20
 NOTE = "data.images"  # of ImageData
+# What the entry of an archive says that left images out when unlabelled/, labelled/ and validation/ were not read yet.
+FEWER_FOLDERS = "outside of train/<class>/ and test/<class>/"
 
 
 def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
@@ -45,8 +49,13 @@ def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str,
             files = dict(archives.tree_files(path))
         plan = layout(archives.listed(path), decoding, path)
         held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
-        held += ascii((sorted(plan.places.items()), plan.classes))
-    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}", plan
+        held += plan.key
+    share = f"test_share={decoding.test_share!r}" if decoding.test_share else ""
+    return _entry_name(held + repr(decoding) + share), plan
+
+
+def _entry_name(identity: str) -> str:
+    return f"folder-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
 def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
@@ -60,12 +69,20 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
         return classes
 
     data = cached(cache_dir, key, build_unchanged, str(path))
+    if plan is None and FEWER_FOLDERS in data.notes.get(NOTE, ""):
+        data = cached(cache_dir, _entry_name(key), build_unchanged, str(path))
     line = data.notes.get(NOTE, "")
     if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
         line = _joined(plan.summary, steps_in(line))
     if line:
         logger.warning(line)
-    return replace(data, notes={NOTE: line} if line else {})
+    notes = {NOTE: line} if line else {}
+    if data.test_files:
+        labelled = len(data.test) + (len(data.train) if data.split is None else len(data.split.labelled))
+        notes["dataset.test_share"] = (
+            f"{len(data.test):,} of {labelled:,} labelled images are the test set, drawn class by class ({TEST_FILES})"
+        )
+    return replace(data, notes=notes)
 
 
 def _joined(*remarks: str) -> str:
@@ -77,8 +94,11 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     listing = archives.listed(path)
     plan = layout(listing, decoding, path)
     places, classes = plan.places, plan.classes
-    writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
-    counts = Counter(part for part, _, _ in places.values())
+    writer.files, writer.counts = plan.files, plan.counts
+    if decoding.test_share:
+        writer.test_files = plan.test_files
+    found = Counter(part for part, _, _ in places.values())
+    counts = {part: found[part] for part in ("train", "test")}  # there may be no test images
     times = Counter(archives.order_of(listing, places))
     entry = Decoded(
         writer,
