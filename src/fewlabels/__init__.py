@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fewlabels.api.classifier import TrainedClassifier, load
+    from fewlabels.api.estimator import FewLabelsClassifier
     from fewlabels.api.fit import Run, fit
     from fewlabels.system.stopping import Stopped
     from fewlabels.types import UserError
@@ -24,12 +25,13 @@ except PackageNotFoundError:  # run from a source tree that was never installed
 _PLACES = {
     "TrainedClassifier": "fewlabels.api.classifier",
     "load": "fewlabels.api.classifier",
+    "FewLabelsClassifier": "fewlabels.api.estimator",
     "Run": "fewlabels.api.fit",
     "Stopped": "fewlabels.system.stopping",
     "UserError": "fewlabels.types",
     "fit": "fewlabels.api.fit",
 }
-__all__ = ["Run", "Stopped", "TrainedClassifier", "UserError", "__version__", "fit", "load"]
+__all__ = ["FewLabelsClassifier", "Run", "Stopped", "TrainedClassifier", "UserError", "__version__", "fit", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,19 @@ class TrainedClassifier:
         except UserError as error:
             raise UserError(str(error).replace("hardware.device=", "device=")) from error
         self.trained = trained
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the network on the processor: a pickle is perhaps opened where there is no GPU."""
+        network = copy.deepcopy(self.module).cpu()
+        return {"trained": replace(self.trained, network=network), "device": str(self.device)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.trained = state["trained"]
+        with kept_switches():
+            try:
+                self.device = place(self.trained, state["device"])
+            except UserError:  # there is no such device here
+                self.device = place(self.trained, "auto")
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -64,15 +64,20 @@ def _items(given: Any, what: str) -> list[Any]:
     return list(given)
 
 
+def is_missing(label: Any) -> bool:
+    """Whether it says that there is no label: -1, None, NaN, and of words "" too."""
+    return label is None or label != label or label in NONE or label == UNKNOWN  # NaN is no number, itself included
+
+
 def _value(label: Any, what: str) -> int | str | None:
     """A number, a word, or None where there is no label."""
     if isinstance(label, list | tuple | np.ndarray) and np.ndim(label):
         raise UserError(f"{what} are one an image, and not a row of {len(label)}")
     label = label.item() if getattr(label, "ndim", None) == 0 else label
-    if label is None or label != label or label in NONE:  # NaN is no number, itself included
+    if is_missing(label):
         return None
     if isinstance(label, str):
         return str(label)
-    if isinstance(label, int | float) and label >= UNKNOWN and label % 1 == 0:  # nor is infinity
-        return None if label == UNKNOWN else int(label)
+    if isinstance(label, int | float) and label >= 0 and label % 1 == 0:  # nor is infinity
+        return int(label)
     raise UserError(f"{what}: {label!r:.40} is no label: labels are whole numbers from 0, words, or {UNKNOWN} for none")
