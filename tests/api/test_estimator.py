@@ -30,7 +30,7 @@ SETTINGS = {
 FAILURES = {"check_classifiers_classes": "has -1 as a class, which says here that an image has no label"}
 DIGITS, NUMBERS = load_digits(return_X_y=True)
 FEW = np.where(np.arange(1000) < 200, NUMBERS[:1000], -1)
-cached = cache(settings.composed)  # the same few configurations again and again
+cached = cache(settings.composed)
 
 
 def tiny(**changed):
@@ -42,10 +42,18 @@ def on_digits(**changed):
     return tiny(**({"steps": 80, "image_shape": (8, 8), "value_range": (0, 16)} | changed))
 
 
+def _composed(*overrides):
+    """The same few configurations again and again, each for a folder of its own."""
+    (root,) = (each for each in overrides if each.startswith("output_root="))
+    cfg = copy.deepcopy(cached(*(each for each in overrides if each != root)))
+    cfg.output_root = root.partition("=")[2].strip("'")
+    return cfg
+
+
 @pytest.fixture(autouse=True)
 def _quickly(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(settings, "composed", lambda *overrides: copy.deepcopy(cached(*overrides)))
+    monkeypatch.setattr(settings, "composed", _composed)
 
 
 @pytest.fixture(scope="module")
