@@ -249,6 +249,16 @@ def test_a_signal_that_the_program_handles_is_handed_on(fit, monkeypatch):
         signal.signal(signal.SIGTERM, before)
 
 
+def test_a_signal_is_not_lost_where_the_run_fails(fit, monkeypatch):
+    def fails(self, trackers):
+        signal.raise_signal(signal.SIGINT)
+        raise fewlabels.UserError("a test")
+
+    monkeypatch.setattr(Trainer, "run", fails)
+    with pytest.raises(KeyboardInterrupt, match="a test"):
+        fit(TRAIN.images, PARTLY)
+
+
 def test_a_second_signal_ends_it_at_once(fit, monkeypatch):
     monkeypatch.setattr("fewlabels.system.stopping.TOGETHER", 0.0)
     steps = []

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fewlabels.data.arrays import as_images
+from fewlabels.data.arrays import as_images, writable
 from fewlabels.data.loader import prediction_batch
 from fewlabels.models.base import Classifier
 from fewlabels.predict import Prediction, place, predictions, probabilities, read_images
@@ -148,12 +148,7 @@ class TrainedClassifier:
             hint = "; files and Pillow's images are resized by themselves" if preprocess.decoding.size else ""
             raise UserError(f"the network takes images of [H, W, C] = {list(wanted)}, and these have {list(found)}{hint}")
         for start in range(0, len(array), size):
-            yield _own(array[start : start + size])
-
-
-def _own(array: np.ndarray) -> np.ndarray:
-    """As torch takes it without a warning: in one piece, and writable."""
-    return np.require(array, requirements=["C", "W"])
+            yield writable(array[start : start + size])
 
 
 def as_paths(given: Any) -> list[Path] | None:

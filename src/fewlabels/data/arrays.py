@@ -55,6 +55,11 @@ def as_images(given: Any, what: str = "images", decoding: Decoding | None = None
     return _as_bytes(array, what)
 
 
+def writable(array: np.ndarray) -> np.ndarray:
+    """The array as torch takes it without a warning: in one piece, and writable, though nothing is written to it."""
+    return np.require(array, requirements=["C", "W"])
+
+
 def _from_list(given: Sequence[Any], what: str, decoding: Decoding | None) -> tuple[np.ndarray, str]:
     if not given:
         raise UserError(f"{what}: the list is empty")

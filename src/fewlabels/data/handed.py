@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from fewlabels.data.arrays import as_images
+from fewlabels.data.arrays import as_images, writable
 from fewlabels.data.images import UNKNOWN, ImageData, ImageSet, digest_of
 from fewlabels.data.labels import read_labels
 from fewlabels.types import UserError
@@ -58,7 +58,7 @@ def image_data(
         shown, truth, said = _test_set(test, pixels, classes)
         done = done or said
     names = tuple(map(str, classes))
-    train, held_out = ImageSet(_own(pixels), numbers), ImageSet(_own(shown), truth)
+    train, held_out = ImageSet(writable(pixels), numbers), ImageSet(writable(shown), truth)
     notes = {NOTE: done} if done else {}
     return ImageData(train, held_out, names, digest_of(train, held_out, names), notes=notes)
 
@@ -92,8 +92,3 @@ def _check_alike(found: np.ndarray, train: np.ndarray, what: str) -> None:
             f"{what} have [H, W, C] = {list(found.shape[1:])} and the training images {list(train.shape[1:])}: "
             "they have to be alike"
         )
-
-
-def _own(array: np.ndarray) -> np.ndarray:
-    """As torch takes it without a warning: in one piece, and writable. Nothing is written to it."""
-    return np.require(array, requirements=["C", "W"])

@@ -130,11 +130,11 @@ class Stopper:
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: another language's, not to be restored
                     handlers[number] = signal.signal(number, received)
-        stopped = None
+        failed = None
         try:
             yield
-        except Stopped as error:
-            stopped = error
+        except Exception as error:  # and not the KeyboardInterrupt of a second signal
+            failed = error
         finally:
             heard = self._signal
             give_back()
@@ -142,10 +142,10 @@ class Stopper:
             os.environ.pop(STARTED) if started is None else os.environ.update({STARTED: started})
         if heard is not None:
             if signal.getsignal(heard) is signal.default_int_handler:
-                raise KeyboardInterrupt(str(stopped or "the run had ended")) from stopped
+                raise KeyboardInterrupt(str(failed or "the run had ended")) from failed
             signal.raise_signal(heard)
-        if stopped is not None:
-            raise stopped
+        if failed is not None:
+            raise failed
 
     def exit_code(self, code: int) -> int:
         """``code``, or that of the signal which ended this process before its time."""
