@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from fewlabels.config.schema import HardwareConfig, Precision
 from fewlabels.data.files import archives
-from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import encoded, shown
@@ -73,20 +72,54 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
     Raises:
         UserError: there is no such place, it cannot be read, or it holds no image.
     """
+    size = prediction_batch(*trained.preprocess.image_size)
+    batch: list[tuple[str, np.ndarray | str]] = []
+    for image in read_images(trained, places):
+        batch.append(image)
+        if len(batch) == size:
+            yield from _labelled(trained, batch, top)
+            batch = []
+    yield from _labelled(trained, batch, top)
+
+
+def read_images(trained: TrainedModel, places: Sequence[Path]) -> Iterator[tuple[str, np.ndarray | str]]:
+    """All images in files, folders and archives, brought to the network's size.
+
+    Args:
+        trained, places: as in :func:`predictions`.
+
+    Yields:
+        An image's file, and its pixels ``[H, W, C]`` uint8, or why there are none.
+
+    Raises:
+        UserError: as :func:`predictions`.
+    """
     height, width = trained.preprocess.image_size
-    decoding = Decoding(height if height == width else None, trained.preprocess.channels == 1)
-    size = prediction_batch(height, width)
-    batch: list[tuple[str, np.ndarray | UserError]] = []
     for place in places:
         folder, count, files = _images(place)
         with tqdm(total=count, desc=str(place), unit=" images", disable=None) as bar:
-            for name, image, _ in decoded(files, decoding, folder):
-                batch.append((f"{place}/{name}" if folder == place else str(place), image))
+            for name, image, _ in decoded(files, trained.preprocess.decoding, folder):
+                file = f"{place}/{name}" if folder == place else str(place)
+                yield file, _fitting(image, (height, width, trained.preprocess.channels))
                 bar.update()
-                if len(batch) == size:
-                    yield from _labelled(trained, batch, top)
-                    batch = []
-    yield from _labelled(trained, batch, top)
+
+
+def probabilities(trained: TrainedModel, images: np.ndarray) -> torch.Tensor:
+    """The probability of each class.
+
+    Args:
+        trained: the network, placed.
+        images: ``[N, H, W, C]`` uint8, as many as fit into memory at once.
+
+    Returns:
+        ``[N, classes]``, on the network's device.
+
+    Raises:
+        UserError: the images are of another size.
+    """
+    device = next(trained.network.parameters()).device
+    logits, _ = predict(trained.network, [trained.preprocess(torch.from_numpy(images).to(device))])
+    return logits.softmax(dim=1)
 
 
 def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
@@ -102,22 +135,18 @@ def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
     return place, len(names), archives.members(place, Wanted(names), listing.links)
 
 
-def _labelled(trained: TrainedModel, batch: list[tuple[str, np.ndarray | UserError]], top: int) -> Iterator[Prediction]:
-    wanted = (*trained.preprocess.image_size, trained.preprocess.channels)
-    found: list[tuple[str, np.ndarray | str]] = [(file, _fitting(image, wanted)) for file, image in batch]
-    pixels = [image for _, image in found if not isinstance(image, str)]
+def _labelled(trained: TrainedModel, batch: list[tuple[str, np.ndarray | str]], top: int) -> Iterator[Prediction]:
+    pixels = [image for _, image in batch if not isinstance(image, str)]
     rows: Iterator[Prediction] = iter(())
     if pixels:
-        device = next(trained.network.parameters()).device
-        images = trained.preprocess(torch.from_numpy(np.stack(pixels)).to(device))
-        logits, _ = predict(trained.network, [images])
-        values, classes = (each.cpu() for each in logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1))
-        named = [file for file, image in found if not isinstance(image, str)]
+        shares = probabilities(trained, np.stack(pixels))
+        values, classes = (each.cpu() for each in shares.topk(min(top, shares.shape[1]), dim=1))
+        named = [file for file, image in batch if not isinstance(image, str)]
         rows = (
-            Prediction(file, tuple(trained.class_names[i] for i in best), tuple(shares))
-            for file, best, shares in zip(named, classes.tolist(), values.tolist(), strict=True)
+            Prediction(file, tuple(trained.class_names[i] for i in best), tuple(row))
+            for file, best, row in zip(named, classes.tolist(), values.tolist(), strict=True)
         )
-    for file, image in found:
+    for file, image in batch:
         yield Prediction(file, error=image) if isinstance(image, str) else next(rows)
 
 
@@ -157,20 +186,21 @@ def _summary(found: Sequence[Prediction]) -> str:
     return f"{total:,} image{'' if total == 1 else 's'} labelled: {most}{more}"
 
 
-def _placed(trained: TrainedModel, device: str) -> None:
+def place(trained: TrainedModel, device: str) -> torch.device:
     """Move the network to the device. In full precision: in bf16 two classes may come out as equally probable."""
     settings = HardwareConfig(device=device, precision=Precision.fp32)
-    try:
-        where = hardware.setup(settings)
-    except UserError as error:
-        raise UserError(str(error).replace("hardware.device=", "--device ")) from error
+    where = hardware.setup(settings)
     hardware.place(trained.network, where, settings)
+    return where
 
 
 def _run(arguments: argparse.Namespace) -> int:
     trained = load_run(arguments.run)
     top = min(arguments.top, len(trained.class_names))
-    _placed(trained, arguments.device)
+    try:
+        place(trained, arguments.device)
+    except UserError as error:
+        raise UserError(str(error).replace("hardware.device=", "--device ")) from error
     found = list(predictions(trained, [expanded(str(place)) for place in arguments.images], top))
     if broken := [each for each in found if each.error]:
         names = ", ".join(shown(each.file) for each in broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -28,6 +28,7 @@ from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.data.files.share import save_test_files
+from fewlabels.data.images import ImageData
 from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
@@ -46,6 +47,7 @@ from fewlabels.tracking.build import build_trackers
 from fewlabels.tracking.wandb import in_agent
 from fewlabels.training import hardware
 from fewlabels.training.build import (
+    accepted,
     build_method,
     build_model,
     build_trainer,
@@ -67,14 +69,28 @@ logger = logging.getLogger(__name__)
 
 
 @explain_torch_errors
-def run(cfg: Config, in_sweep: bool = False) -> RunRecord:
-    """Train what ``cfg`` describes, or resume it; a finished run is read back at once."""
+def run(
+    cfg: Config, in_sweep: bool = False, data: ImageData | None = None, more_trackers: Sequence[Tracker] = ()
+) -> RunRecord:
+    """Train what ``cfg`` describes, or resume it; a finished run is read back at once.
+
+    Args:
+        cfg: a composed configuration.
+        in_sweep: see :class:`fewlabels.runs.history.ReuseOptions`.
+        data: with ``dataset.source=array``, the images.
+        more_trackers: beside those that ``cfg.tracking`` asks for.
+
+    Raises:
+        UserError: a mistake in the settings or the data.
+        Stopped: a signal or the end of the time budget came first.
+    """
     check(cfg)
     cfg = with_wanted_input(cfg)
     options = history.ReuseOptions(cfg.rerun, cfg.keep, in_sweep)
-    trackers = build_trackers(cfg.tracking)  # a mistake in their settings is said before there is a folder
+    # Now: a mistake in their settings is said before there is a folder.
+    trackers = [*build_trackers(cfg.tracking), *more_trackers]
     stopper.begin(cfg.budget_minutes)
-    parts = RunParts(cfg)
+    parts = RunParts(cfg, data)
     if not parts.processes.leads:
         try:
             return _follow(parts)
@@ -123,13 +139,13 @@ def _build(parts: RunParts, check_folder: Callable[[], None] = lambda: None) -> 
 class RunParts:
     """The data, split, network, method and folder of a run. Nothing is written, and its folder is not looked into."""
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, data: ImageData | None = None) -> None:
         self.cfg, self.method = cfg, build_method(cfg)
         # Now, for what runs is what was imported, and the files may be edited while images are decoded.
         code = code_hash.hash_sources(type(self.method), find_class("model", resolved(cfg)["model"]))
         self.device = hardware.setup(cfg.hardware)
         self.processes = join(self.device)
-        self.data = open_images(cfg)
+        self.data = open_images(cfg) if data is None else accepted(cfg, data)
         self.split = draw_split(cfg, self.data)
         self.model = build_model(cfg, self.data)
         self.cannot_begin: UserError | None = None  # why there is no run to start from

@@ -64,6 +64,21 @@ def test_the_bar_says_loss_accuracy_speed_and_time_left(info, capsys, monkeypatc
         assert ("left" in shown) == terminal
 
 
+def test_a_notebook_has_a_bar_though_it_is_no_terminal(info, capsys, monkeypatch):
+    class ZMQInteractiveShell:
+        pass
+
+    shell = types.SimpleNamespace(get_ipython=ZMQInteractiveShell)
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    bar = Bar()
+    bar.start(info, [])
+    bar.finish(RunRecord())
+    assert "left" in capsys.readouterr().err
+    shell.get_ipython = lambda: None  # imported, and no notebook
+    bar.start(info, [])
+    assert capsys.readouterr().err == ""
+
+
 def test_wandb_offline_holds_the_curves(configure, tmp_path):
     """Without an account: no question, no waiting, and the files are there."""
     started = time.monotonic()

@@ -82,13 +82,13 @@ def _quote_where_needed(argument: str, key: str, value: str, parser: OverridesPa
         if key.startswith("~") or value[:1] in ("'", '"') or (value[:1] in ("[", "{") and name not in TEXT_KEYS):  # meant so
             raise UserError(f"{shown(argument)} cannot be read{_quoting_hint(name, value)}") from error
         if "," in value and "${" not in value and name not in TAKES_COMMAS:
-            parts = [part if _can_parse(f"{key}={part}", parser) else _quote(part) for part in value.split(",")]
+            parts = [part if _can_parse(f"{key}={part}", parser) else quoted(part) for part in value.split(",")]
             return f"{key}={','.join(parts)}"
-        return f"{key}={_quote(value)}"
+        return f"{key}={quoted(value)}"
     if isinstance(number := parsed.value(), int) and abs(number) > LARGEST:
         raise UserError(f"{key}: a number of {len(value)} digits is too large")
     if value and name in TEXT_KEYS and not _is_text(parsed, sweeps=name not in TAKES_COMMAS):
-        return f"{key}={_quote(value)}"
+        return f"{key}={quoted(value)}"
     return argument
 
 
@@ -105,7 +105,7 @@ def _is_text(parsed: Override, sweeps: bool) -> bool:
     return value is None or isinstance(value, str | QuotedString) or (sweeps and parsed.is_sweep_override())
 
 
-def _quote(value: str) -> str:
+def quoted(value: str) -> str:
     """In Hydra's quotes, where a backslash counts before a quote alone."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"

@@ -20,7 +20,7 @@ PROCESSORS = os.cpu_count() or 1
 THREADS = max(64, 4 * PROCESSORS)  # 64: a command goes on on a smaller machine
 
 # Choices. OmegaConf reads an enum by its names and code compares values: with a list of words the two are the same.
-Source = StrEnum("Source", ["auto", "digits", "torchvision", "folder", "imagenet"])
+Source = StrEnum("Source", ["auto", "digits", "torchvision", "folder", "imagenet", "array"])
 EpochOf = StrEnum("EpochOf", ["labelled", "unlabelled", "all"])
 Order = StrEnum("Order", ["together", "joined", "in_turn"])
 StrongView = StrEnum("StrongView", ["randaugment", "fixmatch", "fixmatch_pytorch", "jitter"])
@@ -44,7 +44,8 @@ class DatasetConfig:
     source: Source = Source.auto
     """Format of the images. ``auto`` looks into ``dataset.path``; ``digits`` comes with scikit-learn; ``torchvision`` is an
     official archive; ``folder`` is ``train/<class>/*`` or ``labelled/<class>/*``, ``unlabelled/``, ``validation/<class>/*``
-    and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is ``train/<wnid>/`` and ``val/<wnid>/``."""
+    and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is ``train/<wnid>/`` and ``val/<wnid>/``; ``array`` is
+    what a program hands to ``fewlabels.fit``, which sets it."""
     path: Line = "data"
     """Folder of the data sets, or one image folder or archive. Its default is the environment variable
     ``FEWLABELS_DATA``, else ``data``."""

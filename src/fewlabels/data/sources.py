@@ -54,6 +54,8 @@ def open_data(
 
 
 def _opened(name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding) -> ImageData:
+    if source == "array":
+        raise UserError("dataset.source=array is set by fewlabels.fit, which a program hands its images to: set another one")
     if source == "digits":
         check_obeyed("digits", source, decoding)
         return _digits()

@@ -89,14 +89,18 @@ class Preprocessing:
             raise UserError(f"the network takes images as [B, {wanted}], uint8, and these are {found}")
         return self.views.make("plain", pixels, torch.Generator())  # which draws nothing
 
-    def _decoded(self, path: Path) -> Tensor:
+    @property
+    def decoding(self) -> Decoding:
+        """How image files are read: squares are scaled to, and other shapes have to be so already."""
         height, width = self.image_size
+        return Decoding(height if height == width else None, self.channels == 1)
+
+    def _decoded(self, path: Path) -> Tensor:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"cannot read the image {path}: {error.strerror or error}") from error
-        size = height if height == width else None
-        return torch.from_numpy(decode(content, path.name, Decoding(size, self.channels == 1), path.parent)[None].copy())
+        return torch.from_numpy(decode(content, path.name, self.decoding, path.parent)[None].copy())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Any
@@ -99,6 +99,53 @@ class Stopper:
             self._first = self._announce
             self._take_over()
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+    @contextlib.contextmanager
+    def for_call(self) -> Iterator[None]:
+        """Around a run that somebody's own program calls: a signal waits for the next check, as in a command.
+
+        Afterwards the handlers are the program's again, and it hears of the signal: where it handles Ctrl-C as Python does,
+        by KeyboardInterrupt. A second signal, later than TOGETHER, is the program's at once. A budget counts from here. Only
+        the main thread can hear a signal; elsewhere none is listened to.
+        """
+        own = vars(self).copy()
+        self._signal, self._deadline, self._began, self._last, self._longest = None, None, False, None, 0.0
+        started, os.environ[STARTED] = os.environ.get(STARTED), str(time.monotonic())
+        handlers: dict[int, Any] = {}
+
+        def give_back() -> None:
+            while handlers:
+                signal.signal(*handlers.popitem())
+
+        def received(number: int, frame: FrameType | None) -> None:
+            now = time.monotonic()
+            if self._signal is None:
+                self._signal, self._heard = number, now
+                _write("fewlabels: stopping at the next step; once more stops at once")
+            elif now - self._heard > TOGETHER:
+                give_back()
+                signal.raise_signal(number)
+
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: another language's, not to be restored
+                    handlers[number] = signal.signal(number, received)
+        failed = None
+        try:
+            yield
+        except Exception as error:  # and not the KeyboardInterrupt of a second signal
+            failed = error
+        finally:
+            heard = self._signal
+            give_back()
+            vars(self).update(own)
+            os.environ.pop(STARTED) if started is None else os.environ.update({STARTED: started})
+        if heard is not None:
+            if signal.getsignal(heard) is signal.default_int_handler:
+                raise KeyboardInterrupt(str(failed or "the run had ended")) from failed
+            signal.raise_signal(heard)
+        if failed is not None:
+            raise failed
 
     def exit_code(self, code: int) -> int:
         """``code``, or that of the signal which ended this process before its time."""

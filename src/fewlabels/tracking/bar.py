@@ -17,6 +17,12 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_LINES = 30.0
 
 
+def in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
 class Bar(Tracker):
     """Loss, accuracy, images/s and time left. Log lines, at most one every half minute and one at the end."""
 
@@ -30,8 +36,13 @@ class Bar(Tracker):
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         self._epochs, self._name = info.epochs, info.name
-        if sys.stderr is not None and sys.stderr.isatty():
-            form = "{desc} {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} epochs, {remaining} left{postfix}"
+        form = "{desc} {percentage:3.0f}%|{bar:20}| {n:.1f}/{total} epochs, {remaining} left{postfix}"
+        if in_notebook():
+            from tqdm.auto import tqdm as notebook_bar  # which looks for a notebook's widgets
+
+            form = form.replace("{bar:20}", "{bar}")  # a widget has a width of its own
+            self._bar = notebook_bar(total=info.epochs, initial=len(curve), desc=info.name, bar_format=form, mininterval=0.2)
+        elif sys.stderr is not None and sys.stderr.isatty():
             self._bar = tqdm(total=info.epochs, initial=len(curve), desc=info.name, bar_format=form, mininterval=0.2)
 
     def step(self, done: int, steps: int, images: int) -> None:

@@ -60,7 +60,12 @@ def open_images(cfg: Config) -> ImageData:
     decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, seed, dataset.test_share)
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
-    data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
+    return accepted(cfg, open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding))
+
+
+def accepted(cfg: Config, data: ImageData) -> ImageData:
+    """The data, where the settings fit them."""
+    dataset = cfg.dataset
     if len(dataset.mean) != data.channels:
         raise UserError(
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "

@@ -12,6 +12,7 @@ import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -81,6 +82,27 @@ def _own_gpu() -> str:
     else:
         return "cuda"
     return f"cuda:{number % torch.cuda.device_count()}"
+
+
+@contextlib.contextmanager
+def kept_switches() -> Iterator[None]:
+    """Around a program's call: torch's generators, and its switches that :func:`setup` sets, are as before afterwards."""
+    memory: Any = torch.utils.deterministic
+    cudnn, threads = torch.backends.cudnn, torch.get_num_threads()
+    deterministic, fills = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    current = torch.cuda.current_device() if gpus else None
+    try:
+        with torch.random.fork_rng(gpus):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(deterministic)
+        memory.fill_uninitialized_memory = fills
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
+        if current is not None:
+            torch.cuda.set_device(current)
 
 
 def place(model: Classifier, device: torch.device, cfg: HardwareConfig) -> Classifier:

@@ -63,24 +63,7 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
     steps: list[str] = []
     try:
         opened = Image.open(io.BytesIO(content), formats=FORMATS)
-        _check_pixels(*opened.size)
-        orientation = _orientation(opened)
-        image = _flat(opened, steps).convert("L" if decoding.grey else "RGB")
-        if orientation in TURNS:
-            steps.append(UPRIGHT)
-            if opened.format != "TIFF":  # which Pillow turns itself
-                image = image.transpose(TURNS[orientation])
-        if _has_more_frames(opened):
-            steps.append(FIRST)
-        if decoding.size is not None and image.size != (decoding.size, decoding.size):
-            size = decoding.size
-            scale = size / min(image.size)
-            width, height = (max(size, round(side * scale)) for side in image.size)
-            _check_pixels(width, height)  # of a long, narrow image
-            image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
-            left, top = (width - size) // 2, (height - size) // 2
-            image = image.crop((left, top, left + size, top + size))
-        array = np.asarray(image)
+        array = pixels_of(opened, decoding, steps)
     # Of a damaged image Pillow's decoders raise whatever its bytes lead to: struct.error, IndexError, KeyError, TypeError...
     except Exception as error:
         reason: object = error
@@ -89,6 +72,38 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
         raise UserError(f"cannot read the image {shown(name)} in {path}: {reason}") from error
     if done is not None:
         done.extend(steps)
+    return array
+
+
+def pixels_of(opened: Image.Image, decoding: Decoding, steps: list[str]) -> np.ndarray:
+    """An image of Pillow's as uint8 ``[H, W, C]``, as :func:`decode` gives it.
+
+    Args:
+        opened: perhaps not loaded yet.
+        decoding: as in :func:`decode`.
+        steps: what had to be done to it is appended here.
+
+    Raises:
+        Exception: of any kind, where it is damaged or too large.
+    """
+    _check_pixels(*opened.size)
+    orientation = _orientation(opened)
+    image = _flat(opened, steps).convert("L" if decoding.grey else "RGB")
+    if orientation in TURNS:
+        steps.append(UPRIGHT)
+        if opened.format != "TIFF":  # which Pillow turns itself
+            image = image.transpose(TURNS[orientation])
+    if _has_more_frames(opened):
+        steps.append(FIRST)
+    if decoding.size is not None and image.size != (decoding.size, decoding.size):
+        size = decoding.size
+        scale = size / min(image.size)
+        width, height = (max(size, round(side * scale)) for side in image.size)
+        _check_pixels(width, height)  # of a long, narrow image
+        image = image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+        left, top = (width - size) // 2, (height - size) // 2
+        image = image.crop((left, top, left + size, top + size))
+    array = np.asarray(image)
     return array[:, :, None] if decoding.grey else array
 
 
