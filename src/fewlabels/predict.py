@@ -33,7 +33,7 @@ from fewlabels.data.files.names import encoded, shown
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
-from fewlabels.runs.trained import TrainedModel, load_run
+from fewlabels.runs.trained import BEST, FILES, LAST, TrainedModel, load_run
 from fewlabels.system.files import write_atomically
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import Stopped
@@ -167,8 +167,19 @@ def _placed(trained: TrainedModel, device: str) -> None:
     hardware.place(trained.network, where, settings)
 
 
+def loaded(run: Path, weights: str | None) -> TrainedModel:
+    """As :func:`load_run`; which weights were taken is said where there was a choice that nobody made."""
+    trained = load_run(run, weights)
+    if weights is None and trained.weights == BEST:
+        epoch = trained.description["evaluation"]["epoch"]
+        logger.info(
+            f"with the weights of epoch {epoch}, of the least validation loss; --weights last takes the last epoch's"
+        )
+    return trained
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    trained = load_run(arguments.run)
+    trained = loaded(arguments.run, arguments.weights)
     top = min(arguments.top, len(trained.class_names))
     _placed(trained, arguments.device)
     found = list(predictions(trained, [expanded(str(place)) for place in arguments.images], top))
@@ -199,6 +210,11 @@ def main() -> None:
     parser.add_argument("images", type=Path, nargs="+", help="image files, folders (all images below them) or archives")
     parser.add_argument("--to", type=Path, help="a CSV file for the labels; default: they are printed")
     parser.add_argument("--top", type=_positive, default=1, help="how many classes to give for each image; default: 1")
+    parser.add_argument(
+        "--weights",
+        choices=list(FILES),
+        help=f"of which epoch; default: {BEST} (by validation loss) where kept, else {LAST}",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:0")
     try:
         sys.exit(_run(parser.parse_args()))
