@@ -24,7 +24,7 @@ FLOORS = [
     ["launch"],
     ["search"],
     ["train"],
-    ["report", "predict"],
+    ["report", "predict", "predicted", "export"],
     ["benchmark", "commands"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

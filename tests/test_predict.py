@@ -164,3 +164,52 @@ def test_mistakes_are_one_line(predicted, folder, tmp_path):
     (line,) = csv.DictReader((tmp_path / "new.csv").read_text().splitlines())
     assert line["error"].startswith(f"cannot read the image text.png in {tmp_path}: it is no image of a format")
     assert "1 of 1 files could not be read" in alone.stderr
+
+
+def test_the_sure_ones_are_labels_to_train_with(predicted, folder, photos, tmp_path, monkeypatch):
+    place, _ = photos
+    (place / "05b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    labelled = [each for each in predict.predictions(load_run(folder), [place]) if each.labels]
+    above = sorted(each.confidences[0] for each in labelled)[3]
+    sure = {each.file: each.labels[0] for each in labelled if each.confidences[0] > above}
+    assert 0 < len(sure) <= 8
+    (tmp_path / "lists").mkdir()
+    to = tmp_path / "lists" / "labels.csv"
+    result = predicted(folder, place, "--above", above, "--to", to)
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"{len(sure)} of 12 images surer than {above}: ")
+    header, *lines = csv.reader(to.read_text().splitlines())
+    assert header == ["file", "label"]
+    assert {os.path.normpath(to.parent / file): label for file, label in lines} == sure
+    assert all(file.startswith("../photos/") for file, _ in lines)  # from the labels' own folder
+    monkeypatch.chdir(tmp_path)
+    printed = predicted(folder, "photos", "--above", above)
+    assert [line.split(",")[0] for line in printed.stdout.split()[1:]] == [file.removeprefix("../") for file, _ in lines]
+    assert printed.stderr.splitlines()[-1].startswith(f"{len(sure)} of 12 images surer than")
+
+
+def test_the_sure_ones_of_an_archive_are_named_by_their_place_in_it(predicted, folder, photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(photos[0].rglob("*.png")):
+            archive.write(path, path.relative_to(photos[0]))
+    lines = predicted(folder, tmp_path / "photos.zip", "--above", 0).stdout.split()
+    assert lines[1] == "00.png,ant"
+    assert lines[-1] == "deep/er/11.png,cat"
+    assert len(lines) == 13
+    both = predicted(folder, tmp_path / "photos.zip", photos[0], "--above", 0)
+    assert both.returncode == 2
+    assert f"by their place in it (dataset.path={tmp_path / 'photos.zip'}): label it by itself" in both.stderr
+
+
+def test_where_none_is_sure_the_file_says_so(predicted, folder, photos, tmp_path):
+    result = predicted(folder, photos[0], "--above", "0.9999999999", "--to", tmp_path / "labels.csv")
+    assert result.stdout.strip() == f"0 of 12 images surer than 0.9999999999; written to {tmp_path / 'labels.csv'}"
+    assert (tmp_path / "labels.csv").read_text() == "file,label\n"
+
+
+@pytest.mark.parametrize("wrong", [["1"], ["-0.1"], ["sure"], ["nan"], ["0.5", "--top", "2"]], ids=str)
+def test_a_confidence_that_is_none_is_refused(predicted, folder, photos, wrong):
+    result = predicted(folder, photos[0], "--above", *wrong)
+    assert result.returncode == 2
+    said = "--above writes one label an image" if "--top" in wrong else f"{wrong[0]} is no number from 0 to below 1"
+    assert said in result.stderr

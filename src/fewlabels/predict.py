@@ -6,13 +6,10 @@ python -m fewlabels.predict outputs/runs/fixmatch-... photos/ --to predictions.c
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import logging
+import math
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -29,10 +26,11 @@ from fewlabels.data.files import archives
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
-from fewlabels.data.files.names import encoded, shown
+from fewlabels.data.files.names import shown
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
+from fewlabels.predicted.tables import Prediction, as_csv, as_labels, counted, sure_ones
 from fewlabels.runs.trained import BEST, FILES, LAST, TrainedModel, load_run
 from fewlabels.system.files import write_atomically
 from fewlabels.system.paths import expanded
@@ -44,19 +42,6 @@ from fewlabels.types import UserError
 logger = logging.getLogger(__name__)
 
 NAMED = 3  # files that could not be read, in the line that says so
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the network says of an image file: the classes, the most probable one first, with their probabilities.
-
-    ``error`` says why there are none, of a file that cannot be read.
-    """
-
-    file: str
-    labels: tuple[str, ...] = ()
-    confidences: tuple[float, ...] = ()
-    error: str = ""
 
 
 def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> Iterator[Prediction]:
@@ -132,31 +117,6 @@ def _fitting(image: np.ndarray | UserError, wanted: tuple[int, ...]) -> np.ndarr
     return image
 
 
-def as_csv(found: Sequence[Prediction], top: int) -> bytes:
-    """``file,label,confidence`` (then ``label_2``, ...) ``,error``: a line an image, with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    ranks = ["", *(f"_{rank}" for rank in range(2, top + 1))]
-    writer.writerow(["file", *(name for rank in ranks for name in (f"label{rank}", f"confidence{rank}")), "error"])
-    for each in found:
-        ranked = [
-            value for label, share in zip(each.labels, each.confidences, strict=True) for value in (label, f"{share:.4f}")
-        ]
-        writer.writerow([each.file, *ranked, *[""] * (2 * top - len(ranked)), each.error])
-    return encoded(text.getvalue())
-
-
-def _summary(found: Sequence[Prediction]) -> str:
-    """``12 images labelled: cat (7), dog (5)``."""
-    counts = Counter(each.labels[0] for each in found if each.labels)
-    total = sum(counts.values())
-    most = ", ".join(
-        f"{shown(label)} ({count:,})" for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:10]
-    )
-    more = f", and {len(counts) - 10} classes more" if len(counts) > 10 else ""
-    return f"{total:,} image{'' if total == 1 else 's'} labelled: {most}{more}"
-
-
 def _placed(trained: TrainedModel, device: str) -> None:
     """Move the network to the device. In full precision: in bf16 two classes may come out as equally probable."""
     settings = HardwareConfig(device=device, precision=Precision.fp32)
@@ -181,18 +141,42 @@ def loaded(run: Path, weights: str | None) -> TrainedModel:
 def _run(arguments: argparse.Namespace) -> int:
     trained = loaded(arguments.run, arguments.weights)
     top = min(arguments.top, len(trained.class_names))
+    places = [expanded(str(place)) for place in arguments.images]
     _placed(trained, arguments.device)
-    found = list(predictions(trained, [expanded(str(place)) for place in arguments.images], top))
+    found = list(predictions(trained, places, top))
     if broken := [each for each in found if each.error]:
         names = ", ".join(shown(each.file) for each in broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
         logger.warning(f"{len(broken):,} of {len(found):,} files could not be read and have no label: {names}")
-    if arguments.to is None:
-        print_result(as_csv(found, top).decode("utf-8", "replace").rstrip())
+    to = None if arguments.to is None else expanded(str(arguments.to))
+    labelled = len(found) - len(broken)
+    if arguments.above is None:
+        content, summary = as_csv(found, top), f"{_images_in_words(labelled)} labelled: {counted(found)}"
     else:
-        to = expanded(str(arguments.to))
-        write_atomically(to, lambda file: file.write(as_csv(found, top)))
-        print_result(f"{_summary(found)}; written to {to}")
+        sure = sure_ones(found, arguments.above, places, Path() if to is None else to.parent)
+        content, surer = as_labels(sure), f"surer than {arguments.above}"
+        summary = f"{len(sure):,} of {_images_in_words(labelled)} {surer}{': ' if sure else ''}{counted(sure)}"
+    if to is None:
+        print_result(content.decode("utf-8", "replace").rstrip())
+        if arguments.above is not None:
+            logger.info(summary)
+    else:
+        write_atomically(to, lambda file: file.write(content))
+        print_result(f"{summary}; written to {to}")
     return 2 if len(broken) == len(found) else 0
+
+
+def _images_in_words(count: int) -> str:
+    return f"{count:,} image{'' if count == 1 else 's'}"
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 0 to below 1")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -211,13 +195,22 @@ def main() -> None:
     parser.add_argument("--to", type=Path, help="a CSV file for the labels; default: they are printed")
     parser.add_argument("--top", type=_positive, default=1, help="how many classes to give for each image; default: 1")
     parser.add_argument(
+        "--above",
+        type=_share,
+        metavar="CONFIDENCE",
+        help="write file,label of the images alone whose confidence is greater: labels to train with (dataset.labels)",
+    )
+    parser.add_argument(
         "--weights",
         choices=list(FILES),
         help=f"of which epoch; default: {BEST} (by validation loss) where kept, else {LAST}",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:0")
+    arguments = parser.parse_args()
+    if arguments.above is not None and arguments.top > 1:
+        parser.error("--above writes one label an image: leave out --top")
     try:
-        sys.exit(_run(parser.parse_args()))
+        sys.exit(_run(arguments))
     except (UserError, OSError, Stopped) as error:
         sys.exit(report_error(error))
 
