@@ -2,39 +2,70 @@
 
 import csv
 import io
+import json
+import math
 import os
 import sys
+import tarfile
 import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fewlabels import predict
 from fewlabels.config.compose import composed
+from fewlabels.data.images import ImageSet
 from fewlabels.runs.trained import load_run
 from fewlabels.train import run
 from tests.conftest import png, random_images, write_image_tar
 from tests.launch import preloaded
+from tests.training.test_calibration import grid_search
 
 CLASSES = ("ant", "bee", "cat")
+UNCALIBRATED = (
+    "the confidences are not calibrated: this run has no temperature, which validation images give (dataset.num_validation) "
+    "where the network mistakes some of them"
+)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A run's, of images that are easy to learn."""
-    root = tmp_path_factory.mktemp("trained")
-    write_image_tar(root / "set.tar.gz", random_images(30, 3, size=8), random_images(6, 3, size=8, seed=1), CLASSES)
+def trained_run(root, train, *more):
+    """The folder of a run of images of three classes."""
+    write_image_tar(root / "set.tar.gz", train, random_images(6, 3, size=8, seed=1), CLASSES)
     cfg = composed(
         *("dataset=folder", f"dataset.path={root / 'set.tar.gz'}", "dataset.num_labels=30", "dataset.image_size=8"),
         *("method=supervised", "model=simple_cnn", "steps=40", "batch.size=10", f"cache_dir={root / 'cache'}"),
         *("tracking=quiet", "views.flip=false", "views.padding=0", "hardware.precision=fp32"),
         f"output_root={root / 'out'}",
+        *more,
     )
     run(cfg)
     (found,) = (root / "out" / "runs").iterdir()
     return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run's, of images that are easy to learn."""
+    return trained_run(tmp_path_factory.mktemp("trained"), random_images(30, 3, size=8))
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """A run's with validation images, a third of them of a wrong class."""
+    train = random_images(60, 3, size=8)
+    labels = np.where(np.arange(60) % 9 < 3, (train.labels + 1) % 3, train.labels)
+    more = [
+        "dataset.num_labels=60",
+        "dataset.num_validation=30",
+        "optim.lr=0.02",
+        "epochs=2",
+        "steps=null",
+        "batch.steps=30",
+    ]
+    return trained_run(tmp_path_factory.mktemp("validated"), ImageSet(train.images, labels), *more)
 
 
 @pytest.fixture
@@ -70,7 +101,7 @@ def label(predicted):
 
     def call(*arguments):
         result = predicted(*arguments)
-        assert (result.returncode, result.stderr) == (0, "")
+        assert (result.returncode, result.stderr) == (0, f"{UNCALIBRATED}\n")
         return list(csv.DictReader(io.StringIO(result.stdout)))
 
     return call
@@ -123,7 +154,10 @@ def test_a_damaged_file_is_named_and_the_others_have_labels(predicted, folder, p
     (place / "05b.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     result = predicted(folder, place, "--to", tmp_path / "new.csv")
     assert result.returncode == 0
-    assert result.stderr.strip() == f"fewlabels: 1 of 13 files could not be read and have no label: {place / '05b.png'}"
+    assert result.stderr.splitlines() == [
+        UNCALIBRATED,
+        f"fewlabels: 1 of 13 files could not be read and have no label: {place / '05b.png'}",
+    ]
     assert result.stdout.strip() == f"12 images labelled: ant (4), bee (4), cat (4); written to {tmp_path / 'new.csv'}"
     lines = list(csv.DictReader((tmp_path / "new.csv").read_text().splitlines()))
     (broken,) = [line for line in lines if line["error"]]
@@ -213,3 +247,55 @@ def test_a_confidence_that_is_none_is_refused(predicted, folder, photos, wrong):
     assert result.returncode == 2
     said = "--above writes one label an image" if "--top" in wrong else f"{wrong[0]} is no number from 0 to below 1"
     assert said in result.stderr
+
+
+def test_the_best_epoch_is_taken_unless_the_last_is_asked_for(predicted, folder, validated, photos):
+    best = json.loads((validated / "model-best.json").read_text())["evaluation"]["epoch"]
+    said = f"with the weights of epoch {best}, of the least validation loss; --weights last takes the last epoch's"
+    default = predicted(validated, photos[0])
+    assert default.stderr.splitlines() == [said]  # and the confidences are calibrated
+    asked, last = (predicted(validated, photos[0], "--weights", which) for which in ("best", "last"))
+    assert (asked.stdout, asked.stderr) == (default.stdout, "")
+    assert last.stderr == ""
+    assert last.stdout != default.stdout
+    assert "has no model-best.json: the run had no validation" in predicted(folder, photos[0], "--weights", "best").stderr
+
+
+@pytest.mark.parametrize("which", ["last", "best"])
+def test_the_confidences_are_those_of_the_temperature_and_the_labels_stay(predicted, validated, photos, tmp_path, which):
+    place, new = photos
+    trained = load_run(validated, which)
+    with torch.inference_mode():
+        order = [int(path.stem) for path in sorted(place.rglob("*.png"))]
+        logits = trained.network(trained.preprocess(torch.from_numpy(new.images[order]))).double()
+    assert trained.temperature == pytest.approx(own_temperature(validated, trained), rel=1e-3)
+    assert abs(trained.temperature - 1) > 0.01
+    calibrated = list(csv.DictReader(io.StringIO(predicted(validated, place, "--weights", which).stdout)))
+    for line, wanted in zip(calibrated, (logits / trained.temperature).softmax(dim=1), strict=True):
+        assert float(line["confidence"]) == pytest.approx(wanted.max().item(), abs=1e-4)
+    for path in validated.glob("model*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    name = tmp_path / ("model.json" if which == "last" else "model-best.json")
+    described = json.loads(name.read_text())
+    del described["temperature"]
+    name.write_text(json.dumps(described))  # as an older version wrote it
+    older = predicted(tmp_path, place, "--weights", which)
+    assert older.stderr.splitlines() == [UNCALIBRATED]
+    without = list(csv.DictReader(io.StringIO(older.stdout)))
+    assert [line["label"] for line in without] == [line["label"] for line in calibrated]
+    assert [line["confidence"] for line in without] != [line["confidence"] for line in calibrated]
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        name.write_text(json.dumps(described | {"temperature": wrong}))
+        assert f"is damaged (temperature is {wrong})" in predicted(tmp_path, place, "--weights", which).stderr
+
+
+def own_temperature(folder, trained):
+    """From the images of the archive and the run's own split."""
+    with tarfile.open(folder.parents[2] / "set.tar.gz") as archive:
+        files = sorted((each for each in archive if each.name.startswith("train/")), key=lambda each: each.name)
+        pixels = np.stack([np.array(Image.open(archive.extractfile(each))) for each in files])
+    labels = torch.tensor([CLASSES.index(each.name.split("/")[1]) for each in files])
+    index = torch.from_numpy(np.load(folder / "split.npz")["validation"])
+    with torch.inference_mode():
+        logits = trained.network(trained.preprocess(torch.from_numpy(pixels)[index]))
+    return grid_search(logits, labels[index])

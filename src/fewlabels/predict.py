@@ -96,7 +96,8 @@ def _labelled(trained: TrainedModel, batch: list[tuple[str, np.ndarray | UserErr
         device = next(trained.network.parameters()).device
         images = trained.preprocess(torch.from_numpy(np.stack(pixels)).to(device))
         logits, _ = predict(trained.network, [images])
-        values, classes = (each.cpu() for each in logits.softmax(dim=1).topk(min(top, logits.shape[1]), dim=1))
+        classes = logits.topk(min(top, logits.shape[1]), dim=1).indices  # of the logits: no temperature changes them
+        values = (logits.double() / (trained.temperature or 1.0)).softmax(dim=1).gather(1, classes)
         named = [file for file, image in found if not isinstance(image, str)]
         rows = (
             Prediction(file, tuple(trained.class_names[i] for i in best), tuple(shares))
@@ -127,23 +128,13 @@ def _placed(trained: TrainedModel, device: str) -> None:
     hardware.place(trained.network, where, settings)
 
 
-def loaded(run: Path, weights: str | None) -> TrainedModel:
-    """As :func:`load_run`; which weights were taken is said where there was a choice that nobody made."""
-    trained = load_run(run, weights)
-    if weights is None and trained.weights == BEST:
-        epoch = trained.description["evaluation"]["epoch"]
-        logger.info(
-            f"with the weights of epoch {epoch}, of the least validation loss; --weights last takes the last epoch's"
-        )
-    return trained
-
-
 def _run(arguments: argparse.Namespace) -> int:
-    trained = loaded(arguments.run, arguments.weights)
+    trained = load_run(arguments.run, arguments.weights)
     top = min(arguments.top, len(trained.class_names))
     places = [expanded(str(place)) for place in arguments.images]
     _placed(trained, arguments.device)
     found = list(predictions(trained, places, top))
+    _say_which(trained, asked=arguments.weights is not None)
     if broken := [each for each in found if each.error]:
         names = ", ".join(shown(each.file) for each in broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
         logger.warning(f"{len(broken):,} of {len(found):,} files could not be read and have no label: {names}")
@@ -163,6 +154,20 @@ def _run(arguments: argparse.Namespace) -> int:
         write_atomically(to, lambda file: file.write(content))
         print_result(f"{summary}; written to {to}")
     return 2 if len(broken) == len(found) else 0
+
+
+def _say_which(trained: TrainedModel, asked: bool) -> None:
+    """Which weights were taken, where nobody chose; and that the confidences are not calibrated, where they are not."""
+    if trained.weights == BEST and not asked:
+        epoch = trained.description["evaluation"]["epoch"]
+        logger.info(
+            f"with the weights of epoch {epoch}, of the least validation loss; --weights last takes the last epoch's"
+        )
+    if trained.temperature is None:
+        logger.info(
+            "the confidences are not calibrated: this run has no temperature, which validation images give "
+            "(dataset.num_validation) where the network mistakes some of them"
+        )
 
 
 def _images_in_words(count: int) -> str:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ KEYS: dict[str, tuple[type, ...]] = {
 # Those that older files lack.
 OPTIONAL: dict[str, tuple[type, ...]] = {
     "evaluation": (dict,),  # the epoch of these weights, and its accuracies and losses
+    "temperature": (float,),  # that logits are divided by before they are confidences
 }
 
 
@@ -124,6 +126,11 @@ class TrainedModel:
     preprocess: Preprocessing
     description: dict[str, Any]
     weights: str = LAST
+
+    @property
+    def temperature(self) -> float | None:
+        """What the logits are to be divided by, so that the confidences are calibrated; None where that is not known."""
+        return self.description.get("temperature")
 
 
 def load_run(folder: str | Path, weights: str | None = None) -> TrainedModel:
@@ -227,6 +234,8 @@ def read_description(folder: Path, which: str = LAST) -> dict[str, Any]:
     for key, kinds in OPTIONAL.items():
         if key in values and type(values[key]) not in kinds:
             raise UserError(f"{path} is damaged ({key} is of another type)")
+    if not 0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(f"{path} is damaged (temperature is {values['temperature']})")
     return dict(values)
 
 

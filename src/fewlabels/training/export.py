@@ -9,17 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fewlabels.config.schema import Config
 from fewlabels.data.images import ImageData
 from fewlabels.data.splits import Split
 from fewlabels.models.base import Classifier
+from fewlabels.models.inference import predict
 from fewlabels.models.modes import evaluation
-from fewlabels.runs import trained
+from fewlabels.runs import checkpoint, trained
 from fewlabels.system.layout import BEST_WEIGHTS, WEIGHTS
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.best import best_line
 from fewlabels.training.build import method_sizes
+from fewlabels.training.calibration import fit_temperature
 from fewlabels.training.numbers import HELD_OUT
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
@@ -64,7 +67,8 @@ def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: T
             sizes = method_sizes(cfg, data, split, trainer.model, trainer.device)
             description["method_sizes"] = trained.sizes_to(sizes)
             _check_rebuilt(predictor, description, sizes.image, trainer.device)
-        trained.save(info.folder, predictor.state_dict(), description | _evaluation(trainer.curve[-1]))
+        more = _evaluation(trainer.curve[-1]) | _calibration(trainer)
+        trained.save(info.folder, predictor.state_dict(), description | more)
     except UserError as error:
         logger.warning(f"{info.folder}: no {WEIGHTS} is written: {error}")
         return
@@ -75,13 +79,37 @@ def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: T
         why = f"this run began with an older fewlabels, which did not keep the weights of epoch {best['epoch']}"
         logger.warning(f"{info.folder}: no {BEST_WEIGHTS} is written: {why}, of the least validation loss")
         return
-    trained.save(info.folder, held.weights, description | _evaluation(best), trained.BEST)
+    with _loaded(predictor, held.weights):
+        more = _evaluation(best) | _calibration(trainer)
+    trained.save(info.folder, held.weights, description | more, trained.BEST)
 
 
 def _evaluation(line: dict[str, Any]) -> dict[str, Any]:
     """What is known of the weights of an epoch, from its line of the curve."""
     found = {key: value for key, value in line.items() if key.startswith(HELD_OUT) and math.isfinite(value)}
     return {"evaluation": {"epoch": line["epoch"]} | found}
+
+
+def _calibration(trainer: Trainer) -> dict[str, float]:
+    """The temperature of the predictor as it is, fitted on the validation images; nothing where there is none."""
+    for held in trainer.evaluation_sets:
+        if held.name == "validation":
+            with _full_precision(trainer.predictor):
+                logits, _ = predict(trainer.predictor, held.images.iterate_view(held.index, held.view, "validation"))
+            temperature = fit_temperature(logits, held.images.labels[held.index.to(held.images.device)])
+            return {} if temperature is None else {"temperature": temperature}
+    return {}
+
+
+@contextmanager
+def _loaded(model: Classifier, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Within this block the model has these weights."""
+    own = checkpoint.copied(model.state_dict())
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def _whose(predictor: Classifier, trainer: Trainer) -> str:
