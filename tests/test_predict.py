@@ -1,10 +1,13 @@
 """Labels for new images, from the command line."""
 
+import base64
 import csv
+import html
 import io
 import json
 import math
 import os
+import re
 import sys
 import tarfile
 import zipfile
@@ -299,3 +302,65 @@ def own_temperature(folder, trained):
     with torch.inference_mode():
         logits = trained.network(trained.preprocess(torch.from_numpy(pixels)[index]))
     return grid_search(logits, labels[index])
+
+
+def cards(path):
+    """Confidence, label, file and picture of each, in order."""
+    page = path.read_text()
+    assert page.count("src=") == page.count('src="data:image/jpeg;base64,')
+    assert not re.search(r"href|url\(|@import|<script", page), "it names another file"
+    for card in re.findall(r"<figure>(.*?)</figure>", page, re.DOTALL):
+        label, share = re.search(r"<b>(.*?)</b> <span>(.*?) %</span>", card).groups()
+        picture = re.search(r"base64,([^\"]+)", card)
+        content = Image.open(io.BytesIO(base64.b64decode(picture[1]))) if picture else None
+        yield float(share), html.unescape(label), html.unescape(re.search(r'"file">(.*?)<', card)[1]), content
+
+
+def test_the_contact_sheet_shows_the_least_sure_first(predicted, validated, photos, tmp_path):
+    place, new = photos
+    (place / "<b>&.png").write_bytes(png(new.images[4]))
+    (place / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    result = predicted(validated, place, "--html", tmp_path / "sheet.html")
+    assert result.stdout.strip().endswith(f"; {tmp_path / 'sheet.html'} shows all")
+    assert len(result.stdout.splitlines()) == 1
+    found = {each.file: each for each in predict.predictions(load_run(validated), [place]) if each.labels}
+    shown = list(cards(tmp_path / "sheet.html"))
+    assert len(shown) == 13
+    assert [share for share, *_ in shown] == sorted(share for share, *_ in shown)
+    for share, label, file, picture in shown:
+        assert label == found[file].labels[0]
+        assert share == pytest.approx(100 * found[file].confidences[0], abs=0.1)
+        assert share <= 100 * found[file].confidences[0]
+        assert picture.size == (160, 160)
+        mine = new.images[4 if "&" in file else int(file[-6:-4])].mean(axis=(0, 1))
+        assert np.asarray(picture).mean(axis=(0, 1)) == pytest.approx(mine, abs=8), "another image's"
+    page = (tmp_path / "sheet.html").read_text()
+    assert "/&lt;b&gt;&amp;.png" in page
+    assert "13 images labelled: " in page
+    assert "; 1 of 14 files could not be read." in page
+    assert "Confidences are calibrated" in page
+
+
+def test_the_contact_sheet_says_how_many_it_leaves_out(predicted, folder, photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in photos[0].rglob("*.png"):
+            archive.write(path, path.relative_to(photos[0]))
+    places = [tmp_path / "photos.zip", photos[0] / "00.png"]
+    to = ["--html", tmp_path / "sheet.html", "--to", tmp_path / "new.csv", "--top-images", 5]
+    result = predicted(folder, *places, *to)
+    found = sorted(predict.predictions(load_run(folder), places), key=lambda each: each.confidences[0])
+    assert [file for _, _, file, _ in cards(tmp_path / "sheet.html")] == [each.file for each in found[:5]]
+    assert all(picture for *_, picture in cards(tmp_path / "sheet.html"))
+    said = f"; written to {tmp_path / 'new.csv'}; {tmp_path / 'sheet.html'} shows the 5 least sure, and leaves out 8"
+    assert result.stdout.strip().endswith(said)
+    page = (tmp_path / "sheet.html").read_text()
+    assert "8 surer images are left out." in page
+    assert "Confidences are not calibrated." in page
+
+
+def test_a_picture_that_is_gone_by_then_is_said(predicted, folder, photos, tmp_path, monkeypatch):
+    found = predict.pictures
+    monkeypatch.setattr(predict, "pictures", lambda *given: dict(list(found(*given).items())[1:]))
+    predicted(folder, photos[0], "--html", tmp_path / "sheet.html")
+    assert [picture for *_, picture in cards(tmp_path / "sheet.html")].count(None) == 1
+    assert (tmp_path / "sheet.html").read_text().count("cannot be read again") == 1

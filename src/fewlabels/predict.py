@@ -9,7 +9,7 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -32,7 +32,7 @@ from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
 from fewlabels.predicted.tables import Prediction, as_csv, as_labels, counted, sure_ones
 from fewlabels.runs.trained import BEST, FILES, LAST, TrainedModel, load_run
-from fewlabels.system.files import write_atomically
+from fewlabels.system.files import write_atomically, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import Stopped
 from fewlabels.system.terminal import configure_logging, print_result
@@ -66,7 +66,7 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
         folder, count, files = _images(place)
         with tqdm(total=count, desc=str(place), unit=" images", disable=None) as bar:
             for name, image, _ in decoded(files, decoding, folder):
-                batch.append((f"{place}/{name}" if folder == place else str(place), image))
+                batch.append((_file(place, folder, name), image))
                 bar.update()
                 if len(batch) == size:
                     yield from _labelled(trained, batch, top)
@@ -74,16 +74,44 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
     yield from _labelled(trained, batch, top)
 
 
-def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
-    """The folder or archive of the images, how many there are, and the name and the bytes of each."""
+def pictures(trained: TrainedModel, places: Sequence[Path], files: Collection[str], side: int) -> dict[str, np.ndarray]:
+    """The pixels of some of the files that were labelled.
+
+    Args:
+        trained: the network, which decides between grey and colour.
+        places: as for :func:`predictions`.
+        files: as the predictions name them. One that cannot be read any more is left out.
+        side: of the square that is cut out of each image, where the network takes squares; else the image is whole.
+    """
+    height, width = trained.preprocess.image_size
+    decoding = Decoding(side if height == width else None, trained.preprocess.channels == 1)
+    found = {}
+    for place in places:
+        folder, _, images = _images(place, files)
+        for name, image, _ in decoded(images, decoding, folder):
+            if isinstance(image, np.ndarray):
+                found[_file(place, folder, name)] = image
+    return found
+
+
+def _file(place: Path, folder: Path, name: str) -> str:
+    """What an image is called, from where it was named on the command line."""
+    return f"{place}/{name}" if folder == place else str(place)
+
+
+def _images(place: Path, only: Collection[str] | None = None) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
+    """The folder or archive of the images, how many there are, and the name and the bytes of each, or of some files."""
     with readable(place):
         if not place.exists():
             raise UserError(f"there is no {place}: name an image, a folder or an archive ({', '.join(archives.ARCHIVES)})")
         if place.is_file() and not archives.is_archive(place):
-            return place.parent, 1, iter([(place.name, place.read_bytes())])
+            wanted = only is None or str(place) in only
+            return place.parent, 1, iter([(place.name, place.read_bytes())] if wanted else [])
     listing = archives.listed(place)
     if not (names := [name for name in listing.names if listing.is_image(name)]):
         raise UserError(f"{place} holds no image of a format that is read here")
+    if only is not None:
+        names = [name for name in names if _file(place, place, name) in only]
     return place, len(names), archives.members(place, Wanted(names), listing.links)
 
 
@@ -146,13 +174,17 @@ def _run(arguments: argparse.Namespace) -> int:
         sure = sure_ones(found, arguments.above, places, Path() if to is None else to.parent)
         content, surer = as_labels(sure), f"surer than {arguments.above}"
         summary = f"{len(sure):,} of {_images_in_words(labelled)} {surer}{': ' if sure else ''}{counted(sure)}"
-    if to is None:
+    if to is not None:
+        write_atomically(to, lambda file: file.write(content))
+        summary += f"; written to {to}"
+    elif arguments.html is None:
         print_result(content.decode("utf-8", "replace").rstrip())
         if arguments.above is not None:
             logger.info(summary)
-    else:
-        write_atomically(to, lambda file: file.write(content))
-        print_result(f"{summary}; written to {to}")
+    if arguments.html is not None:
+        summary += _write_sheet(arguments, trained, found, places)
+    if arguments.html is not None or to is not None:
+        print_result(summary)
     return 2 if len(broken) == len(found) else 0
 
 
@@ -168,6 +200,24 @@ def _say_which(trained: TrainedModel, asked: bool) -> None:
             "the confidences are not calibrated: this run has no temperature, which validation images give "
             "(dataset.num_validation) where the network mistakes some of them"
         )
+
+
+def _write_sheet(
+    arguments: argparse.Namespace, trained: TrainedModel, found: Sequence[Prediction], places: Sequence[Path]
+) -> str:
+    """The contact sheet; returns what to say of it."""
+    from fewlabels.predicted.sheet import SIDE, least_sure, sheet
+
+    path, labelled = expanded(str(arguments.html)), [each for each in found if each.labels]
+    cards = least_sure(found, arguments.top_images)
+    summary = f"{_images_in_words(len(labelled))} labelled: {counted(found)}"
+    if len(labelled) < len(found):
+        summary += f"; {len(found) - len(labelled):,} of {len(found):,} files could not be read"
+    pixels = pictures(trained, places, {each.file for each in cards}, SIDE)
+    left_out = len(labelled) - len(cards)
+    title = f"Labels by {arguments.run.absolute().name}"
+    write_text(path, sheet(cards, pixels, left_out, summary, title, trained.temperature is not None))
+    return f"; {path} shows {'all' if not left_out else f'the {len(cards):,} least sure, and leaves out {left_out:,}'}"
 
 
 def _images_in_words(count: int) -> str:
@@ -204,6 +254,10 @@ def main() -> None:
         type=_share,
         metavar="CONFIDENCE",
         help="write file,label of the images alone whose confidence is greater: labels to train with (dataset.labels)",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="a contact sheet of the images, the least sure first")
+    parser.add_argument(
+        "--top-images", type=_positive, default=200, help="how many images the contact sheet shows; default: 200"
     )
     parser.add_argument(
         "--weights",

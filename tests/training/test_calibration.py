@@ -72,6 +72,17 @@ def test_where_the_network_is_worse_than_chance_there_is_none():
     assert fit_temperature(logits, torch.tensor([1, 0, 0])) is None
 
 
+def test_where_the_network_knows_next_to_nothing_there_is_none():
+    logits = torch.tensor(
+        [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0 - 1e-6]]
+    )  # the last one is right, by less than the first is wrong
+    labels = torch.tensor([1, 1, 0])
+    assert fit_temperature(logits, labels) is None
+    logits = torch.tensor([[1.0, 0.0], [0.0, 1.0 + 1e-6]])  # and here by more
+    assert fit_temperature(logits, torch.tensor([1, 1])) is None
+    assert fit_temperature(torch.zeros(3, 2), labels) is None
+
+
 def test_where_a_logit_is_not_finite_there_is_none():
     logits, labels = made_up(1)
     logits[3, 2] = torch.nan

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+FLATTEST = 1e-3  # the largest difference of logits / T: with a larger T all classes are as probable
+
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
     """The temperature T > 0 of the least mean cross-entropy of ``logits / T``, in float64.
@@ -18,7 +20,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
 
     Returns:
         None where there is no such T: all images are labelled right, and smaller and smaller ones fit better; the logits
-        tell less than nothing, and larger and larger ones do; or they are not finite.
+        tell nothing, and larger and larger ones do; or they are not finite.
     """
     from scipy.optimize import brentq  # which takes time to import
 
@@ -31,9 +33,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float | None:
         expected = (shares * values).sum(axis=1) / shares.sum(axis=1)
         return float((expected - true[:, 0]).mean())
 
-    if not np.isfinite(values).all() or (true == values.max(axis=1, keepdims=True)).all() or slope(0.0) >= 0:
+    if not np.isfinite(values).all() or (true == values.max(axis=1, keepdims=True)).all():
         return None
-    most = 1.0
+    least = FLATTEST / -float(below.min())
+    if slope(least) >= 0:
+        return None
+    most = least
     while slope(most) < 0:
         most *= 2
-    return 1 / float(brentq(slope, 0.0, most, xtol=1e-12, rtol=1e-12))
+    return 1 / float(brentq(slope, least, most, xtol=1e-9 * least, rtol=1e-12))
