@@ -46,7 +46,8 @@ def result(root: Path) -> tuple[Any, ...]:
     (folder,) = (root / "runs").glob("*/")
     pictures = folder / "pictures.npz"
     images = {name: value.tobytes() for name, value in np.load(pictures).items()} if pictures.exists() else {}
-    exported = [json.loads((folder / "model.json").read_text()), (folder / "model.safetensors").read_bytes()]
+    exported = {path.name: path.read_bytes() for path in folder.glob("model*")}
+    assert {"model.json", "model.safetensors"} <= exported.keys()
     checkpoint, lines, record = state_of(folder)
     for value in (record["config"].pop("cache_dir"), record.pop("starts", None)):  # a start more for each kill
         del value
