@@ -4,7 +4,6 @@ and before a parallel sweep has workers. Part of ``python -m tests.kills``; noth
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal

@@ -8,15 +8,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 from torch import nn
 
 from fewlabels import export
 from fewlabels.config.compose import composed
+from fewlabels.config.validate import register
 from fewlabels.exported.network import ExportedNetwork, check, steps
 from fewlabels.exported.weights import card
 from fewlabels.runs import record
 from fewlabels.runs.trained import load_run
+from fewlabels.system.paths import conf_dir
 from fewlabels.train import run
 from fewlabels.types import UserError
 from tests.conftest import QUICK
@@ -168,11 +172,30 @@ def test_the_card_of_older_and_of_stranger_networks(plain):
     described = {key: value for key, value in trained.description.items() if key not in ("evaluation", "temperature")}
     older = card(dataclasses.replace(trained, description=described), None)
     assert "Not known: an older fewlabels wrote these weights." in older
-    assert "the data are not known" in older
+    assert "its data and its other settings are not known" in older
+    assert "settings.yaml" not in older
     own = OwnNetwork(trained.network, nn.Linear(100, 10))
     stranger = card(dataclasses.replace(trained, network=own), record.found(plain / "record.json"))
     assert "needs fewlabels and the run's own files: `fewlabels.runs.trained.load_run(folder)`" in stranger
     assert "```python" not in stranger
+
+
+def test_the_settings_come_back_to_the_same_run(exported, plain, tmp_path):
+    exported(plain, "--safetensors", tmp_path)
+    assert "python -m fewlabels.train --config-dir . --config-name settings\n" in (tmp_path / "README.md").read_text()
+    written = (tmp_path / "settings.yaml").read_text()
+    assert str(plain.parents[2]) not in written  # no place on this machine
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        cfg = compose("settings", [f"hydra.searchpath=[file://{conf_dir()}]"], return_hydra_config=True)
+    assert cfg.hydra.job.chdir is False
+    del cfg.hydra
+    cfg.output_root, cfg.cache_dir = str(plain.parents[1]), str(plain.parents[2] / "cache")
+    before = (plain / "checkpoint.pt").stat().st_mtime_ns
+    assert run(cfg).fingerprint == record.read(plain / "record.json").fingerprint
+    assert (plain / "checkpoint.pt").stat().st_mtime_ns == before  # it had finished
+    assert len(list(plain.parent.iterdir())) == 1
 
 
 @pytest.mark.parametrize("per_image", [False, True])

@@ -20,13 +20,17 @@ from fewlabels.system.files import doing, write_atomically, write_text
 from fewlabels.system.layout import RECORD
 from fewlabels.types import RunRecord
 
-WEIGHTS, CARD = "model.safetensors", "README.md"
+WEIGHTS, CARD, SETTINGS = "model.safetensors", "README.md", "settings.yaml"
 OF_TIMM = "net."  # where a TimmModel holds timm's own network
-SETTINGS = ("seed", "epochs", "steps", "batch", "optim", "views")  # of a run's record, in the card
+# What names a place on this machine, or a person's trackers, and changes no result.
+OWN = ("output_root", "cache_dir", "tracking", "table", "search", "budget_minutes", "rerun", "keep")
+# As in conf/config.yaml.
+DATA = "${oc.env:FEWLABELS_DATA,data}"
+HYDRA = {"job": {"chdir": False}, "output_subdir": None, "run": {"dir": "."}}
 
 
 def write_folder(trained: TrainedModel, run: Path, folder: Path) -> None:
-    """Write ``model.safetensors`` and ``README.md``.
+    """Write ``model.safetensors``, ``README.md`` and, where the run's record is there, ``settings.yaml``.
 
     Args:
         trained: the network.
@@ -46,7 +50,10 @@ def write_folder(trained: TrainedModel, run: Path, folder: Path) -> None:
     with doing("make the folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / WEIGHTS, lambda file: file.write(content))
-    write_text(folder / CARD, card(trained, record.found(run / RECORD)))
+    found = record.found(run / RECORD)
+    if found is not None:
+        write_text(folder / SETTINGS, settings(found))
+    write_text(folder / CARD, card(trained, found))
 
 
 def card(trained: TrainedModel, found: RunRecord | None) -> str:
@@ -83,8 +90,7 @@ def card(trained: TrainedModel, found: RunRecord | None) -> str:
         "## Accuracy",
         _accuracy(trained),
         "## Data and training",
-        _data(found),
-        _block("yaml", _settings(trained, found)),
+        *_training(trained, found),
         "## Licence",
         "Not stated: it is for whoever publishes these weights to choose, as the licence of the training images allows.",
     ]
@@ -168,22 +174,32 @@ def _accuracy(trained: TrainedModel) -> str:
     return "\n".join(lines)
 
 
-def _data(found: RunRecord | None) -> str:
+def _training(trained: TrainedModel, found: RunRecord | None) -> list[str]:
+    own = {"model": trained.description["model"], "method": trained.description["method"]}
     if found is None:
-        return "The run's record was not beside its weights: the data are not known."
+        return ["The run's record was not beside its weights: its data and its other settings are not known.", _yaml(own)]
     data = found.data
     counts = [f"{data[key]:,} {key}" for key in ("labelled", "unlabelled", "validation") if data.get(key)]
-    return (
+    return [
         f"Data set {found.config['dataset']['name']}: {', '.join(counts)} of {data['training_images']:,} training images, "
-        f"{data['test_images']:,} test images."
-    )
+        f"{data['test_images']:,} test images. Seed {found.seed}.",
+        _yaml(own),
+        f"All settings are in `{SETTINGS}`. In this folder, this command trains the network again; `dataset.path=...` says "
+        "where the images are, where they are not in `data`:",
+        _block("", f"python -m fewlabels.train --config-dir . --config-name {Path(SETTINGS).stem}"),
+    ]
 
 
-def _settings(trained: TrainedModel, found: RunRecord | None) -> str:
-    values = {"model": trained.description["model"], "method": trained.description["method"]}
-    if found is not None:
-        values |= {key: found.config[key] for key in SETTINGS if found.config.get(key) is not None}
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+def settings(found: RunRecord) -> str:
+    """A run's settings as a configuration for Hydra, of the same fingerprint; without places on this machine."""
+    values = {key: value for key, value in found.config.items() if key not in OWN}
+    values["dataset"] = values["dataset"] | {"path": DATA}
+    defaults = {"defaults": ["schema", "_self_", {"override hydra/job_logging": "fewlabels"}]}
+    return yaml.safe_dump(defaults | values | {"hydra": HYDRA}, sort_keys=False, allow_unicode=True)
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    return _block("yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip())
 
 
 def _block(language: str, text: str) -> str:
