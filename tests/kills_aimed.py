@@ -4,7 +4,6 @@ and before a parallel sweep has workers. Part of ``python -m tests.kills``; noth
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -46,7 +45,8 @@ def result(root: Path) -> tuple[Any, ...]:
     (folder,) = (root / "runs").glob("*/")
     pictures = folder / "pictures.npz"
     images = {name: value.tobytes() for name, value in np.load(pictures).items()} if pictures.exists() else {}
-    exported = [json.loads((folder / "model.json").read_text()), (folder / "model.safetensors").read_bytes()]
+    exported = {path.name: path.read_bytes() for path in folder.glob("model*")}
+    assert {"model.json", "model.safetensors"} <= exported.keys()
     checkpoint, lines, record = state_of(folder)
     for value in (record["config"].pop("cache_dir"), record.pop("starts", None)):  # a start more for each kill
         del value

@@ -25,9 +25,10 @@ FLOORS = [
     ["launch"],
     ["search"],
     ["train"],
-    ["report", "predict"],
+    ["report", "predict", "predicted", "export", "exported"],
     ["api"],
     ["benchmark", "commands"],
+    ["__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.parent != PACKAGE or p.name != "__init__.py")

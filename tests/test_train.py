@@ -35,7 +35,7 @@ def test_a_run_leaves_what_the_readme_lists(configure, tmp_path):
     assert folder.name == f"fixmatch-simple_cnn-digits_50-s0-{result.fingerprint[:8]}"
     assert {p.name for p in folder.iterdir()} - {".lock"} == {
         "record.json", "metrics.jsonl", "config.yaml", "split.npz", "checkpoint.pt", "model.safetensors", "model.json",
-        "train.log",
+        "model-best.safetensors", "model-best.json", "train.log",
     }  # fmt: skip
     written = json.loads((folder / "record.json").read_text())
     assert written["status"] == "finished"

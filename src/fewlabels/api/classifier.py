@@ -104,7 +104,7 @@ class TrainedClassifier:
         with kept_switches():
             place(self.trained, str(self.device))  # its switches
             found = [probabilities(self.trained, batch).cpu().numpy() for batch in self._batches(images)]
-        return np.concatenate([np.empty((0, len(self.classes)), np.float32), *found])
+        return np.concatenate([np.empty((0, len(self.classes))), *found])
 
     def predict_files(self, paths: Any, top: int = 1) -> list[Prediction]:
         """Label files, with their names; one that cannot be read has its reason in the place of a label.

@@ -1,7 +1,9 @@
 """The weights that a finished run was evaluated with, ready for use without its data set.
 
 ``model.safetensors`` holds the weights, and ``model.json`` what they belong to: the network's class and arguments, the names
-of the classes, the preprocessing. The two files may be copied elsewhere together.
+of the classes, the preprocessing. The two files may be copied elsewhere together. These are the weights of the last epoch;
+where the run had validation images, ``model-best.safetensors`` and ``model-best.json`` are those of the epoch of the least
+validation loss.
 
 Example:
     >>> from fewlabels.runs.trained import load_run
@@ -17,6 +19,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,12 +39,14 @@ from fewlabels.methods.base import Context, Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.runs import record
 from fewlabels.system.files import write_atomically, write_text
-from fewlabels.system.layout import DESCRIPTION, RECORD, WEIGHTS
+from fewlabels.system.layout import BEST_DESCRIPTION, BEST_WEIGHTS, DESCRIPTION, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.types import UserError
 
 FORMAT = 1
 NETWORK, AVERAGE, METHOD = "network", "average", "method"  # whose weights these are; the last: of the method's predictor
+LAST, BEST = "last", "best"  # which epoch's weights; the best is the one of the least validation loss
+FILES = {LAST: (WEIGHTS, DESCRIPTION), BEST: (BEST_WEIGHTS, BEST_DESCRIPTION)}
 # The keys of model.json, with the types of their values.
 KEYS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("format",), (int,)),
@@ -50,6 +55,11 @@ KEYS: dict[str, tuple[type, ...]] = {
     "class_names": (list,),
     "channels_last": (bool,),
     "method_sizes": (dict, type(None)),  # of the method's predictor alone
+}
+# Those that older files lack.
+OPTIONAL: dict[str, tuple[type, ...]] = {
+    "evaluation": (dict,),  # the epoch of these weights, and its accuracies and losses
+    "temperature": (float,),  # that logits are divided by before they are confidences
 }
 
 
@@ -111,20 +121,29 @@ class TrainedModel:
         network: in evaluation mode, in full precision, on the CPU; calling it gives logits ``[B, C]``.
         class_names: in the order of the logits.
         preprocess: turns uint8 images, or an image file, into the network's input.
-        description: all of ``model.json``.
+        description: all of ``model.json``, or of ``model-best.json``.
+        weights: ``last`` or ``best``, the epoch that they are of.
     """
 
     network: Classifier
     class_names: tuple[str, ...]
     preprocess: Preprocessing
     description: dict[str, Any]
+    weights: str = LAST
+
+    @property
+    def temperature(self) -> float | None:
+        """What the logits are to be divided by, so that the confidences are calibrated; None where that is not known."""
+        return self.description.get("temperature")
 
 
-def load_run(folder: str | Path) -> TrainedModel:
+def load_run(folder: str | Path, weights: str | None = None) -> TrainedModel:
     """Load the network of a finished run; its data set is not needed.
 
     Args:
         folder: the run's, or any other with its ``model.safetensors`` and ``model.json``.
+        weights: ``last``: those of the last epoch; ``best``: of the least validation loss; by default the best where they
+            are there, else the last.
 
     Returns:
         The network, the names of the classes, and the preprocessing.
@@ -141,58 +160,69 @@ def load_run(folder: str | Path) -> TrainedModel:
     beside = record.found(folder / RECORD)
     if beside is not None and beside.status != "finished":  # the files, where there are any, are of an earlier training
         raise UserError(f"{folder}: this run has not finished ({beside.status})")
-    description = read_description(folder)
+    which = weights or (BEST if (folder / BEST_DESCRIPTION).exists() else LAST)
+    if which not in FILES:
+        raise UserError(f"weights={which!r} is neither {LAST} nor {BEST}")
+    weights_name, name = FILES[which]
+    description = read_description(folder, which)
     if beside is not None and beside.fingerprint != description["fingerprint"]:
-        raise UserError(f"{folder}: {DESCRIPTION} is of another run than {RECORD}, by their fingerprints")
-    weights = read_weights(folder, description)
-    with _reading(folder / DESCRIPTION):
+        raise UserError(f"{folder}: {name} is of another run than {RECORD}, by their fingerprints")
+    state = read_weights(folder, description, which)
+    with _reading(folder / name):
         preprocess = _preprocessing(description)
         network = rebuild(description)
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(state)
     except RuntimeError as error:  # its message is a list, the first line of which names the class alone
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{folder / WEIGHTS} does not fit the network in {DESCRIPTION} ({reason})") from error
-    return TrainedModel(network.eval(), tuple(description["class_names"]), preprocess, description)
+        raise UserError(f"{folder / weights_name} does not fit the network in {name} ({reason})") from error
+    return TrainedModel(network.eval(), tuple(description["class_names"]), preprocess, description, which)
 
 
-def save(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any]) -> None:
+def save(folder: Path, weights: Mapping[str, Tensor], description: dict[str, Any], which: str = LAST) -> None:
     """Write ``model.safetensors``, then ``model.json``, each whole or not at all.
 
     Args:
         folder: the run's.
         weights: a state_dict; tensors that share memory are written once each, for the format knows no sharing.
-        description: see :data:`KEYS`; the format, the version and the checksum are added.
+        description: see :data:`KEYS` and :data:`OPTIONAL`; the format, the version and the checksum are added.
+        which: ``last`` or ``best``, which names the files.
 
     Raises:
         UserError: ``weights`` holds something that is no tensor, or one of a kind that the format does not know.
         FileError: the disk refused.
     """
+    weights_name, description_name = FILES[which]
     for name, tensor in weights.items():
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             what = f"sparse {type(tensor).__name__}" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise UserError(f"{name} is a {what}, and {WEIGHTS} holds dense tensors alone")
+            raise UserError(f"{name} is a {what}, and {weights_name} holds dense tensors alone")
     own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     try:
         # One entry: safetensors writes several in another order each time, and equal weights would be other bytes.
         content = safetensors.save(own, metadata={"fingerprint": description["fingerprint"]})
     except (SafetensorError, LookupError, ValueError) as error:
-        raise UserError(f"{WEIGHTS} cannot hold these weights ({' '.join(str(error).split())[:200]})") from error
+        raise UserError(f"{weights_name} cannot hold these weights ({' '.join(str(error).split())[:200]})") from error
     added = {"format": FORMAT, "fewlabels": __version__, "sha256": hashlib.sha256(content).hexdigest()}
-    write_atomically(folder / WEIGHTS, lambda file: file.write(content))
-    write_text(folder / DESCRIPTION, json.dumps(added | description, indent=1) + "\n")
+    write_atomically(folder / weights_name, lambda file: file.write(content))
+    write_text(folder / description_name, json.dumps(added | description, indent=1) + "\n")
 
 
-def read_description(folder: Path) -> dict[str, Any]:
-    """What ``model.json`` says.
+def read_description(folder: Path, which: str = LAST) -> dict[str, Any]:
+    """What ``model.json`` says, or ``model-best.json``.
 
     Raises:
         UserError: it is not there, is damaged, or of another format.
     """
-    path = folder / DESCRIPTION
+    path = folder / FILES[which][1]
     try:
         values = json.loads(path.read_bytes().decode())
     except FileNotFoundError as error:
+        if which == BEST:
+            raise UserError(
+                f"{folder} has no {BEST_DESCRIPTION}: the run had no validation images (dataset.num_validation), or "
+                "finished before fewlabels kept the best epoch"
+            ) from error
         raise UserError(
             f"{folder} has no {DESCRIPTION}: it is no folder of a run, or the run finished before fewlabels wrote {WEIGHTS}"
         ) from error
@@ -205,26 +235,32 @@ def read_description(folder: Path) -> dict[str, Any]:
     for key, kinds in KEYS.items():
         if not isinstance(values, dict) or type(values.get(key)) not in kinds:
             raise UserError(f"{path} is damaged ({key} is missing or of another type)")
+    for key, kinds in OPTIONAL.items():
+        if key in values and type(values[key]) not in kinds:
+            raise UserError(f"{path} is damaged ({key} is of another type)")
+    if not 0 < values.get("temperature", 1.0) < math.inf:
+        raise UserError(f"{path} is damaged (temperature is {values['temperature']})")
     return dict(values)
 
 
-def read_weights(folder: Path, description: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of ``model.safetensors``.
+def read_weights(folder: Path, description: dict[str, Any], which: str = LAST) -> dict[str, Tensor]:
+    """The tensors of ``model.safetensors``, or of ``model-best.safetensors``.
 
     Args:
         folder: where the file lies.
         description: its ``model.json``, with the checksum.
+        which: ``last`` or ``best``.
 
     Raises:
         UserError: the file is not there, or its checksum is another.
     """
-    path = folder / WEIGHTS
+    path = folder / FILES[which][0]
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if hashlib.sha256(content).hexdigest() != description["sha256"]:
-        raise UserError(f"{path} is damaged, or another run's: its checksum is not the one in {DESCRIPTION}")
+        raise UserError(f"{path} is damaged, or another run's: its checksum is not the one in {FILES[which][1]}")
     with _reading(path):
         return dict(safetensors.load(content))
 

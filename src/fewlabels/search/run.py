@@ -28,7 +28,7 @@ from fewlabels.runs.record import headline, read_all
 from fewlabels.search.space import Axis, read_space, text, with_values
 from fewlabels.search.study import Study, Trial, grid
 from fewlabels.system.files import below, describe_error, doing, write_text
-from fewlabels.system.layout import CHECKPOINT, DESCRIPTION, LOCK, RECORD, WEIGHTS
+from fewlabels.system.layout import BEST_DESCRIPTION, BEST_WEIGHTS, CHECKPOINT, DESCRIPTION, LOCK, RECORD, WEIGHTS
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import stopper
 from fewlabels.system.terminal import print_result
@@ -149,7 +149,7 @@ def _remove_weights(cfg: Config, folder: Path, trial: Trial) -> None:
 
     A run is this trial's where it has its values; those of other trials may be running.
     """
-    names = (CHECKPOINT, WEIGHTS, DESCRIPTION)
+    names = (CHECKPOINT, WEIGHTS, DESCRIPTION, BEST_WEIGHTS, BEST_DESCRIPTION)
     mine = resolved(with_values(cfg, trial.values))
     runs = {file.parent for name in names for file in folder.rglob(name)}
     for path, record in read_all(sorted(run / RECORD for run in runs)):

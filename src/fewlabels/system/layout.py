@@ -7,6 +7,8 @@ CHECKPOINT = "checkpoint.pt"  # from which the same command resumes
 BEST = re.compile(r"best_[0-9]+\.pt")  # the state of the epoch of that number, to be loaded again
 WEIGHTS = "model.safetensors"  # that a finished run was evaluated with
 DESCRIPTION = "model.json"  # of those weights: all that is needed to use them without the data set
+BEST_WEIGHTS = "model-best.safetensors"  # of the epoch of least validation loss, where there are validation images
+BEST_DESCRIPTION = "model-best.json"  # of these
 METRICS = "metrics.jsonl"  # a line an epoch
 PICTURES = "pictures.npz"  # arrays ``<name>@<epoch>``
 SPLIT = "split.npz"
@@ -16,7 +18,7 @@ LOG = "train.log"
 LOCK = ".lock"
 # Renamed when the run is trained again, in this order, and before the record what BEST matches. The record goes last: until
 # then the run is the old one. The log goes on: it says when that was.
-RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, WEIGHTS, DESCRIPTION, RECORD)
+RENAMED_ON_RERUN = (CHECKPOINT, METRICS, PICTURES, WEIGHTS, DESCRIPTION, BEST_WEIGHTS, BEST_DESCRIPTION, RECORD)
 
 
 def best_name(epoch: int) -> str:

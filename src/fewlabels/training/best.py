@@ -1,24 +1,33 @@
-"""The state of the best epoch so far, kept until it is loaded again (``optim.reload_best_after``).
+"""What is kept of the best epoch so far: its state, to be loaded again, and its weights, to be used once the run has ended.
 
-It is held in memory, and with each checkpoint in a file beside it that has the epoch in its name. A new file is written
-before the checkpoint and an old one removed after it: whenever a run is killed, its checkpoint finds the state it needs.
+The state (``optim.reload_best_after``) is held in memory, and with each checkpoint in a file beside it that has the epoch in
+its name. A new file is written before the checkpoint and an old one removed after it: whenever a run is killed, its
+checkpoint finds the state it needs.
+
+The weights (of the least validation loss) are those of the predictor alone, and a part of the checkpoint.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from fewlabels.runs import checkpoint
 from fewlabels.system.files import doing
 from fewlabels.system.layout import BEST, best_name
+from fewlabels.training.optim import best_epoch
 from fewlabels.types import UserError
 
 EXPECTED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("model", "optimisers", "averages", "method"), (dict,)),
     "ema": (dict, type(None)),
 }
+
+VALIDATION_LOSS = "validation_loss"
 
 
 class BestState:
@@ -79,3 +88,36 @@ class BestState:
             if BEST.fullmatch(file.name) and (self._state is None or file != self.file):
                 with doing("remove", file):
                     file.unlink()
+
+
+class BestWeights:
+    """The predictor's weights in the epoch of the least validation loss so far; where several have it, in the first."""
+
+    def __init__(self) -> None:
+        self.epoch = 0  # counted from 1; 0: none is held
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, curve: Sequence[dict[str, Any]], state: Mapping[str, Any]) -> None:
+        """Take a copy of the weights where the curve's last epoch is the best.
+
+        Args:
+            curve: all epochs so far.
+            state: the predictor's state_dict in the last of them. One that holds more than tensors is not held: no file
+                could hold it in the end.
+        """
+        if best_line(curve) is curve[-1] and all(isinstance(value, Tensor) for value in state.values()):
+            self.epoch, self.weights = curve[-1]["epoch"], checkpoint.copied(dict(state))
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The opposite of :meth:`state_dict`."""
+        self.epoch, self.weights = state["epoch"], state["weights"]
+
+
+def best_line(curve: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first epoch of the least validation loss; None where none has one."""
+    validated = [line for line in curve if VALIDATION_LOSS in line]
+    return validated[best_epoch([line[VALIDATION_LOSS] for line in validated]) - 1] if validated else None

@@ -1,24 +1,30 @@
-"""Write the weights that a finished run was evaluated with, for use without its data set."""
+"""Write the weights of a finished run's last and best epoch, for use without its data set."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import settings_of
 from fewlabels.data.images import ImageData
 from fewlabels.data.splits import Split
 from fewlabels.models.base import Classifier
+from fewlabels.models.inference import predict
 from fewlabels.models.modes import evaluation
-from fewlabels.runs import trained
-from fewlabels.system.layout import WEIGHTS
+from fewlabels.runs import checkpoint, trained
+from fewlabels.system.layout import BEST_WEIGHTS, WEIGHTS
 from fewlabels.tracking.base import RunInfo
+from fewlabels.training.best import best_line
 from fewlabels.training.build import method_sizes
+from fewlabels.training.calibration import fit_temperature
+from fewlabels.training.numbers import HELD_OUT
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
 
@@ -29,6 +35,8 @@ PREPROCESSING = ("size", "crop", "per_image")  # settings of the views that the 
 
 def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: Trainer) -> None:
     """Write ``model.safetensors`` and ``model.json`` into the run's folder; see :mod:`fewlabels.runs.trained`.
+
+    Where there are validation images, those of the best epoch as well: ``model-best.safetensors``, ``model-best.json``.
 
     A predictor of the method's own that cannot be made again from its state_dict is not written, and one line says so.
 
@@ -62,9 +70,49 @@ def export(cfg: Config, info: RunInfo, data: ImageData, split: Split, trainer: T
             sizes = method_sizes(cfg, data, split, trainer.model, trainer.device)
             description["method_sizes"] = trained.sizes_to(sizes)
             _check_rebuilt(predictor, description, sizes.image, trainer.device)
-        trained.save(info.folder, predictor.state_dict(), description)
+        more = _evaluation(trainer.curve[-1]) | _calibration(trainer)
+        trained.save(info.folder, predictor.state_dict(), description | more)
     except UserError as error:
         logger.warning(f"{info.folder}: no {WEIGHTS} is written: {error}")
+        return
+    best, held = best_line(trainer.curve), trainer.best_weights
+    if best is None or held is None:
+        return
+    if held.epoch != best["epoch"]:
+        why = f"this run began with an older fewlabels, which did not keep the weights of epoch {best['epoch']}"
+        logger.warning(f"{info.folder}: no {BEST_WEIGHTS} is written: {why}, of the least validation loss")
+        return
+    with _loaded(predictor, held.weights):
+        more = _evaluation(best) | _calibration(trainer)
+    trained.save(info.folder, held.weights, description | more, trained.BEST)
+
+
+def _evaluation(line: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the weights of an epoch, from its line of the curve."""
+    found = {key: value for key, value in line.items() if key.startswith(HELD_OUT) and math.isfinite(value)}
+    return {"evaluation": {"epoch": line["epoch"]} | found}
+
+
+def _calibration(trainer: Trainer) -> dict[str, float]:
+    """The temperature of the predictor as it is, fitted on the validation images; nothing where there is none."""
+    for held in trainer.evaluation_sets:
+        if held.name == "validation":
+            with _full_precision(trainer.predictor):
+                logits, _ = predict(trainer.predictor, held.images.iterate_view(held.index, held.view, "validation"))
+            temperature = fit_temperature(logits, held.images.labels[held.index.to(held.images.device)])
+            return {} if temperature is None else {"temperature": temperature}
+    return {}
+
+
+@contextmanager
+def _loaded(model: Classifier, weights: dict[str, Tensor]) -> Iterator[None]:
+    """Within this block the model has these weights."""
+    own = checkpoint.copied(model.state_dict())
+    model.load_state_dict(weights)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def _whose(predictor: Classifier, trainer: Trainer) -> str:

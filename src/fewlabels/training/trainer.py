@@ -10,7 +10,8 @@ for epoch in epochs:
             clip, optimiser.step                   # each batch, or once an epoch (optim.step_every)
         ema.update, method.after_update(ctx, batch, ...)
         checkpoint, when the last is a minute old; a signal or the end of the time budget ends the run here
-    evaluate (test, validation), tell the trackers, load the best epoch again (optim.reload_best_after), checkpoint
+    evaluate (test, validation), tell the trackers, keep the weights of the best epoch by validation, load the best epoch
+    again (optim.reload_best_after), checkpoint
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from fewlabels.system.seeding import derive, rng_state, set_rng_state
 from fewlabels.system.stopping import BUDGET_SPENT, Stopped
 from fewlabels.system.terminal import FILE_ONLY
 from fewlabels.tracking.base import Line, Tracker
-from fewlabels.training.best import BestState
+from fewlabels.training.best import VALIDATION_LOSS, BestState, BestWeights
 from fewlabels.training.evaluate import Evaluation, EvaluationSet, evaluate
 from fewlabels.training.graph import GraphedStep, Recorder
 from fewlabels.training.hardware import peak_memory_mib
@@ -87,7 +88,8 @@ class Trainer:
     ``check`` is called at every step and raises Stopped when the run has to end; ``check_folder``
     is called before anything is written. ``compiled_step`` takes the place of the method's own. ``recorder`` makes a graph
     of each step; see :class:`GraphedStep`, also for ``graph_required``. ``processes`` train this run together.
-    ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run.
+    ``curve`` grows by a line an epoch; ``seconds`` and ``images_seen`` count all the sessions of the run. The process
+    that leads has ``best_weights``, of the best epoch, where there are validation images.
     """
 
     def __init__(
@@ -130,6 +132,8 @@ class Trainer:
         self._lr = optim.lr  # before the schedule's factor
         after = optim.reload_best_after
         self.best = BestState(path, fingerprint, after) if after is not None and after < schedule.last_epoch else None
+        validated = any(held.name == "validation" for held in evaluation_sets)
+        self.best_weights = BestWeights() if validated and self.processes.leads else None
         self.seconds, self.images_seen, self._peak = 0.0, 0, 0.0
         self._meters = Meters()
         unknown = bool((loader.images.labels[loader.all_unlabelled.indices.to(self.device)] == UNKNOWN).any())
@@ -334,6 +338,8 @@ class Trainer:
         self.curve.append(line)
         for tracker in self._trackers:
             tracker.epoch(line)
+        if self.best_weights is not None and VALIDATION_LOSS in line:
+            self.best_weights.look(self.curve, self.predictor.state_dict())
         if self.best is not None and self.epoch <= self.best.last:
             self._keep_or_reload(self.best)
         if time.monotonic() - self._saved_at >= self.schedule.checkpoint_seconds:
@@ -446,6 +452,8 @@ class Trainer:
             "peak_memory_mib": self._peak_memory(),
             **rng_state(self.device),
         }
+        if self.best_weights is not None:
+            state["best_weights"] = self.best_weights.state_dict()
         if self.best is not None:
             self.best.write()
         checkpoint.save(self.path, state, self.fingerprint)
@@ -487,6 +495,8 @@ class Trainer:
         self._chosen, self.curve, self._peak = state["chosen"], state["curve"], state["peak_memory_mib"]
         self.seconds, self.images_seen = state["seconds"], state["images_seen"]
         set_rng_state(state, self.device)
+        if self.best_weights is not None and "best_weights" in state:  # else of a run that an older version began
+            self.best_weights.load_state_dict(state["best_weights"])
         if self.best is not None and 0 < self.epoch < self.best.last:
             self.best.read(best_epoch(self._watched()))
 

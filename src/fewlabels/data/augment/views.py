@@ -285,7 +285,7 @@ class Views:
         images = colour.apply_where(images, numbers["grey"], colour.greyed, every=every)
         images = colour.apply_where(images, numbers["blurred"], colour.blur3, numbers["sigma"], every=every)
         if scale and self.per_image:
-            images = _centred(images)
+            images = centred(images)
         elif scale:
             mean, std = constant(self.mean, images.device), constant(self.std, images.device)
             images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
@@ -299,14 +299,14 @@ class Views:
         """
         batch, height, width, channels = images.shape
         if self.per_image:
-            return _centred(images.permute(0, 3, 1, 2).float())
+            return centred(images.permute(0, 3, 1, 2).float())
         mean, std = constant(self.mean, images.device), constant(self.std, images.device)
         scale, shift = (1 / (255 * std)).repeat(width), (-mean / std).repeat(width)
         rows = torch.addcmul(shift, images.reshape(batch, height, width * channels).float(), scale)
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _centred(images: Tensor) -> Tensor:
+def centred(images: Tensor) -> Tensor:
     """(x - mean x) / max |x - mean x| of each image ``[B, C, H, W]``; a flat image becomes 0."""
     flat = images.flatten(1)
     flat = flat - flat.mean(dim=1, keepdim=True)

@@ -1,0 +1,1 @@
+"""What is written of predictions: tables, labels to train with, a contact sheet."""
