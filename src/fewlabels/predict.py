@@ -30,6 +30,7 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import encoded, shown
+from fewlabels.data.files.skipped import Unreadable
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
@@ -89,8 +90,8 @@ def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> 
     yield from _labelled(trained, batch, top)
 
 
-def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
-    """The folder or archive of the images, how many there are, and the name and the bytes of each."""
+def _images(place: Path) -> tuple[Path, int, Iterator[tuple[str, bytes | Unreadable]]]:
+    """The folder or archive of the images, how many there are, and of each the name and the bytes, or why there are none."""
     with readable(place):
         if not place.exists():
             raise UserError(f"there is no {place}: name an image, a folder or an archive ({', '.join(archives.ARCHIVES)})")

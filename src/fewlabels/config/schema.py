@@ -49,6 +49,9 @@ class DatasetConfig:
     ``FEWLABELS_DATA``, else ``data``."""
     download: bool = True
     """Download an official archive that is not there."""
+    strict: bool = True
+    """End where an image of a folder or an archive cannot be read. ``false``, as with ``dataset=folder``: it is skipped, and
+    listed in the run's ``skipped.csv``; more than 1 % (and more than one) is an error all the same."""
     num_labels: CountFrom0 | None = MISSING
     """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``."""
     num_unlabelled: CountFrom0 | None = None

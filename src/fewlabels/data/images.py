@@ -34,7 +34,8 @@ class ImageData:
     among the decisions of a run's record: what was left out, what was done to images, and what is not official about them.
 
     ``split`` is the one that the data come with, where they do: training images without a label, or named for validation.
-    The test set may be empty.
+    The test set may be empty. ``skipped`` has the files that could not be read, each with the reason; they are not in the
+    sets.
     """
 
     train: ImageSet
@@ -44,6 +45,7 @@ class ImageData:
     files: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
     split: Split | None = None
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""

@@ -30,6 +30,7 @@ def open_data(
     *,
     download: bool = True,
     decoding: Decoding = Decoding(),
+    strict: bool = True,
 ) -> ImageData:
     """The data set ``name`` from ``source``, decoded once into the cache.
 
@@ -39,31 +40,36 @@ def open_data(
         path: the data root, or the image folder or archive itself.
         cache_dir: None: :func:`default_cache_dir`.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
+        strict: an image of a folder or its archive that cannot be read is an error; else it is skipped, where few are.
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
         Stopped: it is time.
     """
-    data = _opened(name, source, path, cache_dir, download, decoding)
+    data = _opened(name, source, path, cache_dir, download, decoding, strict)
     if unlike := unlike_official(name, data, decoding):
         logger.warning(unlike)
         data = replace(data, notes=data.notes | {"data.official": unlike})
     return data
 
 
-def _opened(name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding) -> ImageData:
+def _opened(
+    name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding, strict: bool
+) -> ImageData:
     if source == "digits":
         check_obeyed("digits", source, decoding)
         return _digits()
     try:
-        data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding)
+        data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding, strict)
     except Stopped as stop:
         raise StoppedReading(stop.reason, stop.code) from None
     stopper.pause()
     return data
 
 
-def _read(name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
+def _read(
+    name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding, strict: bool
+) -> ImageData:
     with readable(path):
         if source == "auto":
             source, path = _find(name, path)
@@ -75,7 +81,7 @@ def _read(name: str, source: str, path: Path, cache_dir: Path, download: bool, d
         from fewlabels.data.files import official  # which imports torchvision, and that takes a second or two
 
         return official.opened(name, path, cache_dir, download, decoding)
-    return folder.opened(path, decoding, cache_dir)
+    return folder.opened(path, decoding, cache_dir, strict)
 
 
 def _digits() -> ImageData:

@@ -10,6 +10,7 @@ DESCRIPTION = "model.json"  # of those weights: all that is needed to use them w
 METRICS = "metrics.jsonl"  # a line an epoch
 PICTURES = "pictures.npz"  # arrays ``<name>@<epoch>``
 SPLIT = "split.npz"
+SKIPPED = "skipped.csv"  # images that could not be read, where there are any
 CONFIG = "config.yaml"
 LOG = "train.log"
 LOCK = ".lock"

@@ -56,7 +56,8 @@ def open_images(cfg: Config) -> ImageData:
     decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
-    data = open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding)
+    options: dict[str, Any] = {"download": dataset.download, "decoding": decoding, "strict": dataset.strict}
+    data = open_data(dataset.name, dataset.source, path, cache, **options)
     if len(dataset.mean) != data.channels:
         raise UserError(
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from fewlabels.data.files.formats import FORMATS
 from fewlabels.data.files.names import shown
-from fewlabels.types import UserError
+from fewlabels.data.files.skipped import Unreadable
 
 # Pillow's remarks, printed past the one place that prints: on sizes, for which there is a bound here, and on damaged EXIF.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -54,6 +54,9 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
 
     Args:
         done: what had to be done to it (:data:`UPRIGHT`, :data:`ON_WHITE`, ...) is appended here.
+
+    Raises:
+        Unreadable: it is damaged, or holds what is not read here.
     """
     steps: list[str] = []
     try:
@@ -81,7 +84,7 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
         reason: object = error
         if isinstance(error, UnidentifiedImageError):
             reason = f"it is no image of a format that is read here ({', '.join(FORMATS)})"
-        raise UserError(f"cannot read the image {shown(name)} in {path}: {reason}") from error
+        raise Unreadable(f"cannot read the image {shown(name)} in {path}: {reason}", str(reason)) from error
     if done is not None:
         done.extend(steps)
     return array[:, :, None] if decoding.grey else array

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +16,11 @@ import numpy as np
 from fewlabels.data.cache.building import CacheWriter, Decoded
 from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
-from fewlabels.data.files import archives
+from fewlabels.data.files import archives, skipped
 from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
 from fewlabels.data.files.layout import Layout, layout, names_digest
 from fewlabels.data.files.names import shown
+from fewlabels.data.files.skipped import Unreadable, check_count
 from fewlabels.data.images import ImageData
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
@@ -49,12 +50,16 @@ def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str,
     return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}", plan
 
 
-def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
-    """The images of a folder or an archive, decoded once into the cache; what was left out and changed is said each time."""
+def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True) -> ImageData:
+    """The images of a folder or an archive, decoded once into the cache; what was left out and changed is said each time.
+
+    Args:
+        strict: an image that cannot be read is an error; else a few are skipped.
+    """
     key, plan = _key_and_plan(path, decoding, cache_dir)
 
     def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:
-        classes = build(path, decoding, writer)
+        classes = build(path, decoding, writer, strict)
         if content_key(path, decoding, cache_dir) != key:
             raise UserError(f"{path} changed while it was read: run it again")
         return classes
@@ -63,21 +68,35 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path) -> ImageData:
     line = data.notes.get(NOTE, "")
     if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
         line = _joined(plan.summary, steps_in(line))
-    if line:
-        logger.warning(line)
-    return replace(data, notes={NOTE: line} if line else {})
+    notes = {NOTE: line} if line else {}
+    if data.skipped:
+        if strict:
+            raise _unreadable(data.skipped, path)
+        total = len(data.train) + len(data.test) + len(data.skipped)
+        notes[skipped.NOTE] = skipped.line(data.skipped, total, path)
+    for each in notes.values():
+        logger.warning(each)
+    return replace(data, notes=notes)
+
+
+def _unreadable(images: Mapping[str, str], path: Path) -> Unreadable:
+    name, reason = min(images.items())
+    return Unreadable(f"cannot read the image {shown(name)} in {path}: {reason}", reason)
 
 
 def _joined(*remarks: str) -> str:
     return "; ".join(filter(None, remarks))
 
 
-def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...]:
-    """Decode every image once, in one pass over the archive; returns the sorted class names."""
+def build(path: Path, decoding: Decoding, writer: CacheWriter, strict: bool = True) -> tuple[str, ...]:
+    """Decode every image once, in one pass over the archive; returns the sorted class names.
+
+    Raises:
+        UserError: an image cannot be read and ``strict`` is set, or many cannot.
+    """
     listing = archives.listed(path)
     plan = layout(listing, decoding, path)
     places, classes = plan.places, plan.classes
-    writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
     counts = Counter(part for part, _, _ in places.values())
     times = Counter(archives.order_of(listing, places))
     entry = Decoded(
@@ -90,9 +109,14 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
     missing = set(places) - entry.names
     try:
         for name, image, steps in decoded(archives.members(path, Wanted(missing), listing.links), decoding, path):
-            if isinstance(image, UserError):
+            if isinstance(image, np.ndarray):
+                entry.put(name, image, steps)
+            elif strict or isinstance(image.__cause__, MemoryError):
                 raise image
-            entry.put(name, image, steps)
+            else:
+                entry.skip(name, image.reason)
+                if times[name] == 1:  # else a whole one may come
+                    check_count(entry.skipped, len(places), path)
             missing.discard(name)
     finally:
         entry.save()
@@ -101,15 +125,30 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter) -> tuple[str, ...
             f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
             "run it again"
         )
-    for part, count in counts.items():
-        labels = writer.array(part, "labels", (count,), "<i8")
-        for place_part, position, label in places.values():
-            if place_part == part:
-                labels[position] = label
+    check_count(entry.skipped, len(places), path)
+    if entry.skipped:
+        if strict:  # a start before this one was not
+            raise _unreadable(entry.skipped, path)
+        _check_left(plan, entry.skipped, path)
+        entry.close_gaps()
+        places = {name: place for name, place in places.items() if name not in entry.skipped}
+    writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
+    for part in counts:
+        found = sorted((position, label) for place_part, position, label in places.values() if place_part == part)
+        writer.array(part, "labels", (len(found),), "<i8")[:] = [label for _, label in found]
     # What a tree leaves out is no part of its key.
     if line := _joined("" if path.is_dir() else plan.summary, summary(entry.steps)):
         writer.notes = {NOTE: line}
     return classes
+
+
+def _check_left(plan: Layout, images: Container[str], path: Path) -> None:
+    """Raises UserError where no image of a part, or of a class that is to be trained on, can be read."""
+    left = {(part, label) for name, (part, _, label) in plan.places.items() if name not in images}
+    for part, label in sorted({(part, label) for part, _, label in plan.places.values()} - left):
+        if part == "train" or part not in {other for other, _ in left}:
+            cls = shown(plan.classes[label])
+            raise UserError(f"{path}: no {part} image of the class {cls} can be read: repair them, or remove the class")
 
 
 class Wanted(Container[str]):
@@ -124,19 +163,22 @@ class Wanted(Container[str]):
 
 
 def decoded(
-    files: Iterable[tuple[str, bytes]], decoding: Decoding, path: Path
-) -> Iterator[tuple[str, np.ndarray | UserError, list[str]]]:
+    files: Iterable[tuple[str, bytes | Unreadable]], decoding: Decoding, path: Path
+) -> Iterator[tuple[str, np.ndarray | Unreadable, list[str]]]:
     """Decode on all cores (Pillow frees the interpreter lock), a bounded number of bytes ahead, packed and decoded.
 
     Yields a file's name, its pixels or why there are none, and what had to be done to it.
     """
 
-    def one(file: tuple[str, bytes]) -> tuple[str, np.ndarray | UserError, list[str]]:
+    def one(file: tuple[str, bytes | Unreadable]) -> tuple[str, np.ndarray | Unreadable, list[str]]:
+        name, content = file
         steps: list[str] = []
+        if isinstance(content, Unreadable):
+            return name, content, steps
         try:
-            return file[0], decode(file[1], file[0], decoding, path, steps), steps
-        except UserError as error:
-            return file[0], error, steps
+            return name, decode(content, name, decoding, path, steps), steps
+        except Unreadable as error:
+            return name, error, steps
 
     files = iter(files)
     decoded_bytes = MAX_AHEAD_BYTES  # what one image will take: unknown, so the first is decoded alone
@@ -148,11 +190,11 @@ def decoded(
                 yield name, image, steps
 
 
-def _chunk(files: Iterator[tuple[str, bytes]], decoded_bytes: int) -> list[tuple[str, bytes]]:
-    chunk: list[tuple[str, bytes]] = []
+def _chunk(files: Iterator[tuple[str, bytes | Unreadable]], decoded_bytes: int) -> list[tuple[str, bytes | Unreadable]]:
+    chunk: list[tuple[str, bytes | Unreadable]] = []
     ahead = 0
     while len(chunk) < 512 and ahead < MAX_AHEAD_BYTES and (file := next(files, None)):
         stopper.check()
         chunk.append(file)
-        ahead += max(len(file[1]), decoded_bytes)
+        ahead += max(0 if isinstance(file[1], Unreadable) else len(file[1]), decoded_bytes)
     return chunk
