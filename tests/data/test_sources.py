@@ -166,11 +166,13 @@ def test_missing_folders_and_classes_are_named(tmp_path, tree):
         open_folder(tree, tmp_path)
 
 
-def test_an_archive_without_a_test_set_is_refused(tmp_path, tree):
+def test_a_folder_without_a_test_set_is_read(tmp_path, tree):
     for file in (tree / "test").rglob("*.png"):
         file.unlink()
-    with pytest.raises(UserError, match="holds no images at test/<class>"):
-        open_folder(tree, tmp_path)
+    for _ in range(2):  # from the cache as well
+        data = open_folder(tree, tmp_path)
+        assert data.test.images.shape == (0, 8, 8, 3)
+        assert np.array_equal(data.train.images, sorted_by_class(TRAIN))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

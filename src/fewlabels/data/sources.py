@@ -15,6 +15,7 @@ from fewlabels.data.files.archives import ARCHIVES, is_archive
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import DIGITS, OFFICIAL_FILES, check_obeyed, unlike_official
 from fewlabels.data.files.listing import readable
+from fewlabels.data.files.plan import LABELLED
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
@@ -110,24 +111,33 @@ def _find(name: str, path: Path) -> tuple[str, Path]:
     return "torchvision" if here or (name in OFFICIAL_FILES and not candidates) else "folder", path
 
 
-def _candidates(name: str, path: Path) -> list[Path]:
-    """The image folders and archives that may be meant by ``name`` in ``path``."""
+def _candidates(name: str, path: Path, labelled: bool = False) -> list[Path]:
+    """The image folders (also those with ``labelled/``, if asked) and archives that may be meant by ``name`` in ``path``."""
     if path.is_file() and is_archive(path):
         return [path]
-    found = [folder for folder in (path, path / name) if (folder / "train").is_dir()]
+    found = [folder for folder in (path, path / name) if _training_folder(folder, labelled) is not None]
     entries = sorted(path.iterdir()) if path.is_dir() else []
     return found + [
         entry for entry in entries if entry.name.removeprefix(name).lower() in ARCHIVES and entry.name.startswith(name)
     ]
 
 
+def _training_folder(folder: Path, labelled: bool = True) -> Path | None:
+    """``train/`` or, if asked, ``labelled/`` in a folder; None where there is none."""
+    if (folder / "train").is_dir():
+        return folder / "train"
+    inside = sorted(folder.iterdir()) if labelled and folder.is_dir() else []
+    return next((entry for entry in inside if LABELLED.fullmatch(entry.name) and entry.is_dir()), None)
+
+
 def _called(candidate: Path, path: Path) -> str:
     """A candidate as it is called inside of ``path``."""
-    return f"{(candidate / 'train').relative_to(path)}/" if candidate.is_dir() else candidate.name
+    inside = _training_folder(candidate)
+    return candidate.name if inside is None else f"{inside.relative_to(path)}/"
 
 
 def _find_folder(name: str, path: Path) -> Path:
-    found = _candidates(name, path)
+    found = _candidates(name, path, labelled=True)
     if len(found) > 1:
         first, second = (_called(candidate, path) for candidate in found[:2])
         raise UserError(
@@ -141,5 +151,5 @@ def _find_folder(name: str, path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
     raise UserError(
-        f"no images of {name!r} in {path}: it needs train/<class>/ and test/<class>/, or {name}.tar.gz; set dataset.path"
+        f"no images of {name!r} in {path}: it needs train/<class>/ or labelled/<class>/, or {name}.tar.gz; set dataset.path"
     )

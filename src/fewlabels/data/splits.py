@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,21 @@ class Split:
     def save(self, path: Path) -> None:
         parts: dict[str, Any] = {"labelled": self.labelled, "unlabelled": self.unlabelled, "validation": self.validation}
         write_atomically(path, lambda file: np.savez_compressed(file, **parts))
+
+
+class Counts(NamedTuple):
+    """How many training images have a label, are for validation and have no label, where they stand in this order."""
+
+    labelled: int
+    validation: int
+    unlabelled: int
+
+    @property
+    def split(self) -> Split:
+        """The same, as a split."""
+        index = np.arange(sum(self), dtype=np.int64)
+        labelled, validation, unlabelled = np.split(index, [self.labelled, self.labelled + self.validation])
+        return Split(labelled, unlabelled, validation)
 
 
 def stable_order(items: np.ndarray, *seed: int | str) -> np.ndarray:

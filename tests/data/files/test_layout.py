@@ -17,7 +17,8 @@ from fewlabels.data.files import folder
 from fewlabels.data.files import listing as listing_module
 from fewlabels.data.files.archives import listed
 from fewlabels.data.files.decode import Decoding
-from fewlabels.data.files.layout import layout, names_digest
+from fewlabels.data.files.layout import layout
+from fewlabels.data.files.plan import names_digest
 from fewlabels.data.sources import open_data
 from fewlabels.types import UserError
 from tests.conftest import png
@@ -160,14 +161,12 @@ def test_a_class_may_be_called_train(tmp_path, kind):
 
 
 @each_kind
-@pytest.mark.parametrize(
-    "place", ["unlabelled", "unlabeled", "Unlabelled", "un-labeled", "train/unlabelled", "test/unlabeled"]
-)
-def test_a_folder_without_labels_is_refused(tmp_path, kind, place):
+@pytest.mark.parametrize("place", ["train/unlabelled", "test/unlabeled", "validation/Un-labeled", "train/ant/unlabelled"])
+def test_a_folder_without_labels_among_the_classes_is_refused(tmp_path, kind, place):
+    part = place.split("/")[0]
     for more in (f"{place}/9.png", f"{place}/sub/9.png"):
         text = refused(made(kind, tmp_path / more.replace("/", "_"), SMALL | files(more)), tmp_path)
-        assert f"{place}/ is a folder of images without labels, and such a folder is not read yet: move it out" in text
-    assert opened(made(kind, tmp_path / "empty", SMALL | {"unlabelled/readme.txt": b""}), tmp_path)
+        assert f"{place}/ is a folder of images without labels among the classes: move it out of {part}/" in text
 
 
 # What is left out, and that it is said.
@@ -222,7 +221,7 @@ def test_images_of_formats_that_are_not_read_and_other_files_are_counted_by_kind
 @each_kind
 def test_images_in_other_places_are_counted(tmp_path, capsys, kind):
     path = made(kind, tmp_path, SMALL | files("cover.png", "train/9.png", "extra/ant/9.png"))
-    assert "left out: 3 images outside of train/<class>/ and test/<class>/ (" in told(path, tmp_path, capsys)
+    assert "left out: 3 images outside of the folders that are read (" in told(path, tmp_path, capsys)
 
 
 def test_val_beside_test_is_counted(tmp_path, capsys):
@@ -461,7 +460,7 @@ def test_names_that_are_not_utf_8_are_read_and_shown(tmp_path, kind, capsys):
 
 def test_the_list_of_files_has_the_hash_that_it_always_had():
     names = ["a/train/n01/n01_1.JPEG", "a/train/n02/images/x y.png"]
-    assert names_digest(names) == "0dd271d0f5d0cc9dfece7e54cb3b67133aa0428d979ee4faa1134b7708784007"
+    assert names_digest(names, root=1) == "0dd271d0f5d0cc9dfece7e54cb3b67133aa0428d979ee4faa1134b7708784007"
 
 
 def test_backslashes_in_a_zip_are_folders(tmp_path):

@@ -173,6 +173,19 @@ def test_of_a_member_that_comes_twice_the_last_counts(tmp_path, tree):
         data = opened(path, tmp_path / "cache")
         assert list(data.skipped) == ([] if number == 0 else [BROKEN])
         assert len(data.train) == 24 - number
+    path, twice = tmp_path / "2.tar", [name for name in contents if "/bee/" in name][:3]
+    with tarfile.open(path, "w") as archive:
+        for name in [*names, *twice]:
+            (tmp_path / "one").write_bytes(contents[name])
+            contents[name] = b"no image" if name in twice else b""
+            archive.add(tmp_path / "one", name)
+    with pytest.raises(UserError, match="at least 3 cannot be read"):
+        opened(path, tmp_path / "cache")
+    with tarfile.open(tmp_path / "3.tar", "w") as archive:
+        for number, name in enumerate([*names, *twice]):
+            (tmp_path / "one").write_bytes(b"" if name in twice and number < len(names) else png(TRAIN.images[0]))
+            archive.add(tmp_path / "one", name)
+    assert not opened(tmp_path / "3.tar", tmp_path / "cache").skipped
 
 
 def test_a_member_of_a_zip_that_cannot_be_unpacked_is_skipped(tmp_path, tree):
@@ -208,8 +221,25 @@ def test_a_class_or_a_part_without_an_image_is_an_error(tmp_path, tree):
     for file in (tree / "train" / "bee").iterdir():
         file.unlink()
     (tree / BROKEN).write_bytes(b"")
-    with pytest.raises(UserError, match="no train image of the class bee can be read"):
+    with pytest.raises(UserError, match="no training image of the class bee can be read"):
         opened(tree, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["labelled/ant/0.png", "validation/bee/1.png", "unlabelled/2.png", "test/ant/0.png"])
+def test_a_set_with_a_split_closes_up(tmp_path, name):
+    places = ["labelled/ant/0", "labelled/ant/1", "labelled/bee/0", "labelled/bee/1", "validation/ant/0", "validation/bee/1"]
+    places += [f"unlabelled/{i}" for i in range(4)] + ["test/ant/0", "test/bee/0", "test/ant/1"]
+    for number, place in enumerate(places):
+        (tmp_path / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / f"{place}.png").write_bytes(png(TRAIN.images[number]))
+    (tmp_path / "photos" / name).write_bytes(b"")
+    for _ in range(2):  # built, and opened
+        data = opened(tmp_path / "photos", tmp_path / "cache")
+        assert list(data.skipped) == [name]
+    (tmp_path / "photos" / name).unlink()
+    without = opened(tmp_path / "photos", tmp_path / "another")
+    assert (data.digest, data.files) == (without.digest, without.files)
+    assert data.split.digest == without.split.digest
 
 
 def test_too_little_memory_is_no_damaged_image(tmp_path, tree, monkeypatch):

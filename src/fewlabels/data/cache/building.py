@@ -18,6 +18,7 @@ import numpy as np
 
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.files.names import shown
+from fewlabels.data.splits import Counts
 from fewlabels.system.files import FileError, doing, no_inodes, write_text
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
@@ -38,6 +39,7 @@ class CacheWriter:
         self.notes: dict[str, str] = {}  # of ImageData
         self.skipped: dict[str, str] = {}  # of ImageData
         self.renamed: dict[str, str] = {}  # arrays of the entry that have another name as yet
+        self.counts: Counts | None = None  # of training images, where they come with a split
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

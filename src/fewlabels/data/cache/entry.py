@@ -17,6 +17,7 @@ import numpy as np
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.cache.remembered import Remembered, state_of
 from fewlabels.data.images import ImageData, ImageSet, digest_of
+from fewlabels.data.splits import Counts
 from fewlabels.system.files import write_text
 from fewlabels.system.stopping import Stopped
 
@@ -28,8 +29,12 @@ class Damaged(Exception):
     """An entry that is not as it was written."""
 
 
-def write_meta(folder: Path, key: str, data: ImageData) -> None:
-    meta = {"key": key, "classes": list(data.classes), "digest": data.digest, "files": data.files, "notes": data.notes}
+def write_meta(folder: Path, key: str, data: ImageData, counts: Counts | None = None) -> None:
+    """``counts``: of the training images, where they come with a split."""
+    meta: dict[str, Any] = {"key": key, "classes": list(data.classes), "digest": data.digest}
+    meta |= {"files": data.files, "notes": data.notes}
+    if counts is not None:
+        meta["counts"] = list(counts)
     if data.skipped:  # else entries stay what they were
         meta["skipped"] = data.skipped
     write_text(folder / META, json.dumps(meta | {"checksum": _checksum(meta)}))
@@ -63,7 +68,8 @@ def open_entry(folder: Path, key: str, remembered: Remembered, what: str) -> Ima
         if meta.pop("checksum") != _checksum(meta) or meta["key"] != key:
             raise Damaged("another meta.json")
         train, test = read_arrays(folder)
-        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"])
+        split = Counts(*meta["counts"]).split if "counts" in meta else None
+        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"], split)
         data = replace(data, skipped=meta.get("skipped", {}))
         if _digest(folder, data, remembered, what) != data.digest:
             raise Damaged("another digest")

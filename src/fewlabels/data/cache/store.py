@@ -61,7 +61,8 @@ def cached(root: Path, key: str, build: Build, what: str = "") -> ImageData:
     """The entry ``key``, built if it is not there.
 
     ``build`` fills the arrays ``train``/``test`` x ``images`` (uint8, ``[N, H, W, C]``)/``labels`` (int64) and returns
-    the class names. ``what`` says to a person which images these are.
+    the class names; where the training images come with a split it sets the writer's ``counts``. ``what`` says to a person
+    which images these are.
     """
     what = what or key
     final = root / f"{key}-{FORMAT}"
@@ -113,10 +114,10 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         writer.flush()
         train, test = read_arrays(scratch, writer.renamed)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
-        # which checks the labels
-        data = ImageData(train, test, classes, digest_of(train, test, classes, progress.advance), writer.files, writer.notes)
+        digest, split = digest_of(train, test, classes, progress.advance), writer.counts.split if writer.counts else None
+        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split)  # which checks the labels
         data = replace(data, skipped=writer.skipped)
-        write_meta(scratch, key, data)
+        write_meta(scratch, key, data, writer.counts)
         (scratch / JOURNAL).unlink(missing_ok=True)
         for name, written in writer.renamed.items():
             os.replace(scratch / written, scratch / name)

@@ -1,4 +1,4 @@
-"""Image folders: ``train/<class>/*`` and ``test/<class>/*`` (or ``val/``), as a tree, a .tar, .tar.gz, .tgz or a .zip."""
+"""Image folders: ``train/<class>/*``, ``unlabelled/``, ``test/<class>/*``..., as a tree, a .tar, .tar.gz, .tgz or a .zip."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives, skipped
 from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
-from fewlabels.data.files.layout import Layout, layout, names_digest
+from fewlabels.data.files.layout import layout
 from fewlabels.data.files.names import shown
+from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.skipped import Unreadable, check_count
 from fewlabels.data.images import ImageData
 from fewlabels.system.stopping import stopper
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 MAX_AHEAD_BYTES = 256 * 2**20
 NOTE = "data.images"  # of ImageData
+# What the entry of an archive says that left images out when unlabelled/, labelled/ and validation/ were not read yet.
+FEWER_FOLDERS = "outside of train/<class>/ and test/<class>/"
 
 
 def content_key(path: Path, decoding: Decoding, cache_dir: Path) -> str:
@@ -46,8 +49,12 @@ def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str,
             files = dict(archives.tree_files(path))
         plan = layout(archives.listed(path), decoding, path)
         held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
-        held += ascii((sorted(plan.places.items()), plan.classes))
-    return f"folder-{hashlib.sha256((held + repr(decoding)).encode()).hexdigest()[:32]}", plan
+        held += plan.key
+    return _entry_name(held + repr(decoding)), plan
+
+
+def _entry_name(identity: str) -> str:
+    return f"folder-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
 def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True) -> ImageData:
@@ -65,6 +72,8 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True)
         return classes
 
     data = cached(cache_dir, key, build_unchanged, str(path))
+    if plan is None and FEWER_FOLDERS in data.notes.get(NOTE, ""):
+        data = cached(cache_dir, _entry_name(key), build_unchanged, str(path))
     line = data.notes.get(NOTE, "")
     if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
         line = _joined(plan.summary, steps_in(line))
@@ -97,7 +106,8 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter, strict: bool = Tr
     listing = archives.listed(path)
     plan = layout(listing, decoding, path)
     places, classes = plan.places, plan.classes
-    counts = Counter(part for part, _, _ in places.values())
+    found = Counter(part for part, _, _ in places.values())
+    counts = {part: found[part] for part in ("train", "test")}  # there may be no test images
     times = Counter(archives.order_of(listing, places))
     entry = Decoded(
         writer,
@@ -127,28 +137,28 @@ def build(path: Path, decoding: Decoding, writer: CacheWriter, strict: bool = Tr
         )
     check_count(entry.skipped, len(places), path)
     if entry.skipped:
-        if strict:  # a start before this one was not
-            raise _unreadable(entry.skipped, path)
-        _check_left(plan, entry.skipped, path)
+        left = plan.without(entry.skipped)
+        _check_left(plan, left, path)
+        plan = left
         entry.close_gaps()
-        places = {name: place for name, place in places.items() if name not in entry.skipped}
-    writer.files = names_digest([name for name, (part, _, _) in places.items() if part == "train"])
+    writer.files, writer.counts = plan.files, plan.counts
     for part in counts:
-        found = sorted((position, label) for place_part, position, label in places.values() if place_part == part)
-        writer.array(part, "labels", (len(found),), "<i8")[:] = [label for _, label in found]
+        labels = [label for place_part, _, label in plan.places.values() if place_part == part]  # in the order of positions
+        writer.array(part, "labels", (len(labels),), "<i8")[:] = labels
     # What a tree leaves out is no part of its key.
     if line := _joined("" if path.is_dir() else plan.summary, summary(entry.steps)):
         writer.notes = {NOTE: line}
     return classes
 
 
-def _check_left(plan: Layout, images: Container[str], path: Path) -> None:
+def _check_left(plan: Layout, left: Layout, path: Path) -> None:
     """Raises UserError where no image of a part, or of a class that is to be trained on, can be read."""
-    left = {(part, label) for name, (part, _, label) in plan.places.items() if name not in images}
-    for part, label in sorted({(part, label) for part, _, label in plan.places.values()} - left):
-        if part == "train" or part not in {other for other, _ in left}:
-            cls = shown(plan.classes[label])
-            raise UserError(f"{path}: no {part} image of the class {cls} can be read: repair them, or remove the class")
+    lost = sorted(plan.kinds - left.kinds)
+    for part, label in lost:
+        whole = part not in {other for other, _ in left.kinds}
+        if whole or part == "training":
+            of_class = "" if whole else f" of the class {shown(plan.classes[label])}"
+            raise UserError(f"{path}: no {part} image{of_class} can be read: repair or replace them")
 
 
 class Wanted(Container[str]):

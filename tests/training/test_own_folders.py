@@ -1,0 +1,58 @@
+"""Runs on small image folders, laid out as people have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fewlabels import train
+from fewlabels.types import RunRecord
+from tests.conftest import png, random_images
+
+STEPS = ["dataset=folder", "dataset.num_labels=null", "model=simple_cnn", "batch.size=16", "steps=4", "batch.steps=2"]
+IMAGES = random_images(40, 2, size=8)
+CLASSES = ("ant", "bee")
+
+
+def photos(path: Path, **parts: int) -> Path:
+    """So many images in each part, in classes but for ``unlabelled``; ``top`` stands for class folders at the top."""
+    number = 0
+    for part, count in parts.items():
+        for _ in range(count):
+            cls = "" if part == "unlabelled" else CLASSES[IMAGES.labels[number]]
+            place = path / ("" if part == "top" else part) / cls
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{number}.png").write_bytes(png(IMAGES.images[number]))
+            number += 1
+    return path
+
+
+@pytest.fixture
+def trained(configure, tmp_path):
+    def run(*overrides: str, **parts: int) -> RunRecord:
+        path = photos(tmp_path / "photos", **parts)
+        return train.run(configure(*STEPS, f"dataset.path={path}", *overrides))
+
+    return run
+
+
+def test_labelled_and_unlabelled_images_beside_each_other(trained):
+    found = trained("method=fixmatch", labelled=8, unlabelled=16, validation=4, test=4)
+    assert {key: found.data[key] for key in ("labelled", "unlabelled", "validation", "test_images")} == {
+        "labelled": 8,
+        "unlabelled": 24,  # with FixMatch the labelled ones count as well
+        "validation": 4,
+        "test_images": 4,
+    }
+    assert found.status == "finished"
+    assert np.isfinite(found.metrics["test_accuracy"])
+    assert np.isfinite(found.metrics["validation_accuracy"])
+    assert "pseudo_label_accuracy" not in found.curve[-1]
+
+
+def test_fewer_labels_than_there_are_leave_the_others_unlabelled(trained):
+    found = trained("method=entropy", "dataset.num_labels=4", labelled=8, unlabelled=6)
+    assert (found.data["labelled"], found.data["unlabelled"]) == (4, 10)
+    assert found.data["test_images"] == 0
