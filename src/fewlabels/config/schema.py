@@ -52,6 +52,9 @@ class DatasetConfig:
     strict: bool = True
     """End where an image of a folder or an archive cannot be read. ``false``, as with ``dataset=folder``: it is skipped, and
     listed in the run's ``skipped.csv``; more than 1 % (and more than one) is an error all the same."""
+    labels: Line | None = None
+    """CSV with the labels of the images in ``dataset.path``; null: their folders say them. A line an image: ``file,label``
+    and, where it is given, ``split``; no label, or no line, is an unlabelled image."""
     num_labels: CountFrom0 | None = MISSING
     """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``."""
     num_unlabelled: CountFrom0 | None = None

@@ -10,10 +10,11 @@ import numpy as np
 
 from fewlabels.data.cache.progress import StoppedReading
 from fewlabels.data.cache.store import default_cache_dir
-from fewlabels.data.files import folder
+from fewlabels.data.files import folder, listed
 from fewlabels.data.files.archives import ARCHIVES, is_archive
 from fewlabels.data.files.decode import Decoding
-from fewlabels.data.files.known import DIGITS, OFFICIAL_FILES, check_obeyed, unlike_official
+from fewlabels.data.files.known import DIGITS, KNOWN, OFFICIAL_FILES, check_obeyed, unlike_official
+from fewlabels.data.files.label_file import LabelFile, metadata_in, read_labels
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.plan import LABELLED
 from fewlabels.data.images import ImageData, ImageSet, digest_of
@@ -32,6 +33,7 @@ def open_data(
     download: bool = True,
     decoding: Decoding = Decoding(),
     strict: bool = True,
+    labels: Path | None = None,
 ) -> ImageData:
     """The data set ``name`` from ``source``, decoded once into the cache.
 
@@ -42,12 +44,13 @@ def open_data(
         cache_dir: None: :func:`default_cache_dir`.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
         strict: an image of a folder or its archive that cannot be read is an error; else it is skipped, where few are.
+        labels: a list of the images of ``path`` and their labels, a CSV; ``source`` is "auto" or "folder".
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
         Stopped: it is time.
     """
-    data = _opened(name, source, path, cache_dir, download, decoding, strict)
+    data = _opened(name, source, path, cache_dir, download, decoding, strict, labels)
     if unlike := unlike_official(name, data, decoding):
         logger.warning(unlike)
         data = replace(data, notes=data.notes | {"data.official": unlike})
@@ -55,17 +58,40 @@ def open_data(
 
 
 def _opened(
-    name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding, strict: bool
+    name: str,
+    source: str,
+    path: Path,
+    cache_dir: Path | None,
+    download: bool,
+    decoding: Decoding,
+    strict: bool,
+    labels: Path | None,
 ) -> ImageData:
+    if labels is not None and source not in ("auto", "folder"):
+        raise UserError(f"dataset.labels is for image folders and archives, and dataset.source={source}: leave one out")
     if source == "digits":
         check_obeyed("digits", source, decoding)
         return _digits()
     try:
-        data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding, strict)
+        cache_dir = cache_dir or default_cache_dir()
+        if lists := _lists(name, source, path, labels):
+            data = listed.opened(path, lists, decoding, cache_dir, strict)
+        else:
+            data = _read(name, source, path, cache_dir, download, decoding, strict)
     except Stopped as stop:
         raise StoppedReading(stop.reason, stop.code) from None
     stopper.pause()
     return data
+
+
+def _lists(name: str, source: str, path: Path, labels: Path | None) -> list[LabelFile]:
+    """The lists of the images in ``path`` and their labels, if there are any. Sets with a name are not looked through."""
+    if labels is None:
+        return metadata_in(path) if source in ("auto", "folder") and name not in KNOWN else []
+    with readable(path):
+        if not path.is_dir() and not (path.is_file() and is_archive(path)):
+            raise UserError(f"{path} is no folder and no archive: set dataset.path to the images that {labels} labels")
+    return [read_labels(labels)]
 
 
 def _read(

@@ -57,6 +57,8 @@ def open_images(cfg: Config) -> ImageData:
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
     options: dict[str, Any] = {"download": dataset.download, "decoding": decoding, "strict": dataset.strict}
+    if dataset.labels is not None:
+        options["labels"] = expanded(dataset.labels)
     data = open_data(dataset.name, dataset.source, path, cache, **options)
     if len(dataset.mean) != data.channels:
         raise UserError(

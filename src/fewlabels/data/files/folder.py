@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives, skipped
 from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
 from fewlabels.data.files.layout import layout
+from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.skipped import Unreadable, check_count
@@ -74,8 +75,20 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True)
     data = cached(cache_dir, key, build_unchanged, str(path))
     if plan is None and FEWER_FOLDERS in data.notes.get(NOTE, ""):
         data = cached(cache_dir, _entry_name(key), build_unchanged, str(path))
+    return said(data, path, strict, plan)
+
+
+def said(data: ImageData, path: Path, strict: bool, plan: Layout | None) -> ImageData:
+    """The images of an entry with their notes, which are logged.
+
+    Args:
+        plan: of a tree: what it leaves out may be another file each time, beside the same images. None: the entry knows it.
+
+    Raises:
+        Unreadable: one was skipped and ``strict`` is set.
+    """
     line = data.notes.get(NOTE, "")
-    if plan is not None:  # what a tree leaves out may be another file each time, beside the same images
+    if plan is not None:
         line = _joined(plan.summary, steps_in(line))
     notes = {NOTE: line} if line else {}
     if data.skipped:
@@ -97,14 +110,23 @@ def _joined(*remarks: str) -> str:
     return "; ".join(filter(None, remarks))
 
 
-def build(path: Path, decoding: Decoding, writer: CacheWriter, strict: bool = True) -> tuple[str, ...]:
+def build(
+    path: Path,
+    decoding: Decoding,
+    writer: CacheWriter,
+    strict: bool = True,
+    rule: Callable[[Listing, Decoding, Path], Layout] = layout,
+) -> tuple[str, ...]:
     """Decode every image once, in one pass over the archive; returns the sorted class names.
+
+    Args:
+        rule: says which files are taken, and where they go.
 
     Raises:
         UserError: an image cannot be read and ``strict`` is set, or many cannot.
     """
     listing = archives.listed(path)
-    plan = layout(listing, decoding, path)
+    plan = rule(listing, decoding, path)
     places, classes = plan.places, plan.classes
     found = Counter(part for part, _, _ in places.values())
     counts = {part: found[part] for part in ("train", "test")}  # there may be no test images
