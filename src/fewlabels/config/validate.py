@@ -119,11 +119,25 @@ def check(cfg: Config) -> None:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if cfg.optim.amsgrad and cfg.optim.name == "sgd":
         raise UserError("optim.amsgrad must be false with optim.name=sgd: it is a part of Adam")
+    _check_split(cfg)
     _check_watched(cfg)
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
         raise UserError("dataset.mean and dataset.std must have one value a channel each")
     for group in ("model", "method"):
         check_target(group, container[group])
+
+
+def _check_split(cfg: Config) -> None:
+    """A split that is given is not drawn as well."""
+    dataset = cfg.dataset
+    if dataset.split is None:
+        return
+    for key, unset in (("num_labels", None), ("num_unlabelled", None), ("num_validation", 0), ("folds", None)):
+        if (value := dataset[key]) != unset:  # type: ignore[index]  # it is a node of OmegaConf
+            setting = f"dataset.{key}={'null' if unset is None else unset}"
+            raise UserError(
+                f"dataset.split says what dataset.{key}={value} would draw: set {setting}, or leave out dataset.split"
+            )
 
 
 def _check_watched(cfg: Config) -> None:

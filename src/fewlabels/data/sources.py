@@ -17,6 +17,7 @@ from fewlabels.data.files.known import DIGITS, KNOWN, OFFICIAL_FILES, check_obey
 from fewlabels.data.files.label_file import LabelFile, metadata_in, read_labels
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.plan import LABELLED
+from fewlabels.data.files.split_file import needs_names, with_split
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
@@ -34,6 +35,7 @@ def open_data(
     decoding: Decoding = Decoding(),
     strict: bool = True,
     labels: Path | None = None,
+    split: Path | None = None,
 ) -> ImageData:
     """The data set ``name`` from ``source``, decoded once into the cache.
 
@@ -45,12 +47,16 @@ def open_data(
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
         strict: an image of a folder or its archive that cannot be read is an error; else it is skipped, where few are.
         labels: a list of the images of ``path`` and their labels, a CSV; ``source`` is "auto" or "folder".
+        split: which training images are labelled, unlabelled and for validation: a run's ``split.npz``, or a CSV.
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
         Stopped: it is time.
     """
-    data = _opened(name, source, path, cache_dir, download, decoding, strict, labels)
+    names = split is not None and needs_names(split)
+    data = _opened(name, source, path, cache_dir, download, decoding, strict, labels, names)
+    if split is not None:
+        data = with_split(data, split)
     if unlike := unlike_official(name, data, decoding):
         logger.warning(unlike)
         data = replace(data, notes=data.notes | {"data.official": unlike})
@@ -66,6 +72,7 @@ def _opened(
     decoding: Decoding,
     strict: bool,
     labels: Path | None,
+    names: bool,
 ) -> ImageData:
     if labels is not None and source not in ("auto", "folder"):
         raise UserError(f"dataset.labels is for image folders and archives, and dataset.source={source}: leave one out")
@@ -77,7 +84,7 @@ def _opened(
         if lists := _lists(name, source, path, labels):
             data = listed.opened(path, lists, decoding, cache_dir, strict)
         else:
-            data = _read(name, source, path, cache_dir, download, decoding, strict)
+            data = _read(name, source, path, cache_dir, download, decoding, strict, names)
     except Stopped as stop:
         raise StoppedReading(stop.reason, stop.code) from None
     stopper.pause()
@@ -87,7 +94,8 @@ def _opened(
 def _lists(name: str, source: str, path: Path, labels: Path | None) -> list[LabelFile]:
     """The lists of the images in ``path`` and their labels, if there are any. Sets with a name are not looked through."""
     if labels is None:
-        return metadata_in(path) if source in ("auto", "folder") and name not in KNOWN else []
+        with readable(path):
+            return metadata_in(path) if source in ("auto", "folder") and name not in KNOWN else []
     with readable(path):
         if not path.is_dir() and not (path.is_file() and is_archive(path)):
             raise UserError(f"{path} is no folder and no archive: set dataset.path to the images that {labels} labels")
@@ -95,7 +103,7 @@ def _lists(name: str, source: str, path: Path, labels: Path | None) -> list[Labe
 
 
 def _read(
-    name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding, strict: bool
+    name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding, strict: bool, names: bool
 ) -> ImageData:
     with readable(path):
         if source == "auto":
@@ -108,7 +116,7 @@ def _read(
         from fewlabels.data.files import official  # which imports torchvision, and that takes a second or two
 
         return official.opened(name, path, cache_dir, download, decoding)
-    return folder.opened(path, decoding, cache_dir, strict)
+    return folder.opened(path, decoding, cache_dir, strict, names)
 
 
 def _digits() -> ImageData:

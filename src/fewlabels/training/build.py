@@ -20,6 +20,7 @@ from fewlabels.config.schema import Config
 from fewlabels.config.validate import build, resolved
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.split_file import check_disjoint
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
@@ -59,6 +60,8 @@ def open_images(cfg: Config) -> ImageData:
     options: dict[str, Any] = {"download": dataset.download, "decoding": decoding, "strict": dataset.strict}
     if dataset.labels is not None:
         options["labels"] = expanded(dataset.labels)
+    if dataset.split is not None:
+        options["split"] = expanded(dataset.split)
     data = open_data(dataset.name, dataset.source, path, cache, **options)
     if len(dataset.mean) != data.channels:
         raise UserError(
@@ -71,6 +74,9 @@ def open_images(cfg: Config) -> ImageData:
 def draw_split(cfg: Config, data: ImageData) -> Split:
     """Labelled, unlabelled and validation images of the training set."""
     dataset = cfg.dataset
+    if dataset.split is not None and data.split is not None:
+        check_disjoint(data.split, expanded(dataset.split), dataset.labelled_in_unlabelled)
+        return data.split
     draw = make_split if data.split is None else partial(within, data.split)
     return draw(
         data.train.labels,

@@ -23,7 +23,7 @@ from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.skipped import Unreadable, check_count
-from fewlabels.data.images import ImageData
+from fewlabels.data.images import FileNames, ImageData
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -58,11 +58,12 @@ def _entry_name(identity: str) -> str:
     return f"folder-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
 
-def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True) -> ImageData:
+def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True, names: bool = False) -> ImageData:
     """The images of a folder or an archive, decoded once into the cache; what was left out and changed is said each time.
 
     Args:
         strict: an image that cannot be read is an error; else a few are skipped.
+        names: say which file each training image is; an archive is read through for it.
     """
     key, plan = _key_and_plan(path, decoding, cache_dir)
 
@@ -75,7 +76,11 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True)
     data = cached(cache_dir, key, build_unchanged, str(path))
     if plan is None and FEWER_FOLDERS in data.notes.get(NOTE, ""):
         data = cached(cache_dir, _entry_name(key), build_unchanged, str(path))
-    return said(data, path, strict, plan)
+    data = said(data, path, strict, plan)
+    if not names:
+        return data
+    plan = plan or layout(archives.listed(path), decoding, path)
+    return replace(data, names=FileNames(path, plan.without(data.skipped).training))
 
 
 def said(data: ImageData, path: Path, strict: bool, plan: Layout | None) -> ImageData:

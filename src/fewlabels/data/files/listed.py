@@ -28,7 +28,7 @@ from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import composed, pieces_of, shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.words import OTHER, in_words, some
-from fewlabels.data.images import UNKNOWN, ImageData, ImageSet
+from fewlabels.data.images import UNKNOWN, FileNames, ImageData, ImageSet
 from fewlabels.data.splits import Split
 from fewlabels.types import UserError
 
@@ -183,11 +183,16 @@ def _part(line: Line, folder: str, tests: bool) -> str:
     return "test" if folder == "test" or (folder == "val" and not tests) else "validation"
 
 
-def _front(images: Sequence[str]) -> tuple[str, ...]:
-    """The folders that all images lie in, before one that says what they are for: an archive may have some."""
+def common_folders(images: Sequence[str]) -> tuple[str, ...]:
+    """The folders that all images lie in."""
     folders = [pieces_of(name)[:-1] for name in images]
     both = zip(min(folders), max(folders), strict=False)
-    return tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1] not in (*HELD_OUT, "train"), both))
+    return tuple(one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
+
+
+def _front(images: Sequence[str]) -> tuple[str, ...]:
+    """Those, before one that says what the images are for: an archive may have some."""
+    return tuple(itertools.takewhile(lambda piece: piece not in (*HELD_OUT, "train"), common_folders(images)))
 
 
 def _held_out(name: str, front: tuple[str, ...]) -> str:
@@ -229,7 +234,7 @@ def opened(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir
         return classes
 
     data = cached(cache_dir, key, build_unchanged, str(path))
-    return _labelled(folder.said(data, path, strict, listed.layout), listed)
+    return _labelled(folder.said(data, path, strict, listed.layout), listed, path)
 
 
 def _key_and_plan(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir: Path) -> tuple[str, Listed]:
@@ -242,12 +247,13 @@ def _key_and_plan(path: Path, files: Sequence[LabelFile], decoding: Decoding, ca
     return f"list-{hashlib.sha256(identity.encode()).hexdigest()[:32]}", listed
 
 
-def _labelled(data: ImageData, listed: Listed) -> ImageData:
+def _labelled(data: ImageData, listed: Listed, path: Path) -> ImageData:
     """The images of the entry with the labels that the lists give them."""
     number = {cls: label for label, cls in enumerate(listed.classes)}
     nothing = Line("", "", "unlabelled")
     lines: dict[str, list[Line]] = {"train": [], "test": []}
-    for name, (part, _, _) in listed.layout.without(data.skipped).places.items():
+    left = listed.layout.without(data.skipped)
+    for name, (part, _, _) in left.places.items():
         lines[part].append(listed.lines.get(name, nothing))
     labels = {part: np.array([number.get(line.label, UNKNOWN) for line in found], np.int64) for part, found in lines.items()}
     kinds = np.array([line.part for line in lines["train"]])
@@ -265,4 +271,5 @@ def _labelled(data: ImageData, listed: Listed) -> ImageData:
         classes=listed.classes,
         digest=sha.hexdigest(),
         split=None if (kinds == "labelled").all() else split,
+        names=FileNames(path, left.training),
     )

@@ -57,6 +57,11 @@ class Layout:
         return names_digest((name for name, (part, _, _) in self.places.items() if part == "train"), self.root)
 
     @property
+    def training(self) -> tuple[str, ...]:
+        """The names of the training images, in their order."""
+        return tuple(name for name, (part, _, _) in self.places.items() if part == "train")
+
+    @property
     def kinds(self) -> set[tuple[str, int]]:
         """What there is at least one image of: ``training``, ``validation``, ``unlabelled`` or ``test``, and its label."""
         counts = self.counts or Counts(len(self.places), 0, 0)
