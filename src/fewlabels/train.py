@@ -28,6 +28,7 @@ from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.data.files import skipped
+from fewlabels.data.files.share import save_test_files
 from fewlabels.launch import sweep as sweep_module
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
@@ -36,7 +37,7 @@ from fewlabels.runs.folder import RunFolder
 from fewlabels.runs.log import log_to
 from fewlabels.search.run import run_search
 from fewlabels.system.files import describe_error, write_atomically, write_text
-from fewlabels.system.layout import CONFIG, SKIPPED, SPLIT
+from fewlabels.system.layout import CONFIG, SKIPPED, SPLIT, TEST_FILES
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.processes import count_of_processes, join
 from fewlabels.system.stopping import Stopped, stopper
@@ -173,6 +174,8 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
         (info.folder / SKIPPED).unlink(missing_ok=True)  # of a start before those were removed
         if parts.data.skipped:
             write_atomically(info.folder / SKIPPED, lambda file: file.write(skipped.as_csv(parts.data.skipped)))
+        if parts.data.test_files:
+            save_test_files(parts.data, info.folder / TEST_FILES)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))
         _train(parts, result, trackers)
     return result

@@ -56,3 +56,20 @@ def test_fewer_labels_than_there_are_leave_the_others_unlabelled(trained):
     found = trained("method=entropy", "dataset.num_labels=4", labelled=8, unlabelled=6)
     assert (found.data["labelled"], found.data["unlabelled"]) == (4, 10)
     assert found.data["test_images"] == 0
+
+
+def test_class_folders_at_the_top_with_a_share_to_test_on(trained, tmp_path):
+    found = trained("method=supervised", "dataset.test_share=0.25", top=16)
+    assert (found.data["labelled"], found.data["test_images"]) == (12, 4)
+    assert np.isfinite(found.metrics["test_accuracy"])
+    assert "4 of 16 labelled images are the test set" in found.decisions["dataset.test_share"]
+    (listed,) = (tmp_path / "out").rglob("test_files.csv")
+    lines = listed.read_text().splitlines()
+    assert lines[0] == "file,label"
+    assert [Path(line.split(",")[0]).parent.name for line in lines[1:]] == ["ant", "ant", "bee", "bee"]
+
+
+def test_class_folders_at_the_top_without_a_test_set(trained, tmp_path):
+    found = trained("method=entropy", "dataset.num_labels=4", top=12)
+    assert (found.data["labelled"], found.data["unlabelled"], found.data["test_images"]) == (4, 8, 0)
+    assert not list((tmp_path / "out").rglob("test_files.csv"))

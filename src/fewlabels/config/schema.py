@@ -79,6 +79,9 @@ class DatasetConfig:
     """Decode in grey: one channel. For folders and archives of one's own."""
     train_per_class: Count | None = None
     """Draw this many training images a class; null: all. Only these are decoded, for sets too large to decode whole."""
+    test_share: Annotated[float, Range(0, below=1)] = 0.0
+    """Share of the labelled images of each class that is the test set. For an image folder without one; the same images are
+    drawn whatever the seed, and ``test_files.csv`` in the run's folder lists them."""
     mean: list[Share] = MISSING
     """Mean of each channel, of pixels in [0, 1], to normalise by."""
     std: list[Annotated[float, Range(0.001, 1000)]] = MISSING

@@ -43,8 +43,9 @@ class ImageData:
     among the decisions of a run's record: what was left out, what was done to images, and what is not official about them.
 
     ``split`` is the one that the data come with, where they do: training images without a label, or named for validation.
-    The test set may be empty. ``skipped`` has the files that could not be read, each with the reason; they are not in the
-    sets. ``names`` are there where they were asked for, and there are any.
+    The test set may be empty. ``test_files`` names its images where they were drawn from the labelled ones. ``skipped`` has
+    the files that could not be read, each with the reason; they are not in the sets. ``names`` are there where they were
+    asked for, and there are any.
     """
 
     train: ImageSet
@@ -54,6 +55,7 @@ class ImageData:
     files: str | None = None
     notes: dict[str, str] = field(default_factory=dict)
     split: Split | None = None
+    test_files: tuple[str, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)
     names: FileNames | None = None
 

@@ -16,6 +16,7 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import DIGITS, KNOWN, OFFICIAL_FILES, check_obeyed, unlike_official
 from fewlabels.data.files.label_file import LabelFile, metadata_in, read_labels
 from fewlabels.data.files.listing import readable
+from fewlabels.data.files.names import hidden
 from fewlabels.data.files.plan import LABELLED
 from fewlabels.data.files.split_file import needs_names, with_split
 from fewlabels.data.images import ImageData, ImageSet, digest_of
@@ -106,10 +107,11 @@ def _read(
     name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding, strict: bool, names: bool
 ) -> ImageData:
     with readable(path):
+        meant = source == "folder"  # by whoever says so
         if source == "auto":
             source, path = _find(name, path)
         if source == "folder":
-            path = _find_folder(name, path)
+            path = _find_folder(name, path, meant)
         elif source == "imagenet" and not ((path / "train").is_dir() and (path / "val").is_dir()):
             raise UserError(f"ImageNet needs the folders train/<wnid>/ and val/<wnid>/ in {path}: set dataset.path")
     if source == "torchvision":
@@ -164,13 +166,18 @@ def _training_folder(folder: Path, labelled: bool = True) -> Path | None:
     return next((entry for entry in inside if LABELLED.fullmatch(entry.name) and entry.is_dir()), None)
 
 
+def _holds_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.is_dir() and not hidden(entry.name) for entry in folder.iterdir())
+
+
 def _called(candidate: Path, path: Path) -> str:
     """A candidate as it is called inside of ``path``."""
     inside = _training_folder(candidate)
     return candidate.name if inside is None else f"{inside.relative_to(path)}/"
 
 
-def _find_folder(name: str, path: Path) -> Path:
+def _find_folder(name: str, path: Path, meant: bool) -> Path:
+    """Args: meant: ``path`` may be a folder whose folders are the classes. One with the set's name may be in any case."""
     found = _candidates(name, path, labelled=True)
     if len(found) > 1:
         first, second = (_called(candidate, path) for candidate in found[:2])
@@ -178,6 +185,8 @@ def _find_folder(name: str, path: Path) -> Path:
             f"{path} holds two candidates for {name}, {first} and {second}: which is meant? "
             f"Set dataset.path={found[1]} for the second; for the first, move the second out"
         )
+    if not found:
+        found = [folder for folder in (path / name, *[path] * meant) if _holds_folders(folder)]
     if found:
         return found[0]
     if path.is_file():
@@ -185,5 +194,6 @@ def _find_folder(name: str, path: Path) -> Path:
     if not path.exists():
         raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
     raise UserError(
-        f"no images of {name!r} in {path}: it needs train/<class>/ or labelled/<class>/, or {name}.tar.gz; set dataset.path"
+        f"no images of {name!r} in {path}: it needs train/<class>/, labelled/<class>/ or {name}/<class>/, or {name}.tar.gz; "
+        "set dataset.path"
     )

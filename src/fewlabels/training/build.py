@@ -54,7 +54,8 @@ def open_images(cfg: Config) -> ImageData:
     """The data set that ``cfg.dataset`` names, decoded into the cache."""
     dataset = cfg.dataset
     drawn = dataset.train_per_class is not None  # else every seed decodes, and caches, the same images
-    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, dataset.split_seed if drawn else 0)
+    seed = dataset.split_seed if drawn else 0
+    decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, seed, dataset.test_share)
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
     options: dict[str, Any] = {"download": dataset.download, "decoding": decoding, "strict": dataset.strict}

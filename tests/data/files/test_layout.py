@@ -292,7 +292,7 @@ def test_a_class_that_the_test_set_lacks_is_named(tmp_path, capsys, kind):
 @each_kind
 def test_where_nothing_is_left_the_error_says_what_was_left_out(tmp_path, kind):
     text = refused(made(kind, tmp_path, {f"{name}.heic": b"" for name in SMALL}), tmp_path)
-    assert "holds no images at train/<class>/*; left out: 8 .heic (not read here)" in text
+    assert "holds no images at train/<class>/*, labelled/<class>/* or <class>/*; left out: 8 .heic (not read here)" in text
 
 
 def test_what_was_done_to_images_is_said_on_the_same_line(tmp_path, capsys):

@@ -193,6 +193,7 @@ def test_a_damaged_image_is_skipped(photos, caplog):
 def test_settings_that_are_for_other_sources(photos, tmp_path):
     text = "file,label\n0.png,ant\n"
     assert "dataset.train_per_class=1 is for class folders" in refusal(photos, text, decoding=Decoding(train_per_class=1))
+    assert "dataset.test_share=0.5 is for class folders" in refusal(photos, text, decoding=Decoding(test_share=0.5))
     assert "is no folder and no archive" in refusal(photos / "0.png", text)
     with pytest.raises(UserError, match="dataset.labels is for image folders and archives, and dataset.source=digits"):
         open_data("digits", "digits", photos, tmp_path / "cache", labels=tmp_path / "labels.csv")

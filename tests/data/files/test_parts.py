@@ -157,7 +157,7 @@ def test_a_class_of_the_labelled_part_may_be_called_train(tmp_path):
 def test_without_labelled_images_nothing_can_be_trained(tmp_path):
     assert "holds no images at train/<class>/*" in refused(tar_of(tmp_path / "m.tar", files("unlabelled/1.png")), tmp_path)
     text = refused(tree_of(tmp_path / "photos", files("labelled/1.png", "unlabelled/1.png")), tmp_path)
-    assert "left out: 1 image outside of the folders that are read (labelled/1.png)" in text
+    assert "labelled/ is called like a part of the data and not like a class; parts are train/<class>/ or " in text
 
 
 def test_a_labelled_folder_is_found_in_the_data_root_by_the_set_s_name(tmp_path):

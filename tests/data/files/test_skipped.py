@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -240,6 +241,16 @@ def test_a_set_with_a_split_closes_up(tmp_path, name):
     without = opened(tmp_path / "photos", tmp_path / "another")
     assert (data.digest, data.files) == (without.digest, without.files)
     assert data.split.digest == without.split.digest
+
+
+def test_test_images_that_are_drawn_are_named_without_it(tmp_path, tree):
+    shutil.rmtree(tree / "test")
+    whole = opened(tree, tmp_path / "cache", decoding=Decoding(test_share=0.25))
+    broken = whole.test_files[1]
+    (tree / broken).write_bytes(b"")
+    data = opened(tree, tmp_path / "cache", decoding=Decoding(test_share=0.25))
+    assert (list(data.skipped), data.test_files) == ([broken], tuple(name for name in whole.test_files if name != broken))
+    assert np.array_equal(data.test.images, np.delete(whole.test.images, 1, axis=0))
 
 
 def test_too_little_memory_is_no_damaged_image(tmp_path, tree, monkeypatch):

@@ -40,6 +40,7 @@ class CacheWriter:
         self.skipped: dict[str, str] = {}  # of ImageData
         self.renamed: dict[str, str] = {}  # arrays of the entry that have another name as yet
         self.counts: Counts | None = None  # of training images, where they come with a split
+        self.test_files: tuple[str, ...] = ()  # of ImageData
         self._arrays: list[np.memmap] = []
 
     def array(self, part: str, what: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -37,6 +37,8 @@ def write_meta(folder: Path, key: str, data: ImageData, counts: Counts | None = 
         meta["counts"] = list(counts)
     if data.skipped:  # else entries stay what they were
         meta["skipped"] = data.skipped
+    if data.test_files:
+        meta["test_files"] = list(data.test_files)
     write_text(folder / META, json.dumps(meta | {"checksum": _checksum(meta)}))
 
 
@@ -69,7 +71,8 @@ def open_entry(folder: Path, key: str, remembered: Remembered, what: str) -> Ima
             raise Damaged("another meta.json")
         train, test = read_arrays(folder)
         split = Counts(*meta["counts"]).split if "counts" in meta else None
-        data = ImageData(train, test, tuple(meta["classes"]), meta["digest"], meta["files"], meta["notes"], split)
+        classes, test_files = tuple(meta["classes"]), tuple(meta.get("test_files", ()))
+        data = ImageData(train, test, classes, meta["digest"], meta["files"], meta["notes"], split, test_files)
         data = replace(data, skipped=meta.get("skipped", {}))
         if _digest(folder, data, remembered, what) != data.digest:
             raise Damaged("another digest")

@@ -115,7 +115,8 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         train, test = read_arrays(scratch, writer.renamed)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
         digest, split = digest_of(train, test, classes, progress.advance), writer.counts.split if writer.counts else None
-        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split)  # which checks the labels
+        # which checks the labels
+        data = ImageData(train, test, classes, digest, writer.files, writer.notes, split, writer.test_files)
         data = replace(data, skipped=writer.skipped)
         write_meta(scratch, key, data, writer.counts)
         (scratch / JOURNAL).unlink(missing_ok=True)

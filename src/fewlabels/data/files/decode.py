@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +41,17 @@ SUMMARY = re.compile(rf"(?:^|; )([\d,]+ images? (?:was|were) {STEP}(?:, [\d,]+ {
 
 @dataclass(frozen=True)
 class Decoding:
-    """How images are read: ``size`` in pixels (None: as they are, all alike), grey or RGB, how many a class."""
+    """How images are read: ``size`` in pixels (None: as they are, all alike), grey or RGB, how many a class.
+
+    ``test_share`` of the labelled images of each class are the test set. It is new, and no part of the text that older cache
+    entries are named by.
+    """
 
     size: int | None = None
     grey: bool = False
     train_per_class: int | None = None
     selection_seed: int = 0
+    test_share: float = field(default=0.0, repr=False)
 
 
 def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list[str] | None = None) -> np.ndarray:

@@ -24,6 +24,7 @@ from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.skipped import Unreadable, check_count
 from fewlabels.data.images import FileNames, ImageData
+from fewlabels.system.layout import TEST_FILES
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -51,7 +52,8 @@ def _key_and_plan(path: Path, decoding: Decoding, cache_dir: Path) -> tuple[str,
         plan = layout(archives.listed(path), decoding, path)
         held = content_of([(name, files[name]) for name in sorted(plan.places)], cache_dir, path)
         held += plan.key
-    return _entry_name(held + repr(decoding)), plan
+    share = f"test_share={decoding.test_share!r}" if decoding.test_share else ""
+    return _entry_name(held + repr(decoding) + share), plan
 
 
 def _entry_name(identity: str) -> str:
@@ -103,6 +105,11 @@ def said(data: ImageData, path: Path, strict: bool, plan: Layout | None) -> Imag
         notes[skipped.NOTE] = skipped.line(data.skipped, total, path)
     for each in notes.values():
         logger.warning(each)
+    if data.test_files:
+        labelled = len(data.test) + (len(data.train) if data.split is None else len(data.split.labelled))
+        notes["dataset.test_share"] = (
+            f"{len(data.test):,} of {labelled:,} labelled images are the test set, drawn class by class ({TEST_FILES})"
+        )
     return replace(data, notes=notes)
 
 
@@ -169,6 +176,8 @@ def build(
         plan = left
         entry.close_gaps()
     writer.files, writer.counts = plan.files, plan.counts
+    if decoding.test_share:
+        writer.test_files = plan.test_files
     for part in counts:
         labels = [label for place_part, _, label in plan.places.values() if place_part == part]  # in the order of positions
         writer.array(part, "labels", (len(labels),), "<i8")[:] = labels

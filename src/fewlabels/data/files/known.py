@@ -88,6 +88,11 @@ def check_obeyed(name: str, source: str, decoding: Decoding) -> None:
             f"dataset.train_per_class={decoding.train_per_class} is for image folders, and {what} reads all of {name}: "
             "leave it out (dataset.num_labels and dataset.num_unlabelled say how many are used)"
         )
+    if decoding.test_share:
+        raise UserError(
+            f"dataset.test_share={decoding.test_share:g} is for image folders, and {what} has a test set of its own: "
+            "leave it out"
+        )
     if decoding.size not in (None, known.side):
         raise UserError(
             f"dataset.image_size={decoding.size} is for image folders, and {what} reads {name} at its {known.side} pixels: "

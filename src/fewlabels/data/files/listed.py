@@ -225,6 +225,11 @@ def opened(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir
             f"dataset.train_per_class={decoding.train_per_class} is for class folders, and the labels are in a list: "
             "leave it out (dataset.num_labels and dataset.num_unlabelled say how many are used)"
         )
+    if decoding.test_share:
+        raise UserError(
+            f"dataset.test_share={decoding.test_share:g} is for class folders, and the labels are in a list: leave it out, "
+            "and say in a column split which images are test"
+        )
     key, listed = _key_and_plan(path, files, decoding, cache_dir)
 
     def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:

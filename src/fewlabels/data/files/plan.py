@@ -12,12 +12,12 @@ import numpy as np
 
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.names import composed, encoded, pieces_of, shown
+from fewlabels.data.files.share import Named, without_test_files
 from fewlabels.data.images import UNKNOWN
 from fewlabels.data.splits import Counts, stable_order
 from fewlabels.types import UserError
 
 LABELLED = re.compile(r"labell?ed", re.IGNORECASE)
-Named = tuple[str, str]  # a file's name within its class or part, by which it is sorted; and its name in the listing
 
 
 @dataclass
@@ -50,6 +50,11 @@ class Layout:
         return ascii((sorted(self.places.items()), self.classes)) + (
             "" if self.counts is None else ascii(tuple(self.counts))
         )
+
+    @property
+    def test_files(self) -> tuple[str, ...]:
+        """The names of the test images, in their order."""
+        return tuple(name for name, (part, _, _) in self.places.items() if part == "test")
 
     @property
     def files(self) -> str:
@@ -92,18 +97,25 @@ class Layout:
 
 
 def arrange(
-    parts: Parts, classes: tuple[str, ...], decoding: Decoding, path: Path, training: str = "train"
+    parts: Parts, classes: tuple[str, ...], decoding: Decoding, path: Path, training: str = "train/"
 ) -> tuple[dict[str, tuple[str, int, int]], Counts | None]:
     """``places`` and ``counts`` of a :class:`Layout`.
 
     Args:
         parts: no file may stand in two of them; their classes are among ``classes``.
-        decoding: says how many training images of each class are taken.
-        path, training: for an error: the data, and what its labelled part is called.
+        decoding: says how many training images of each class are taken, and which share is the test set.
+        path, training: for an error: the data, and what its labelled part is called, ``train/`` for example.
 
     Raises:
-        UserError: a class has fewer images than are asked for.
+        UserError: a class has fewer images than are asked for, or a test set is asked for that is there.
     """
+    if decoding.test_share:
+        if parts.test:
+            raise UserError(
+                f"{path} has test images, and dataset.test_share={decoding.test_share:g} would take others: leave it out, "
+                "or move the test images out"
+            )
+        parts = _with_test_set(parts, decoding.test_share)
     places: dict[str, tuple[str, int, int]] = {}
     ends: dict[str, int] = {"train": 0, "test": 0}
 
@@ -132,10 +144,20 @@ def _drawn(files: list[Named], label: int, cls: str, decoding: Decoding, path: P
         return files
     if len(files) < limit:
         raise UserError(
-            f"{path}: {training}/{shown(cls)}/ has {len(files)} images where dataset.train_per_class asks for {limit}"
+            f"{path}: {training}{shown(cls)}/ has {len(files)} images where dataset.train_per_class asks for {limit}"
         )
     chosen = stable_order(np.arange(len(files)), decoding.selection_seed, "selection", label)[:limit]
     return [files[i] for i in sorted(chosen)]
+
+
+def _with_test_set(parts: Parts, share: float) -> Parts:
+    """The same, with a share of the labelled images of each class as the test set."""
+    kept, test = {}, {}
+    for cls, files in parts.labelled.items():
+        kept[cls], taken = without_test_files(files, cls, share)
+        if taken:
+            test[cls] = taken
+    return Parts(kept, parts.validation, test, parts.unlabelled)
 
 
 def names_digest(names: Iterable[str], root: int = 0) -> str:
