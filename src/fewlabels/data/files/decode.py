@@ -8,12 +8,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fewlabels.data.files.formats import FORMATS
+from fewlabels.data.files.formats import FORMATS, GET_HEIF, HEAD, HEIF, is_heif
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.skipped import Unreadable
 
@@ -65,7 +66,10 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
     """
     steps: list[str] = []
     try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        heif = is_heif(content[:HEAD])
+        if heif and HEIF:
+            _read_heif()
+        opened = Image.open(io.BytesIO(content), formats=["HEIF"] if heif and HEIF else FORMATS)
         _check_pixels(*opened.size)
         orientation = _orientation(opened)
         image = _flat(opened, steps).convert("L" if decoding.grey else "RGB")
@@ -88,11 +92,23 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
     except Exception as error:
         reason: object = error
         if isinstance(error, UnidentifiedImageError):
-            reason = f"it is no image of a format that is read here ({', '.join(FORMATS)})"
+            reason = (
+                f"it is a HEIC image: {GET_HEIF} reads it"
+                if heif and not HEIF
+                else f"it is no image of a format that is read here ({', '.join(FORMATS)})"
+            )
         raise Unreadable(f"cannot read the image {shown(name)} in {path}: {reason}", str(reason)) from error
     if done is not None:
         done.extend(steps)
     return array[:, :, None] if decoding.grey else array
+
+
+@cache
+def _read_heif() -> None:
+    """Have Pillow read HEIC images. What the file says of turning them is done by the library, in the order that it says."""
+    from pillow_heif import register_heif_opener  # an extra
+
+    register_heif_opener()
 
 
 def summary(done: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives, skipped
 from fewlabels.data.files.decode import Decoding, decode, steps_in, summary
+from fewlabels.data.files.formats import HEIF
 from fewlabels.data.files.layout import layout
 from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import shown
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 MAX_AHEAD_BYTES = 256 * 2**20
 NOTE = "data.images"  # of ImageData
 # What the entry of an archive says that left images out when unlabelled/, labelled/ and validation/ were not read yet.
+WITHOUT_HEIF = re.compile(r"[0-9] \.hei[cf] \(")  # of an archive that was read where HEIC images could not be
 FEWER_FOLDERS = "outside of train/<class>/ and test/<class>/"
 
 
@@ -75,9 +78,13 @@ def opened(path: Path, decoding: Decoding, cache_dir: Path, strict: bool = True,
             raise UserError(f"{path} changed while it was read: run it again")
         return classes
 
-    data = cached(cache_dir, key, build_unchanged, str(path))
+    entry = key
+    data = cached(cache_dir, entry, build_unchanged, str(path))
     if plan is None and FEWER_FOLDERS in data.notes.get(NOTE, ""):
-        data = cached(cache_dir, _entry_name(key), build_unchanged, str(path))
+        entry = _entry_name(entry)
+        data = cached(cache_dir, entry, build_unchanged, str(path))
+    if plan is None and HEIF and WITHOUT_HEIF.search(data.notes.get(NOTE, "")):
+        data = cached(cache_dir, _entry_name(f"{entry} with HEIF"), build_unchanged, str(path))
     data = said(data, path, strict, plan)
     if not names:
         return data

@@ -21,7 +21,7 @@ from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives, folder
 from fewlabels.data.files.decode import Decoding
-from fewlabels.data.files.formats import UNREAD, suffix_of
+from fewlabels.data.files.formats import not_read
 from fewlabels.data.files.label_file import METADATA, LabelFile, Line, merged
 from fewlabels.data.files.layout import in_order
 from fewlabels.data.files.listing import Listing
@@ -106,8 +106,8 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
             if name not in lines and _held_out(name, front):
                 left_out.setdefault(NO_LABEL, {})[name] = None
         elif os.path.realpath(path / name) not in own:
-            kind = (f"{suffix_of(name)} (not read here)",) * 2 if suffix_of(name) in UNREAD else OTHER
-            left_out.setdefault(kind, {})[name] = None
+            unread = not_read(name)
+            left_out.setdefault((unread, unread) if unread else OTHER, {})[name] = None
     taken = sorted(set(images) - set(left_out.get(NO_LABEL, {})), key=lambda name: (composed(name), name))
     places: dict[str, tuple[str, int, int]] = {}
     ends = {"train": 0, "test": 0}
@@ -116,13 +116,13 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
         places[name] = (part, ends[part], 0)
         ends[part] += 1
     counts = Counter(line.part for line in lines.values())
-    unread = list(dict.fromkeys(column for file in files for column in file.unread))
+    columns = list(dict.fromkeys(column for file in files for column in file.unread))
     without = len(taken) - len(lines)
     parts = [f"{counts[part]:,} {words}" for part, words in _PARTS.items() if counts[part]]
     remarks = [
         f"{' and '.join(shown(_called(file.path, path)) for file in files)}: {', '.join(parts)}",
         f"{without:,} without a line are unlabelled" if without else "",
-        f"columns that are not read: {', '.join(unread)}" if unread else "",
+        f"columns that are not read: {', '.join(columns)}" if columns else "",
         f"left out: {in_words(left_out)}" if left_out else "",
         order,
     ]
