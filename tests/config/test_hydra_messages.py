@@ -21,7 +21,7 @@ MISTAKES = {
     "NULL_GROUP": ("debug=null", ()),
     "KEY_ADDED_TWICE": ("+batch.size=3", ("batch.size",)),
     "KEY_BELOW_NULL": ("search.trials=3", ()),
-    "MISSING_VALUE": ("dataset=folder", ("dataset.num_labels",)),
+    "MISSING_VALUE": ("model=timm", ("model.timm_name",)),
     "NOT_REMOVABLE": ("~optim.lr", ("optim.lr",)),
     "INVALID_CHOICE": (
         "optim.schedule=cosin",
@@ -56,7 +56,7 @@ def read(*overrides):
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("config", list(overrides))
-    OmegaConf.select(cfg, "dataset.num_labels", throw_on_missing=True)
+    OmegaConf.select(cfg, "model.timm_name", throw_on_missing=True)
     return resolved(cfg)
 
 

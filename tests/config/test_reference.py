@@ -108,6 +108,6 @@ def test_what_cannot_be_looked_up_is_shown_as_it_is_written(configure):
 
 
 def test_what_is_not_given_yet_is_left_open_in_help(tmp_path):
-    result = command(tmp_path, "dataset=folder", "-h")
+    result = command(tmp_path, "model=timm", "-h")
     assert (result.returncode, result.stderr) == (0, "")
-    assert re.search(r"^  dataset\.num_labels= +Labelled images", result.stdout, re.MULTILINE)
+    assert re.search(r"^  model\.timm_name= ", result.stdout, re.MULTILINE)

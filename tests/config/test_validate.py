@@ -44,7 +44,7 @@ GOLDEN = {
     "uda": "e814dca8",
     "vat": "b2d08bdf",
 }
-MUST_BE_GIVEN = {"folder": "dataset.num_labels=10", "timm": "model.timm_name=resnet18"}
+MUST_BE_GIVEN = {"timm": "model.timm_name=resnet18"}
 
 
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUPS.items() for o in options])
@@ -189,7 +189,7 @@ def test_the_fingerprint_of_the_defaults_is_this_one(configure):
             ["method._target_=fewlabels.methods.nothing.Nothing"],
             "method._target_=fewlabels.methods.nothing.Nothing cannot be imported",
         ),
-        (["dataset=folder"], "dataset.num_labels must be given"),
+        (["model=timm"], "model.timm_name must be given"),
         (["+method.colour=1"], "method.colour: Supervised takes"),
     ],
 )

@@ -32,7 +32,7 @@ MISTAKES = {
     "table=srikanth": "table=srikanth: there is no such table; did you mean srikanth_",
     "epochs=many": "epochs=many: not a valid integer",
     "foo": "foo: a setting is written key=value",
-    "dataset=folder": "dataset.num_labels must be given",
+    "model=timm": "model.timm_name must be given",
     "dataset=cifar10_250 dataset.download=false": "cifar10: no cifar-10-python.tar.gz in",
     "dataset.num_labels=55": "dataset.num_labels=55 cannot be spread evenly over 10 classes",
     "dataset.num_labels=90000": "dataset.num_labels=90000 asks for 9000 images a class",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fewlabels import train
-from fewlabels.types import RunRecord
+from fewlabels.types import RunRecord, UserError
 from tests.conftest import png, random_images
 
-STEPS = ["dataset=folder", "dataset.num_labels=null", "model=simple_cnn", "batch.size=16", "steps=4", "batch.steps=2"]
+STEPS = ["dataset=folder", "model=simple_cnn", "batch.size=16", "steps=4", "batch.steps=2"]
 IMAGES = random_images(40, 2, size=8)
 CLASSES = ("ant", "bee")
 
@@ -38,7 +38,7 @@ def trained(configure, tmp_path):
     return run
 
 
-def test_labelled_and_unlabelled_images_beside_each_other(trained):
+def test_labelled_and_unlabelled_images_beside_each_other(trained, tmp_path):
     found = trained("method=fixmatch", labelled=8, unlabelled=16, validation=4, test=4)
     assert {key: found.data[key] for key in ("labelled", "unlabelled", "validation", "test_images")} == {
         "labelled": 8,
@@ -47,6 +47,8 @@ def test_labelled_and_unlabelled_images_beside_each_other(trained):
         "test_images": 4,
     }
     assert found.status == "finished"
+    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    assert folder.name.startswith("fixmatch-simple_cnn-folder_all-s0-")
     assert np.isfinite(found.metrics["test_accuracy"])
     assert np.isfinite(found.metrics["validation_accuracy"])
     assert "pseudo_label_accuracy" not in found.curve[-1]
@@ -73,3 +75,24 @@ def test_class_folders_at_the_top_without_a_test_set(trained, tmp_path):
     found = trained("method=entropy", "dataset.num_labels=4", top=12)
     assert (found.data["labelled"], found.data["unlabelled"], found.data["test_images"]) == (4, 8, 0)
     assert not list((tmp_path / "out").rglob("test_files.csv"))
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "entropy"])
+def test_where_a_method_needs_unlabelled_images_the_error_names_both_ways_out(trained, method):
+    """FixMatch takes the labelled ones for unlabelled ones as well, and they alone are not what anybody means."""
+    with pytest.raises(
+        UserError, match="set dataset.num_labels=... to keep fewer labels, put images without one into a folder"
+    ):
+        trained(f"method={method}", labelled=8)
+
+
+def test_the_labelled_images_alone_can_be_asked_for(trained):
+    found = trained("method=fixmatch", "dataset.num_unlabelled=8", "optim.ema_warmup=true", train=8)
+    assert (found.data["labelled"], found.data["unlabelled"]) == (8, 8)
+
+
+def test_validation_images_of_the_folder_can_be_watched(trained):
+    watch = ["method=supervised", "optim.schedule=plateau"]
+    assert np.isfinite(trained(*watch, train=8, validation=4).curve[-1]["validation_loss"])
+    with pytest.raises(UserError, match="watches the test loss, and there are no test images"):
+        trained(*watch, "optim.watch=test_loss", train=8, validation=4)

@@ -323,7 +323,6 @@ def test_what_was_evaluated_last_is_what_a_run_ends_with(loop, tmp_path):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], "watches the validation loss, and there are no validation images: set dataset.num_validation=..., or"),
         (["dataset.num_validation=10", "eval_every=2"], "needs a loss of each epoch: set eval_every=1"),
         (
             ["optim.watch=test_loss", "evaluate_test=false"],
@@ -339,9 +338,23 @@ def test_a_loss_that_no_epoch_has_is_refused(setting, more, message, configure):
     assert str(error.value).startswith(f"{setting} {message}")
 
 
+@pytest.mark.parametrize("setting", ["optim.schedule=plateau", "optim.reload_best_after=2"])
+def test_a_loss_of_images_that_are_not_there_is_refused(setting, configure):
+    cfg = configure(setting)
+    check(cfg)  # which does not know them
+    with pytest.raises(UserError) as error:
+        build.draw_split(cfg, build.open_images(cfg))
+    expected = (
+        f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., or"
+    )
+    assert str(error.value).startswith(expected)
+
+
 @pytest.mark.parametrize("more", ["dataset.num_validation=10", "dataset.folds=5", "optim.watch=test_loss"])
 def test_a_loss_that_each_epoch_has_will_do(more, configure):
-    check(configure("optim.schedule=plateau", "optim.reload_best_after=2", more))
+    cfg = configure("optim.schedule=plateau", "optim.reload_best_after=2", more)
+    check(cfg)
+    build.draw_split(cfg, build.open_images(cfg))
 
 
 def test_amsgrad_is_refused_for_sgd(configure):

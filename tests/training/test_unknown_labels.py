@@ -56,8 +56,8 @@ def test_no_test_set(configure, without, caplog):
     assert found.data["test_images"] == 0
     assert not [key for key in found.curve[-1] if key.startswith("test_")]
     assert "nothing is measured (dataset.num_validation holds some out)" in caplog.text
-    with pytest.raises(UserError, match="optim.watch=test_loss, and there are no test images"):
-        train.run(configure("method=entropy", "optim.watch=test_loss", *SMALL))
+    with pytest.raises(UserError, match="watches the test loss, and there are no test images"):
+        train.run(configure("method=entropy", "optim.watch=test_loss", "optim.schedule=plateau", *SMALL))
 
 
 def test_images_are_held_out_where_there_is_no_test_set(configure, without, caplog):

@@ -140,13 +140,17 @@ def _check_split(cfg: Config) -> None:
             )
 
 
-def _check_watched(cfg: Config) -> None:
-    """What goes by the loss of each epoch needs one."""
+def watching(cfg: Config) -> str | None:
+    """The setting that goes by the loss ``optim.watch``; None where nothing does."""
     if cfg.optim.schedule == "plateau":
-        setting = "optim.schedule=plateau"
-    elif cfg.optim.reload_best_after is not None:
-        setting = f"optim.reload_best_after={cfg.optim.reload_best_after}"
-    else:
+        return "optim.schedule=plateau"
+    after = cfg.optim.reload_best_after
+    return None if after is None else f"optim.reload_best_after={after}"
+
+
+def _check_watched(cfg: Config) -> None:
+    """What goes by the loss of each epoch needs one. Whether there are such images is not known before they are read."""
+    if (setting := watching(cfg)) is None:
         return
     if cfg.search is not None:
         raise UserError(f"{setting} cannot be searched with: trials have no test loss, and the last run no validation loss")
@@ -154,11 +158,6 @@ def _check_watched(cfg: Config) -> None:
         raise UserError(f"{setting} needs a loss of each epoch: set eval_every=1")
     if cfg.optim.watch == "test_loss" and not cfg.evaluate_test:
         raise UserError(f"{setting} watches the test loss, and evaluate_test=false: set optim.watch=validation_loss")
-    if cfg.optim.watch == "validation_loss" and not cfg.dataset.num_validation and cfg.dataset.folds is None:
-        raise UserError(
-            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
-            "or optim.watch=test_loss, which chooses on the test set"
-        )
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -174,13 +174,26 @@ def within(
 
 
 def check_streams(
-    split: Split, *, num_labels: int | None, num_unlabelled: int | None, labelled_share: float | None, method: str
+    split: Split,
+    *,
+    num_labels: int | None,
+    num_unlabelled: int | None,
+    labelled_share: float | None,
+    method: str,
+    others: bool = False,
 ) -> list[str]:
-    """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none."""
-    if len(split.unlabelled) == 0 and num_unlabelled != 0:
+    """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none.
+
+    ``others``: the labelled images, taken for unlabelled ones as well, are not enough where nobody asked for a number.
+    """
+    unlabelled = split.unlabelled
+    if others and num_unlabelled is None:
+        unlabelled = np.setdiff1d(unlabelled, split.labelled)
+    if len(unlabelled) == 0 and num_unlabelled != 0:
         raise UserError(
-            f"{method} learns from unlabelled images, and every training image is labelled or held out: lower "
-            "dataset.num_labels, or go without them with dataset.num_unlabelled=0"
+            f"{method} learns from unlabelled images, and every training image is labelled or held out: set "
+            "dataset.num_labels=... to keep fewer labels, put images without one into a folder unlabelled/, or go without "
+            "them with dataset.num_unlabelled=0"
         )
     both = len(split.labelled) > 0 and len(split.unlabelled) > 0
     streams = (

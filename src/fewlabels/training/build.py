@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from torch.optim.swa_utils import update_bn
 
 from fewlabels.config.schema import Config
-from fewlabels.config.validate import build, resolved
+from fewlabels.config.validate import build, resolved, watching
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.split_file import check_disjoint
@@ -73,13 +73,17 @@ def open_images(cfg: Config) -> ImageData:
 
 
 def draw_split(cfg: Config, data: ImageData) -> Split:
-    """Labelled, unlabelled and validation images of the training set."""
+    """Labelled, unlabelled and validation images of the training set.
+
+    Raises:
+        UserError: a split that cannot be drawn, or a setting that watches images that are not there.
+    """
     dataset = cfg.dataset
     if dataset.split is not None and data.split is not None:
         check_disjoint(data.split, expanded(dataset.split), dataset.labelled_in_unlabelled)
         return data.split
     draw = make_split if data.split is None else partial(within, data.split)
-    return draw(
+    split = draw(
         data.train.labels,
         len(data.classes),
         num_labels=dataset.num_labels,
@@ -91,6 +95,15 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         name=dataset.name,
         seed=dataset.split_seed,
     )
+    setting = watching(cfg)
+    if setting is not None and cfg.optim.watch == "validation_loss" and not len(split.validation):
+        raise UserError(
+            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
+            "or optim.watch=test_loss, which chooses on the test set"
+        )
+    if setting is not None and cfg.optim.watch == "test_loss" and not len(data.test):
+        raise UserError(f"{setting} watches the test loss, and there are no test images: set optim.watch=validation_loss")
+    return split
 
 
 def build_method(cfg: Config) -> Method:
@@ -239,8 +252,6 @@ def build_trainer(
     schedule = Schedule(epochs, cfg.eval_every, cfg.checkpoint_seconds, cfg.scale.name == "paper", cfg.trainable == "head")
     evaluation_sets, snapshots = [], None
     if cfg.evaluate_test and not len(data.test):
-        if cfg.optim.watch == "test_loss":
-            raise UserError("optim.watch=test_loss, and there are no test images: set optim.watch=validation_loss")
         if not len(split.validation):
             remark(
                 "there are neither test nor validation images: nothing is measured (dataset.num_validation holds some out)"
@@ -339,7 +350,8 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
         raise UserError(f"steps={cfg.steps}: method {name} needs {needed}; or give epochs in the place of steps")
     if method.unlabelled_views:
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
-        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name)
+        others = dataset.source == "folder"  # whose labels are all kept by default: one may not know that none are left
+        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name, others=others)
     shape = model.image_shape
     alone = loader.smallest_batch == 1 and cfg.trainable == "all"
     if alone and shape is not None and not trains_on_one_image(model, shape):
