@@ -141,6 +141,6 @@ def _column(header: list[str], names: tuple[str, ...], path: Path) -> int | None
 def _whole_numbers(lines: list[Line]) -> list[Line]:
     """Where a program has written 1.0 for the class 1, 1."""
     given = {line.label for line in lines if line.label}
-    if not given or not all(re.fullmatch(r"[0-9]{1,18}\.0", label) for label in given):
+    if not all(re.fullmatch(r"[0-9]{1,18}\.0", label) for label in given):
         return lines
     return [Line(line.file, line.label.removesuffix(".0"), line.part) for line in lines]
