@@ -55,6 +55,7 @@ from fewlabels.training.build import (
     identify_begun,
     new_record,
     open_images,
+    say_understood,
 )
 from fewlabels.training.export import export
 from fewlabels.training.finetune import find_start, keeps_head, load_weights
@@ -177,6 +178,7 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
         if parts.data.test_files:
             save_test_files(parts.data, info.folder / TEST_FILES)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))
+        say_understood(cfg, parts.data)
         _train(parts, result, trackers)
     return result
 

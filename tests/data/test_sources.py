@@ -97,6 +97,8 @@ def test_val_counts_as_test_and_sizes_can_be_made_alike(tmp_path, tree):
     (tree / "train" / "ant" / "0000.png").write_bytes(png(random_images(1, 1, size=20).images[0][:, :16]))
     with pytest.raises(UserError, match=r"train/ant/0000.png in .* is 16x20 pixels|is 8x8 pixels where others are 16x20"):
         open_folder(tree, tmp_path)
+    with pytest.raises(UserError, match="set dataset.image_size=8, or another number, to resize all"):
+        open_folder(tree, tmp_path)
     assert open_folder(tree, tmp_path, size=8).train.images.shape == (12, 8, 8, 3)
     assert open_folder(tree, tmp_path, size=8, grey=True).train.images.shape == (12, 8, 8, 1)
 

@@ -38,7 +38,7 @@ def trained(configure, tmp_path):
     return run
 
 
-def test_labelled_and_unlabelled_images_beside_each_other(trained, tmp_path):
+def test_labelled_and_unlabelled_images_beside_each_other(trained, tmp_path, capsys):
     found = trained("method=fixmatch", labelled=8, unlabelled=16, validation=4, test=4)
     assert {key: found.data[key] for key in ("labelled", "unlabelled", "validation", "test_images")} == {
         "labelled": 8,
@@ -52,6 +52,14 @@ def test_labelled_and_unlabelled_images_beside_each_other(trained, tmp_path):
     assert np.isfinite(found.metrics["test_accuracy"])
     assert np.isfinite(found.metrics["validation_accuracy"])
     assert "pseudo_label_accuracy" not in found.curve[-1]
+    lines = [
+        "2 classes: ant (4), bee (4)",
+        "8 images with a label, 16 without one",
+        "4 for validation, 4 to test on",
+        "no file was skipped",
+    ]
+    assert capsys.readouterr().err.startswith("\n".join(lines) + "\n")
+    assert found.decisions["data.understood"] == "; ".join(lines)
 
 
 def test_fewer_labels_than_there_are_leave_the_others_unlabelled(trained):

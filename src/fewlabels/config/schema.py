@@ -42,8 +42,8 @@ class DatasetConfig:
     """Name of the data set, and of its archive. It stands in the names of folders."""
     source: Source = Source.auto
     """Format of the images. ``auto`` looks into ``dataset.path``; ``digits`` comes with scikit-learn; ``torchvision`` is an
-    official archive; ``folder`` is ``train/<class>/*`` and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is
-    ``train/<wnid>/`` and ``val/<wnid>/``."""
+    official archive; ``folder`` is ``train/<class>/*`` or ``labelled/<class>/*``, ``unlabelled/``, ``validation/<class>/*``
+    and ``test/<class>/*`` in a folder or an archive; ``imagenet`` is ``train/<wnid>/`` and ``val/<wnid>/``."""
     path: Line = "data"
     """Folder of the data sets, or one image folder or archive. Its default is the environment variable
     ``FEWLABELS_DATA``, else ``data``."""

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
 from fewlabels.data.splits import Split, check_streams, make_split, within
+from fewlabels.data.understood import doubts, understood
 from fewlabels.methods.base import Method, Sizes
 from fewlabels.models.base import Classifier
 from fewlabels.models.batch_norm import trains_on_one_image
@@ -69,7 +70,18 @@ def open_images(cfg: Config) -> ImageData:
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
             "set dataset.grey, or dataset.mean and dataset.std"
         )
+    if dataset.source == "folder":  # a person's own: the record says what was understood
+        data = replace(data, notes=data.notes | {"data.understood": "; ".join([*understood(data), *doubts(data)])})
     return data
+
+
+def say_understood(cfg: Config, data: ImageData) -> None:
+    """Before training, what was understood of a person's own images, and what somebody may not mean."""
+    if cfg.dataset.source == "folder":
+        for line in understood(data):
+            logger.info(line)
+        for line in doubts(data):
+            logger.warning(line)
 
 
 def draw_split(cfg: Config, data: ImageData) -> Split:

@@ -24,6 +24,7 @@ from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
 
 JOURNAL = "journal.json"
+TO_BEGIN_WITH = 64  # pixels a side to propose: a network trains on them in minutes
 SAVE_SECONDS = 30.0  # between two lines of the journal, for a kill that cannot be seen coming
 KEPT = "kept_images"  # of a part with skipped images: what is left of it
 PIECE = 1024  # images that are copied at once
@@ -186,9 +187,10 @@ class Decoded:
         if image.shape != self._arrays[part].shape[1:]:
             size = "x".join(map(str, image.shape[1::-1]))
             first = "x".join(map(str, self._arrays[part].shape[2:0:-1]))
+            side = min(TO_BEGIN_WITH, *image.shape[:2], *self._arrays[part].shape[1:3])
             raise UserError(
                 f"image {shown(name)} in {self._what} is {size} pixels where others are {first}: "
-                "set dataset.image_size to resize all"
+                f"set dataset.image_size={side}, or another number, to resize all"
             )
         self._arrays[part][position] = image
         if self._is_next(name):

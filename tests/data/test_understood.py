@@ -1,0 +1,67 @@
+"""What is said of a person's own images before training."""
+
+import numpy as np
+import pytest
+
+from fewlabels.data.images import ImageData, ImageSet
+from fewlabels.data.splits import Counts
+from fewlabels.data.understood import doubts, understood
+
+
+def data(counts: dict[str, int], validation: int = 0, unlabelled: int = 0, test: int = 0, **more) -> ImageData:
+    labels = np.repeat(np.arange(len(counts)), list(counts.values()))
+    split = Counts(len(labels), validation, unlabelled).split if validation or unlabelled else None
+    labels = np.concatenate([labels, np.zeros(validation, np.int64), np.full(unlabelled, -1)])
+    images = [np.zeros((number, 2, 2, 3), np.uint8) for number in (len(labels), test)]
+    train, tested = ImageSet(images[0], labels), ImageSet(images[1], np.zeros(test, np.int64))
+    return ImageData(train, tested, tuple(counts), "digest", split=split, **more)
+
+
+def test_four_lines_say_what_there_is():
+    assert understood(data({"cat": 3, "dog": 2}, validation=4, unlabelled=1200, test=5)) == [
+        "2 classes: cat (3), dog (2)",
+        "5 images with a label, 1,200 without one",
+        "4 for validation, 5 to test on",
+        "no file was skipped",
+    ]
+    assert understood(data({"cat": 3}))[:3] == [
+        "1 class: cat (3)",
+        "3 images with a label, none without one",
+        "none for validation, none to test on (dataset.test_share=0.2 takes some)",
+    ]
+
+
+def test_where_something_was_skipped_its_own_line_says_so():
+    assert len(understood(data({"cat": 3}, notes={"data.images": "photos/: 3 images taken; left out: 1 .heic"}))) == 3
+
+
+def test_many_classes_fit_into_a_line():
+    lines = understood(data({f"class {number:03}": 1 for number in range(300)}))
+    assert lines[0] == "300 classes: class 000 (1), class 001 (1), class 002 (1), ..."
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("counts", "line"),
+    [
+        ({"cat": 9, "misc": 9}, "is misc a class? Images that nobody sorted belong into unlabelled/"),
+        ({"cat": 9, "New Folder (2)": 9}, "is New Folder (2) a class? Images that nobody sorted belong into unlabelled/"),
+        ({"cat": 9, "dog": 1, "eel": 1}, "one labelled image alone: dog, eel"),
+        ({"cat": 99, "dog": 100, "eel": 9}, "few labelled images, where others have 99: eel (9)"),
+        ({"cat": 9, "cats": 9}, "one class or several? cat, cats"),
+        ({"berries": 9, "berry": 9}, "one class or several? berries, berry"),
+        ({"box": 9, "boxes": 9}, "one class or several? box, boxes"),
+        ({"red fox": 9, "red_foxes": 9, "RedFox": 9}, "one class or several? red fox, red_foxes, RedFox"),
+    ],
+)
+def test_what_looks_like_a_misunderstanding_has_a_line(counts, line):
+    assert doubts(data(counts)) == [line]
+
+
+@pytest.mark.parametrize("counts", [{"cat": 9, "dog": 9}, {"glass": 2, "mother": 3}, {"1": 5, "11": 5}, {"a": 100, "b": 10}])
+def test_what_does_not_has_none(counts):
+    assert doubts(data(counts)) == []
+
+
+def test_the_labelled_images_alone_are_counted():
+    assert doubts(data({"cat": 9, "dog": 1}, validation=50, unlabelled=50)) == ["one labelled image alone: dog"]
