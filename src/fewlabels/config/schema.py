@@ -56,8 +56,8 @@ class DatasetConfig:
     """CSV with the labels of the images in ``dataset.path``; null: their folders say them. A line an image: ``file,label``
     and, where it is given, ``split``; no label, or no line, is an unlabelled image."""
     split: Line | None = None
-    """File that says which images are labelled; null: they are drawn. A run's ``split.npz``, or a CSV ``file,split``, with the
-    unlabelled ones and those for validation. It takes the place of the counts and folds below."""
+    """File that says which images are labelled; null: they are drawn. A run's ``split.npz``, or a CSV ``file,split``, with
+    the unlabelled ones and those for validation. It takes the place of the counts and folds below."""
     num_labels: CountFrom0 | None = MISSING
     """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``."""
     num_unlabelled: CountFrom0 | None = None

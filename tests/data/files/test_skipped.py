@@ -266,7 +266,7 @@ def test_too_little_memory_is_no_damaged_image(tmp_path, tree, monkeypatch):
 
 def test_what_is_wrong_with_the_settings_is_no_damaged_image(tmp_path, tree):
     (tree / BROKEN).write_bytes(png(np.zeros((9, 8, 3), np.uint8)))
-    with pytest.raises(UserError, match="set dataset.image_size to resize all"):
+    with pytest.raises(UserError, match="set dataset.image_size=8, or another number, to resize all"):
         opened(tree, tmp_path / "cache")
     assert not opened(tree, tmp_path / "cache", decoding=Decoding(size=8)).skipped
 
