@@ -27,6 +27,7 @@ from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import shown
+from fewlabels.data.files.skipped import Unreadable
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
@@ -141,8 +142,8 @@ def _file(place: Path, folder: Path, name: str) -> str:
     return f"{place}/{name}" if folder == place else str(place)
 
 
-def _images(place: Path, only: Collection[str] | None = None) -> tuple[Path, int, Iterator[tuple[str, bytes]]]:
-    """The folder or archive of the images, how many there are, and the name and the bytes of each, or of some files."""
+def _images(place: Path, only: Collection[str] | None = None) -> tuple[Path, int, Iterator[tuple[str, bytes | Unreadable]]]:
+    """The folder or archive of the images, how many there are, and of each, or of some files, the name and the bytes."""
     with readable(place):
         if not place.exists():
             raise UserError(f"there is no {place}: name an image, a folder or an archive ({', '.join(archives.ARCHIVES)})")

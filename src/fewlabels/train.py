@@ -27,6 +27,7 @@ from fewlabels.config.arguments import parse_arguments
 from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
+from fewlabels.data.files import skipped
 from fewlabels.data.files.share import save_test_files
 from fewlabels.data.images import ImageData
 from fewlabels.launch import sweep as sweep_module
@@ -36,8 +37,8 @@ from fewlabels.runs import code_hash, history, record
 from fewlabels.runs.folder import RunFolder
 from fewlabels.runs.log import log_to
 from fewlabels.search.run import run_search
-from fewlabels.system.files import describe_error, write_text
-from fewlabels.system.layout import CONFIG, SPLIT, TEST_FILES
+from fewlabels.system.files import describe_error, write_atomically, write_text
+from fewlabels.system.layout import CONFIG, SKIPPED, SPLIT, TEST_FILES
 from fewlabels.system.paths import conf_dir, expanded
 from fewlabels.system.processes import count_of_processes, join
 from fewlabels.system.stopping import Stopped, stopper
@@ -204,6 +205,9 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
                 logger.info(f"{info.name}: {parts.weights.decision}")
         record.write(result, folder.record)
         parts.split.save(info.folder / SPLIT)
+        (info.folder / SKIPPED).unlink(missing_ok=True)  # of a start before those were removed
+        if parts.data.skipped:
+            write_atomically(info.folder / SKIPPED, lambda file: file.write(skipped.as_csv(parts.data.skipped)))
         if parts.data.test_files:
             save_test_files(parts.data, info.folder / TEST_FILES)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))

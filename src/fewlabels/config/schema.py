@@ -51,6 +51,15 @@ class DatasetConfig:
     ``FEWLABELS_DATA``, else ``data``."""
     download: bool = True
     """Download an official archive that is not there."""
+    strict: bool = True
+    """End where an image of a folder or an archive cannot be read. ``false``, as with ``dataset=folder``: it is skipped, and
+    listed in the run's ``skipped.csv``; more than 1 % (and more than one) is an error all the same."""
+    labels: Line | None = None
+    """CSV with the labels of the images in ``dataset.path``; null: their folders say them. A line an image: ``file,label``
+    and, where it is given, ``split``; no label, or no line, is an unlabelled image."""
+    split: Line | None = None
+    """File that says which images are labelled; null: they are drawn. A run's ``split.npz``, or a CSV ``file,split``, with
+    the unlabelled ones and those for validation. It takes the place of the counts and folds below."""
     num_labels: CountFrom0 | None = MISSING
     """Labelled images, the same number a class; null: all. Which ones is drawn by ``dataset.split_seed``. With images of
     one's own (``dataset.source=folder``) it need not divide by the classes, and a class that has fewer images has all of

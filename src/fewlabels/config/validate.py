@@ -123,6 +123,7 @@ def check(cfg: Config) -> None:
         raise UserError("optim.accumulate must be 1 with batch.order=joined: its batches do not hold the same numbers")
     if cfg.optim.amsgrad and cfg.optim.name == "sgd":
         raise UserError("optim.amsgrad must be false with optim.name=sgd: it is a part of Adam")
+    _check_split(cfg)
     _check_watched(cfg)
     _check_labels(container["dataset"])
     if len(cfg.dataset.mean) != len(cfg.dataset.std):
@@ -161,6 +162,22 @@ def _check_labels(dataset: dict[str, Any]) -> None:
             )
     if ratio is not None and abs(ratio) < 1:
         raise UserError(f"dataset.imbalance_unlabelled={ratio:g} must be at least 1, or at most -1 for the reverse")
+
+
+def _check_split(cfg: Config) -> None:
+    """A split that is given is not drawn as well."""
+    dataset = cfg.dataset
+    if dataset.split is None:
+        return
+    counts = dict.fromkeys(
+        ("num_labels", "labels_per_class", "num_unlabelled", "imbalance", "imbalance_unlabelled", "folds")
+    )
+    for key, unset in (counts | {"num_validation": 0}).items():
+        if (value := dataset[key]) != unset:  # type: ignore[index]  # it is a node of OmegaConf
+            setting = f"dataset.{key}={'null' if unset is None else unset}"
+            raise UserError(
+                f"dataset.split says what dataset.{key}={value} would draw: set {setting}, or leave out dataset.split"
+            )
 
 
 def watching(cfg: Config) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +27,13 @@ class ImageSet:
         return len(self.labels)
 
 
+class FileNames(NamedTuple):
+    """The training images' files, in the order of the images, as they are called below ``root``."""
+
+    root: Path
+    training: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class ImageData:
     """A data set: training and test images, class names, and a digest of all of it.
@@ -34,7 +43,9 @@ class ImageData:
     among the decisions of a run's record: what was left out, what was done to images, and what is not official about them.
 
     ``split`` is the one that the data come with, where they do: training images without a label, or named for validation.
-    The test set may be empty. ``test_files`` names its images where they were drawn from the labelled ones.
+    The test set may be empty. ``test_files`` names its images where they were drawn from the labelled ones. ``skipped`` has
+    the files that could not be read, each with the reason; they are not in the sets. ``names`` are there where they were
+    asked for, and there are any.
     """
 
     train: ImageSet
@@ -45,6 +56,8 @@ class ImageData:
     notes: dict[str, str] = field(default_factory=dict)
     split: Split | None = None
     test_files: tuple[str, ...] = ()
+    skipped: dict[str, str] = field(default_factory=dict)
+    names: FileNames | None = None
 
     def __post_init__(self) -> None:
         """A label without a class would be an error deep inside a loss, or, in the test set, a wrong accuracy."""

@@ -10,13 +10,15 @@ import numpy as np
 
 from fewlabels.data.cache.progress import StoppedReading
 from fewlabels.data.cache.store import default_cache_dir
-from fewlabels.data.files import folder
+from fewlabels.data.files import folder, listed
 from fewlabels.data.files.archives import ARCHIVES, is_archive
 from fewlabels.data.files.decode import Decoding
-from fewlabels.data.files.known import DIGITS, OFFICIAL_FILES, check_obeyed, unlike_official
+from fewlabels.data.files.known import DIGITS, KNOWN, OFFICIAL_FILES, check_obeyed, unlike_official
+from fewlabels.data.files.label_file import LabelFile, metadata_in, read_labels
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import hidden
 from fewlabels.data.files.plan import LABELLED
+from fewlabels.data.files.split_file import needs_names, with_split
 from fewlabels.data.images import ImageData, ImageSet, digest_of
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.types import UserError
@@ -32,6 +34,9 @@ def open_data(
     *,
     download: bool = True,
     decoding: Decoding = Decoding(),
+    strict: bool = True,
+    labels: Path | None = None,
+    split: Path | None = None,
 ) -> ImageData:
     """The data set ``name`` from ``source``, decoded once into the cache.
 
@@ -41,33 +46,68 @@ def open_data(
         path: the data root, or the image folder or archive itself.
         cache_dir: None: :func:`default_cache_dir`.
         download: fetch an official archive that is not there (its checksum is verified); else nothing is ever fetched.
+        strict: an image of a folder or its archive that cannot be read is an error; else it is skipped, where few are.
+        labels: a list of the images of ``path`` and their labels, a CSV; ``source`` is "auto" or "folder".
+        split: which training images are labelled, unlabelled and for validation: a run's ``split.npz``, or a CSV.
 
     Raises:
         UserError: nothing there, or it cannot be read; the message names the file and the folder.
         Stopped: it is time.
     """
-    data = _opened(name, source, path, cache_dir, download, decoding)
+    names = split is not None and needs_names(split)
+    data = _opened(name, source, path, cache_dir, download, decoding, strict, labels, names)
+    if split is not None:
+        data = with_split(data, split)
     if unlike := unlike_official(name, data, decoding):
         logger.warning(unlike)
         data = replace(data, notes=data.notes | {"data.official": unlike})
     return data
 
 
-def _opened(name: str, source: str, path: Path, cache_dir: Path | None, download: bool, decoding: Decoding) -> ImageData:
+def _opened(
+    name: str,
+    source: str,
+    path: Path,
+    cache_dir: Path | None,
+    download: bool,
+    decoding: Decoding,
+    strict: bool,
+    labels: Path | None,
+    names: bool,
+) -> ImageData:
     if source == "array":
         raise UserError("dataset.source=array is set by fewlabels.fit, which a program hands its images to: set another one")
+    if labels is not None and source not in ("auto", "folder"):
+        raise UserError(f"dataset.labels is for image folders and archives, and dataset.source={source}: leave one out")
     if source == "digits":
         check_obeyed("digits", source, decoding)
         return _digits()
     try:
-        data = _read(name, source, path, cache_dir or default_cache_dir(), download, decoding)
+        cache_dir = cache_dir or default_cache_dir()
+        if lists := _lists(name, source, path, labels):
+            data = listed.opened(path, lists, decoding, cache_dir, strict)
+        else:
+            data = _read(name, source, path, cache_dir, download, decoding, strict, names)
     except Stopped as stop:
         raise StoppedReading(stop.reason, stop.code) from None
     stopper.pause()
     return data
 
 
-def _read(name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding) -> ImageData:
+def _lists(name: str, source: str, path: Path, labels: Path | None) -> list[LabelFile]:
+    """The lists of the images in ``path`` and their labels, if there are any. Sets with a name are not looked through."""
+    if labels is None:
+        with readable(path):
+            return metadata_in(path) if source in ("auto", "folder") and name not in KNOWN else []
+    with readable(path):
+        if not path.is_dir() and not (path.is_file() and is_archive(path)):
+            raise UserError(f"{path} is no folder and no archive: set dataset.path to the images that {labels} labels")
+    return [read_labels(labels)]
+
+
+def _read(
+    name: str, source: str, path: Path, cache_dir: Path, download: bool, decoding: Decoding, strict: bool, names: bool
+) -> ImageData:
     with readable(path):
         meant = source == "folder"  # by whoever says so
         if source == "auto":
@@ -80,7 +120,7 @@ def _read(name: str, source: str, path: Path, cache_dir: Path, download: bool, d
         from fewlabels.data.files import official  # which imports torchvision, and that takes a second or two
 
         return official.opened(name, path, cache_dir, download, decoding)
-    return folder.opened(path, decoding, cache_dir)
+    return folder.opened(path, decoding, cache_dir, strict, names)
 
 
 def _digits() -> ImageData:

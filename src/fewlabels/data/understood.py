@@ -26,7 +26,7 @@ def understood(data: ImageData) -> list[str]:
         f"{counts.sum():,} images with a label, {_number(unlabelled)} without one",
         f"{_number(validation)} for validation, {tested}",
     ]
-    return [*lines, *([] if "data.images" in data.notes else ["no file was skipped"])]
+    return [*lines, *([] if "data.images" in data.notes or data.skipped else ["no file was skipped"])]
 
 
 def doubts(data: ImageData) -> list[str]:

@@ -32,7 +32,7 @@ _PLACES = (
     "rerun",
     "keep",
 )
-_DATASET_PLACES = ("source", "path", "download")
+_DATASET_PLACES = ("source", "path", "download", "strict", "labels", "split")
 
 # Where a class lies is no part of what it computes. These are known by the path that they had at first, wherever they are
 # moved; any other class is known by its name.

@@ -12,6 +12,7 @@ BEST_DESCRIPTION = "model-best.json"  # of these
 METRICS = "metrics.jsonl"  # a line an epoch
 PICTURES = "pictures.npz"  # arrays ``<name>@<epoch>``
 SPLIT = "split.npz"
+SKIPPED = "skipped.csv"  # images that could not be read, where there are any
 TEST_FILES = "test_files.csv"  # where they were drawn from the labelled ones
 CONFIG = "config.yaml"
 LOG = "train.log"

@@ -21,6 +21,7 @@ from fewlabels.config.validate import START, build, resolved, watching
 from fewlabels.data.augment.views import Views
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.known import KNOWN
+from fewlabels.data.files.split_file import check_disjoint
 from fewlabels.data.images import ImageData
 from fewlabels.data.loader import Batching, Images, Loader
 from fewlabels.data.sources import open_data
@@ -60,7 +61,12 @@ def open_images(cfg: Config) -> ImageData:
     decoding = Decoding(dataset.image_size, dataset.grey, dataset.train_per_class, seed, dataset.test_share)
     cache = expanded(cfg.cache_dir) if cfg.cache_dir else None
     path = expanded(dataset.path)
-    return accepted(cfg, open_data(dataset.name, dataset.source, path, cache, download=dataset.download, decoding=decoding))
+    options: dict[str, Any] = {"download": dataset.download, "decoding": decoding, "strict": dataset.strict}
+    if dataset.labels is not None:
+        options["labels"] = expanded(dataset.labels)
+    if dataset.split is not None:
+        options["split"] = expanded(dataset.split)
+    return accepted(cfg, open_data(dataset.name, dataset.source, path, cache, **options))
 
 
 def accepted(cfg: Config, data: ImageData) -> ImageData:
@@ -92,8 +98,26 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         UserError: a split that cannot be drawn, or a setting that watches images that are not there.
     """
     dataset = cfg.dataset
+    if dataset.split is not None and data.split is not None:
+        check_disjoint(data.split, expanded(dataset.split), dataset.labelled_in_unlabelled)
+        split = data.split
+    else:
+        split = _drawn(cfg, data)
+    setting = watching(cfg)
+    if setting is not None and cfg.optim.watch == "validation_loss" and not len(split.validation):
+        raise UserError(
+            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
+            "or optim.watch=test_loss, which chooses on the test set"
+        )
+    if setting is not None and cfg.optim.watch == "test_loss" and not len(data.test):
+        raise UserError(f"{setting} watches the test loss, and there are no test images: set optim.watch=validation_loss")
+    return split
+
+
+def _drawn(cfg: Config, data: ImageData) -> Split:
+    dataset = cfg.dataset
     draw = make_split if data.split is None else partial(within, data.split)
-    split = draw(
+    return draw(
         data.train.labels,
         len(data.classes),
         num_labels=dataset.num_labels,
@@ -110,15 +134,6 @@ def draw_split(cfg: Config, data: ImageData) -> Split:
         classes=data.classes,
         uneven=dataset.source == "folder" and dataset.name not in KNOWN,  # images of one's own, which nobody balanced
     )
-    setting = watching(cfg)
-    if setting is not None and cfg.optim.watch == "validation_loss" and not len(split.validation):
-        raise UserError(
-            f"{setting} watches the validation loss, and there are no validation images: set dataset.num_validation=..., "
-            "or optim.watch=test_loss, which chooses on the test set"
-        )
-    if setting is not None and cfg.optim.watch == "test_loss" and not len(data.test):
-        raise UserError(f"{setting} watches the test loss, and there are no test images: set optim.watch=validation_loss")
-    return split
 
 
 def build_method(cfg: Config) -> Method:

@@ -10,13 +10,18 @@ import zipfile
 import pytest
 
 from fewlabels.data.files import archives
+from fewlabels.data.files.skipped import Unreadable
 from fewlabels.types import UserError
 
 NAMES = ("train/ant/0.png", "train/ant/1.png", "test/ant/0.png")
 
 
 def everything(path):
-    return dict(archives.members(path, archives.member_names(path)))
+    found = dict(archives.members(path, archives.member_names(path)))
+    for content in found.values():
+        if isinstance(content, Unreadable):
+            raise content
+    return found
 
 
 def entry(name, content=b"", **changes):

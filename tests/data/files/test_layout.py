@@ -211,9 +211,9 @@ def test_what_lies_in_a_hidden_folder_counts_once_and_need_not_be_readable(tmp_p
 
 @each_kind
 def test_images_of_formats_that_are_not_read_and_other_files_are_counted_by_kind(tmp_path, capsys, kind):
-    more = {"train/ant/1.heic": b"", "train/bee/2.HEIC": b"", "README": b"x", "labels.csv": b"", "train/ant/1.xml": b""}
+    more = {"train/ant/1.jp2": b"", "train/bee/2.JP2": b"", "README": b"x", "labels.csv": b"", "train/ant/1.xml": b""}
     line = told(made(kind, tmp_path, SMALL | more), tmp_path, capsys)
-    assert "2 .heic (not read here)" in line
+    assert "2 .jp2 (not read here)" in line
     assert "3 files that are no images (" in line
     assert "labels" not in line
 
@@ -266,9 +266,9 @@ def test_only_files_whose_names_say_nothing_are_opened(tmp_path, monkeypatch):
 
 @each_kind
 def test_a_class_without_an_image_is_named(tmp_path, capsys, kind):
-    path = made(kind, tmp_path, SMALL | {"train/cat/1.heic": b"", "test/cat/note.txt": b""})
+    path = made(kind, tmp_path, SMALL | {"train/cat/1.jp2": b"", "test/cat/note.txt": b""})
     assert "2 class folders without an image (train/cat, test/cat)" in told(path, tmp_path, capsys)
-    text = refused(made(kind, tmp_path / "b", SMALL | {"train/cat/1.heic": b""} | files("test/cat/1.png")), tmp_path)
+    text = refused(made(kind, tmp_path / "b", SMALL | {"train/cat/1.jp2": b""} | files("test/cat/1.png")), tmp_path)
     assert "train/cat/ has no image that is read here, and test/cat/ has some" in text
 
 
@@ -291,8 +291,8 @@ def test_a_class_that_the_test_set_lacks_is_named(tmp_path, capsys, kind):
 
 @each_kind
 def test_where_nothing_is_left_the_error_says_what_was_left_out(tmp_path, kind):
-    text = refused(made(kind, tmp_path, {f"{name}.heic": b"" for name in SMALL}), tmp_path)
-    assert "holds no images at train/<class>/*, labelled/<class>/* or <class>/*; left out: 8 .heic (not read here)" in text
+    text = refused(made(kind, tmp_path, {f"{name}.jp2": b"" for name in SMALL}), tmp_path)
+    assert "holds no images at train/<class>/*, labelled/<class>/* or <class>/*; left out: 8 .jp2 (not read here)" in text
 
 
 def test_what_was_done_to_images_is_said_on_the_same_line(tmp_path, capsys):
@@ -313,14 +313,14 @@ def test_what_is_left_out_of_a_tree_is_what_lies_there_now(tmp_path, capsys):
     path = tree_of(tmp_path / "photos", SMALL | {"train/ant/7.png": turned.getvalue()})
     done = "1 image was turned upright"
     assert told(path, tmp_path, capsys) == done
-    tree_of(path, {f"train/ant/{i}.heic": b"" for i in range(100)} | {"train/cat/1.heic": b""})
+    tree_of(path, {f"train/ant/{i}.jp2": b"" for i in range(100)} | {"train/cat/1.jp2": b""})
     assert told(path, tmp_path, capsys) == (
-        "photos/: 9 images in 2 classes taken; left out: 101 .heic (not read here), "
+        "photos/: 9 images in 2 classes taken; left out: 101 .jp2 (not read here), "
         f"1 class folder without an image (train/cat); {done}"
     )
     assert len([entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]) == 1
     for name in ("ant", "cat"):
-        for file in (path / "train" / name).glob("*.heic"):
+        for file in (path / "train" / name).glob("*.jp2"):
             file.unlink()
     (path / "train" / "cat").rmdir()
     assert told(path, tmp_path, capsys) == done
@@ -328,7 +328,7 @@ def test_what_is_left_out_of_a_tree_is_what_lies_there_now(tmp_path, capsys):
 
 def test_an_entry_that_kept_what_a_tree_left_out_is_used_for_the_rest(tmp_path, capsys, monkeypatch):
     path = tree_of(tmp_path / "photos", SMALL)
-    old = "photos/: 8 images in 2 classes taken; left out: 3 .heic (not read here)"
+    old = "photos/: 8 images in 2 classes taken; left out: 3 .jp2 (not read here)"
     done = "1,200 images were turned upright, 3 scaled to 8 bits"
     for number, (kept, now) in enumerate([(f"{old}; {done}", done), (old, ""), (done, done)]):
         monkeypatch.setattr(folder, "summary", lambda steps, line=kept: line)
@@ -528,7 +528,7 @@ def test_a_name_of_many_digits_is_no_number(tmp_path):
 
 @each_kind
 def test_a_selection_is_drawn_from_what_is_taken(tmp_path, kind):
-    path = made(kind, tmp_path, SMALL | files("train/ant/.x.png", "train/ant/9.heic"))
+    path = made(kind, tmp_path, SMALL | files("train/ant/.x.png", "train/ant/9.jp2"))
     assert opened(path, tmp_path, train_per_class=2).train.labels.tolist() == [0, 0, 1, 1]
     with pytest.raises(UserError, match="train/ant/ has 2 images where dataset.train_per_class asks for 3"):
         opened(path, tmp_path, train_per_class=3)

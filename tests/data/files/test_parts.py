@@ -234,7 +234,7 @@ def test_an_archive_whose_entry_is_from_before_is_read_anew(tmp_path, monkeypatc
     old = "photos.tar: 8 images in 2 classes taken; left out: 1 image outside of train/<class>/ and test/<class>/ (...)"
     build = folder.build
 
-    def as_before(path, decoding, writer):
+    def as_before(path, decoding, writer, strict):
         small = tar_of(tmp_path / "before" / "photos.tar", SMALL)
         classes = build(small, decoding, writer)
         writer.notes = {folder.NOTE: old}

@@ -82,7 +82,7 @@ def test_one_folder_of_images_is_no_set_of_classes(tmp_path):
 
 
 def test_an_empty_class_folder_is_named(tmp_path, capsys):
-    path = tree_of(tmp_path / "photos", TOP | {"eel/1.heic": b""})
+    path = tree_of(tmp_path / "photos", TOP | {"eel/1.jp2": b""})
     (path / "fox").mkdir()
     assert "2 class folders without an image (eel, fox)" in told(path, tmp_path, capsys)
 

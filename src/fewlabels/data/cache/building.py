@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ from fewlabels.types import UserError
 JOURNAL = "journal.json"
 TO_BEGIN_WITH = 64  # pixels a side to propose: a network trains on them in minutes
 SAVE_SECONDS = 30.0  # between two lines of the journal, for a kill that cannot be seen coming
+KEPT = "kept_images"  # of a part with skipped images: what is left of it
+PIECE = 1024  # images that are copied at once
 CANNOT_ALLOCATE = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # what a file system says that has no such call
 
 
@@ -36,6 +38,8 @@ class CacheWriter:
         self.folder = folder
         self.files: str | None = None  # of ImageData
         self.notes: dict[str, str] = {}  # of ImageData
+        self.skipped: dict[str, str] = {}  # of ImageData
+        self.renamed: dict[str, str] = {}  # arrays of the entry that have another name as yet
         self.counts: Counts | None = None  # of training images, where they come with a split
         self.test_files: tuple[str, ...] = ()  # of ImageData
         self._arrays: list[np.memmap] = []
@@ -83,7 +87,7 @@ class CacheWriter:
     def _no_room(self, part: str, what: str, needed: int) -> UserError:
         free = shutil.disk_usage(self.folder).free
         return UserError(
-            f"the decoded {part} {what} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
+            f"the decoded {part} {what.replace('_', ' ')} take {needed / 2**30:,.2f} GiB, and {self.folder.parent} has "
             f"{free / 2**30:,.2f} GiB free: set dataset.image_size, cache_dir or FEWLABELS_CACHE"
         )
 
@@ -102,12 +106,16 @@ def _allocate(file: Path) -> None:
 
 @dataclass(frozen=True)
 class Journal:
-    """The first ``done`` images of ``plan`` are on the disk, with the SHA-256 of their pixels and what was done to them."""
+    """The first ``done`` images of ``plan`` are on the disk, with the SHA-256 of their pixels and what was done to them.
+
+    Those in ``skipped`` are not: they cannot be read, for the reason that is given there.
+    """
 
     plan: str
     done: int
     pixels: str
     steps: dict[str, int]
+    skipped: dict[str, str] = field(default_factory=dict)
 
 
 class Decoded:
@@ -130,19 +138,39 @@ class Decoded:
         self._pixels, self._done = hashlib.sha256(), 0
         self._steps: Counter[str] = Counter()  # of those in order, which are not decoded again
         self._other_steps: Counter[str] = Counter()
+        self._skipped: dict[str, str] = {}  # of those in order
+        self._other_skipped: dict[str, str] = {}
         self._take_over()
         self._saved = time.monotonic()
         self._progress = Progress(f"decoding {what}", len(places), "images", self._done)
 
     @property
     def names(self) -> set[str]:
-        """Those that are decoded already."""
+        """Those that are decoded, or skipped, already."""
         return set(self._order[: self._done])
 
     @property
     def steps(self) -> list[str]:
         """What had to be done to images, by this start and those before it."""
         return list((self._steps + self._other_steps).elements())
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The images that could not be read, by this start and those before it, and why."""
+        return self._skipped | self._other_skipped
+
+    def skip(self, name: str, reason: str) -> None:
+        """An image that cannot be read.
+
+        Raises:
+            Stopped: it is time.
+        """
+        if self._is_next(name):
+            self._done += 1
+            self._skipped[name] = reason
+        else:
+            self._other_skipped[name] = reason
+        self._advance()
 
     def put(self, name: str, image: np.ndarray, steps: Iterable[str] = ()) -> None:
         """``steps`` had to be done to it.
@@ -165,21 +193,51 @@ class Decoded:
                 f"set dataset.image_size={side}, or another number, to resize all"
             )
         self._arrays[part][position] = image
-        if self._done < len(self._order) and name == self._order[self._done]:
+        if self._is_next(name):
             self._pixels.update(image.tobytes())
             self._done += 1
             self._steps.update(steps)
         else:
             self._other_steps.update(steps)
+            self._other_skipped.pop(name, None)  # it came before, and was damaged there
+        self._advance()
+
+    def _is_next(self, name: str) -> bool:
+        return self._done < len(self._order) and name == self._order[self._done]
+
+    def _advance(self) -> None:
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self.save()
         self._progress.advance()
+
+    def close_gaps(self) -> None:
+        """Copy what is left of the parts that have skipped images. What is decoded stays until the entry is whole.
+
+        Raises:
+            UserError: the disk has no room.
+            Stopped: it is time.
+        """
+        gaps: dict[str, list[int]] = {}
+        for name in self.skipped:
+            part, position = self._places[name]
+            gaps.setdefault(part, []).append(position)
+        for part, places in gaps.items():
+            array = self._arrays[part]
+            rest = np.delete(np.arange(len(array)), places)
+            kept = self._writer.array(part, KEPT, (len(rest), *array.shape[1:]), "u1")
+            progress = Progress(f"leaving out the skipped images of {self._what}", len(rest), "images")
+            for start in range(0, len(rest), PIECE):
+                piece = rest[start : start + PIECE]
+                kept[start : start + len(piece)] = array[piece]
+                progress.advance(len(piece))
+            self._writer.renamed[f"{part}_images.npy"] = f"{part}_{KEPT}.npy"
+        self._writer.skipped = self.skipped
 
     def save(self) -> None:
         """Write down how far it is, once the images are on the disk."""
         if self._arrays:
             self._writer.flush()
-            journal = Journal(self._plan, self._done, self._pixels.hexdigest(), dict(self._steps))
+            journal = Journal(self._plan, self._done, self._pixels.hexdigest(), dict(self._steps), self._skipped)
             write_text(self._writer.folder / JOURNAL, json.dumps(asdict(journal)))
         self._saved = time.monotonic()
 
@@ -196,16 +254,20 @@ class Decoded:
             if whole:
                 check = Progress("looking through the images that are decoded already", journal.done, "images")
                 for name in self._order[: journal.done]:
+                    if name in journal.skipped:
+                        continue
                     part, position = self._places[name]
                     pixels.update(arrays[part][position].tobytes())
                     check.advance()
             whole = whole and pixels.hexdigest() == journal.pixels
-            steps = Counter(journal.steps)
+            steps, skipped = Counter(journal.steps), dict(journal.skipped)
+            whole = whole and set(skipped) <= set(self._order[: journal.done])
         except Stopped:
             raise
         except Exception:  # there is none, or it holds nonsense, of which NumPy and JSON raise anything
             whole = False
         if whole:
-            self._arrays, self._pixels, self._done, self._steps = arrays, pixels, journal.done, steps
+            self._arrays, self._pixels, self._done = arrays, pixels, journal.done
+            self._steps, self._skipped = steps, skipped
         else:
             self._writer.start_anew()

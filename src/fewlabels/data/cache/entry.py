@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +35,8 @@ def write_meta(folder: Path, key: str, data: ImageData, counts: Counts | None = 
     meta |= {"files": data.files, "notes": data.notes}
     if counts is not None:
         meta["counts"] = list(counts)
+    if data.skipped:  # else entries stay what they were
+        meta["skipped"] = data.skipped
     if data.test_files:
         meta["test_files"] = list(data.test_files)
     write_text(folder / META, json.dumps(meta | {"checksum": _checksum(meta)}))
@@ -41,9 +46,10 @@ def _checksum(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def read_arrays(folder: Path) -> tuple[ImageSet, ImageSet]:
+def read_arrays(folder: Path, renamed: Mapping[str, str] = MappingProxyType({})) -> tuple[ImageSet, ImageSet]:
+    """The training and the test images. ``renamed``: arrays that have another name as yet."""
     # Mode "c" shares the file's pages between processes and still gives torch a writable array.
-    arrays = {name: np.load(folder / name, mmap_mode="c") for name in ARRAYS}
+    arrays = {name: np.load(folder / renamed.get(name, name), mmap_mode="c") for name in ARRAYS}
     sets = [ImageSet(arrays[f"{part}_images.npy"], np.array(arrays[f"{part}_labels.npy"])) for part in ("train", "test")]
     for part in sets:
         images, labels = part.images, part.labels
@@ -67,6 +73,7 @@ def open_entry(folder: Path, key: str, remembered: Remembered, what: str) -> Ima
         split = Counts(*meta["counts"]).split if "counts" in meta else None
         classes, test_files = tuple(meta["classes"]), tuple(meta.get("test_files", ()))
         data = ImageData(train, test, classes, meta["digest"], meta["files"], meta["notes"], split, test_files)
+        data = replace(data, skipped=meta.get("skipped", {}))
         if _digest(folder, data, remembered, what) != data.digest:
             raise Damaged("another digest")
         return data

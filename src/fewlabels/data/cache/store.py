@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fewlabels.data.cache.building import JOURNAL, CacheWriter
+from fewlabels.data.cache.building import JOURNAL, KEPT, CacheWriter
 from fewlabels.data.cache.entry import ARRAYS, META, Damaged, open_entry, read_arrays, write_meta
 from fewlabels.data.cache.progress import Progress
 from fewlabels.data.cache.remembered import Remembered
@@ -35,7 +35,11 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3  # of an entry, and of how images are decoded: part of its name
 HALF_ENTRY = re.compile(r".+-[0-9a-f]{32}-\d+\.building")
-WRITTEN = {*ARRAYS, *(f"{name}{ending}" for name in (JOURNAL, META) for ending in ("", ".tmp"))}  # what may lie in one
+WRITTEN = {
+    *ARRAYS,
+    *(f"{part}_{KEPT}.npy" for part in ("train", "test")),
+    *(f"{name}{ending}" for name in (JOURNAL, META) for ending in ("", ".tmp")),
+}  # what may lie in one
 LEFT_BEHIND_SECONDS = 14 * 24 * 3600  # after which nobody is expected to go on with half an entry
 
 Build = Callable[[CacheWriter], tuple[str, ...]]
@@ -108,13 +112,16 @@ def _build(final: Path, key: str, build: Build, what: str) -> ImageData:
         writer = CacheWriter(scratch)
         classes = build(writer)
         writer.flush()
-        train, test = read_arrays(scratch)
+        train, test = read_arrays(scratch, writer.renamed)
         progress = Progress(f"computing the checksum of {what}", len(train) + len(test), "images")
         digest, split = digest_of(train, test, classes, progress.advance), writer.counts.split if writer.counts else None
         # which checks the labels
         data = ImageData(train, test, classes, digest, writer.files, writer.notes, split, writer.test_files)
+        data = replace(data, skipped=writer.skipped)
         write_meta(scratch, key, data, writer.counts)
         (scratch / JOURNAL).unlink(missing_ok=True)
+        for name, written in writer.renamed.items():
+            os.replace(scratch / written, scratch / name)
         os.rename(scratch, final)
     except Exception as error:
         if not isinstance(error, Stopped):

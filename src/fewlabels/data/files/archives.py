@@ -25,6 +25,7 @@ from fewlabels.data.files.formats import HEAD, is_odd
 from fewlabels.data.files.links import Link, Tree
 from fewlabels.data.files.listing import HIDDEN, MAX_MEMBERS, SPECIAL, UPWARDS, Listing, readable, tree_files
 from fewlabels.data.files.names import hidden, pieces_of, shown
+from fewlabels.data.files.skipped import Unreadable
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -37,6 +38,10 @@ BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError),
     *(struct.error, ValueError, ArithmeticError, RuntimeError),
 )
+
+
+class _BadMember(zipfile.BadZipFile):
+    """One member of a zip cannot be unpacked; the others can."""
 
 
 def is_archive(path: Path) -> bool:
@@ -128,10 +133,18 @@ def _names_of(member: str, wanted: Container[str], links: Mapping[str, str], als
     yield from also.get(member, ())
 
 
-def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None = None) -> Iterator[tuple[str, bytes]]:
+def members(
+    path: Path, wanted: Container[str], links: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, bytes | Unreadable]]:
     """Name and bytes of the files in ``wanted``, in the archive's own order; the others are not read.
 
-    ``links`` is that of the archive's :class:`Listing`: what of it is wanted comes with the member that it leads to.
+    Of a zip's member that is damaged, why it cannot be read: the others can. Of a tar's, what follows cannot either.
+
+    Args:
+        links: that of the archive's :class:`Listing`: what of it is wanted comes with the member that it leads to.
+
+    Raises:
+        UserError: the archive, or a file of a folder, cannot be read.
     """
     name = ""
     links = links or {}
@@ -148,7 +161,11 @@ def members(path: Path, wanted: Container[str], links: Mapping[str, str] | None 
                 if member.size > MAX_MEMBER_BYTES:
                     limit = f"over the limit of {MAX_MEMBER_BYTES:,} for one image"
                     raise UserError(f"{shown(name)} in {path} is {member.size:,} bytes: {limit}")
-                content = member.content()
+                content: bytes | Unreadable
+                try:
+                    content = member.content()
+                except _BadMember as error:
+                    content = Unreadable(f"cannot read {shown(name)} in {path}: {error}", str(error))
                 for each in names:
                     yield each, content
     except BROKEN as error:
@@ -179,9 +196,12 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
 
     def content(size: int) -> bytes:
         if not known:
-            raise zipfile.BadZipFile("it is packed by another method than deflate")  # of unknown size
-        with archive.open(info) as packed:
-            return packed.read(size)  # without a size it unpacks all that is there
+            raise _BadMember("it is packed by another method than deflate")  # of unknown size
+        try:
+            with archive.open(info) as packed:
+                return packed.read(size)  # without a size it unpacks all that is there
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise _BadMember(str(error) or "it ends early") from error
 
     name = info.filename
     if not info.flag_bits & 0x800:  # no word about its letters: most write UTF-8 all the same

@@ -8,14 +8,15 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from fewlabels.data.files.formats import FORMATS
+from fewlabels.data.files.formats import FORMATS, GET_HEIF, HEAD, HEIF, is_heif
 from fewlabels.data.files.names import shown
-from fewlabels.types import UserError
+from fewlabels.data.files.skipped import Unreadable
 
 # Pillow's remarks, printed past the one place that prints: on sizes, for which there is a bound here, and on damaged EXIF.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -59,17 +60,27 @@ def decode(content: bytes, name: str, decoding: Decoding, path: Path, done: list
 
     Args:
         done: what had to be done to it (:data:`UPRIGHT`, :data:`ON_WHITE`, ...) is appended here.
+
+    Raises:
+        Unreadable: it is damaged, or holds what is not read here.
     """
     steps: list[str] = []
     try:
-        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+        heif = is_heif(content[:HEAD])
+        if heif and HEIF:
+            _read_heif()
+        opened = Image.open(io.BytesIO(content), formats=["HEIF"] if heif and HEIF else FORMATS)
         array = pixels_of(opened, decoding, steps)
     # Of a damaged image Pillow's decoders raise whatever its bytes lead to: struct.error, IndexError, KeyError, TypeError...
     except Exception as error:
         reason: object = error
         if isinstance(error, UnidentifiedImageError):
-            reason = f"it is no image of a format that is read here ({', '.join(FORMATS)})"
-        raise UserError(f"cannot read the image {shown(name)} in {path}: {reason}") from error
+            reason = (
+                f"it is a HEIC image: {GET_HEIF} reads it"
+                if heif and not HEIF
+                else f"it is no image of a format that is read here ({', '.join(FORMATS)})"
+            )
+        raise Unreadable(f"cannot read the image {shown(name)} in {path}: {reason}", str(reason)) from error
     if done is not None:
         done.extend(steps)
     return array
@@ -105,6 +116,14 @@ def pixels_of(opened: Image.Image, decoding: Decoding, steps: list[str]) -> np.n
         image = image.crop((left, top, left + size, top + size))
     array = np.asarray(image)
     return array[:, :, None] if decoding.grey else array
+
+
+@cache
+def _read_heif() -> None:
+    """Have Pillow read HEIC images. What the file says of turning them is done by the library, in the order that it says."""
+    from pillow_heif import register_heif_opener  # an extra
+
+    register_heif_opener()
 
 
 def summary(done: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fewlabels.data.files.formats import UNREAD, suffix_of
+from fewlabels.data.files.formats import not_read
 from fewlabels.data.files.listing import OUTSIDE, Kind, Listing
 from fewlabels.data.files.names import composed, pieces_of, shown
 from fewlabels.data.files.plan import LABELLED
@@ -76,8 +76,8 @@ def find(listing: Listing, path: Path, start: int = 0) -> Found:
         # A leading folder such as "cifar10/" in front of train/ and test/ is fine.
         at, part = _part_at(pieces, start) or (0, "")
         if not listing.is_image(name):
-            unread = suffix_of(name) in UNREAD
-            found.leave_out((f"{suffix_of(name)} (not read here)",) * 2 if unread else OTHER, name)
+            unread = not_read(name)
+            found.leave_out((unread, unread) if unread else OTHER, name)
             if part and part != "unlabelled":
                 found.folders[pieces[at]][pieces[at + 1]] = None
             continue

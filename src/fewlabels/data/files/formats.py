@@ -9,13 +9,17 @@ from importlib.util import find_spec
 FORMATS = ["PNG", "JPEG", "WEBP", "BMP", "GIF", "PPM", "TIFF"]
 if find_spec("PIL.AvifImagePlugin"):  # Pillow has it since 11.3
     FORMATS.append("AVIF")
+HEIF = find_spec("pillow_heif") is not None  # the extra fewlabels[heic]
+HEIF_ENDINGS = (".heic", ".heif")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+GET_HEIF = "pip install 'fewlabels[heic]'"
 IMAGES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tif", ".tiff", ".avif"),
 }
 # Images of other formats: a person would count them.
 UNREAD = {
-    *(".heic", ".heif", ".jp2", ".j2k", ".jxl", ".jxr", ".svg", ".psd", ".eps", ".ico", ".tga", ".exr", ".hdr", ".dng"),
+    *(*HEIF_ENDINGS, ".jp2", ".j2k", ".jxl", ".jxr", ".svg", ".psd", ".eps", ".ico", ".tga", ".exr", ".hdr", ".dng"),
     *(".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".raw", ".dcm", ".npy", ".webm", ".mp4", ".mov", ".avi"),
 }
 HEAD = 32  # bytes at the start of a file that tell its format
@@ -28,7 +32,21 @@ def suffix_of(name: str) -> str:
 
 
 def is_image(name: str) -> bool:
-    return suffix_of(name) in IMAGES
+    suffix = suffix_of(name)
+    return suffix in IMAGES or (HEIF and suffix in HEIF_ENDINGS)
+
+
+def not_read(name: str) -> str:
+    """``.jp2 (not read here)`` of an image in a format that is not read; ``""`` of what is no image."""
+    suffix = suffix_of(name)
+    if suffix not in UNREAD:
+        return ""
+    return f"{suffix} ({f'{GET_HEIF} reads them' if suffix in HEIF_ENDINGS else 'not read here'})"
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file that begins so is a HEIC image, as phones make them, whatever it is called."""
+    return head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS and b"avif" not in head[16:HEAD]
 
 
 def is_odd(name: str) -> bool:
@@ -43,5 +61,6 @@ def looks_like_image(head: bytes) -> bool:
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[:2] == b"BM" and len(head) > 10 and head[6:10] == bytes(4))
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"))
+        or (HEIF and is_heif(head))
         or re.match(rb"P[1-6]\s+(#|\d)", head) is not None
     )

@@ -41,7 +41,7 @@ def layout(listing: Listing, decoding: Decoding, path: Path) -> Layout:
     for part in used.values():
         _check_spelling(part, found.images.get(part, {}), path)
     members = {key: _composed(found.images.get(part, {})) for key, part in used.items()}
-    classes, order = _in_order(members["train"])
+    classes, order = in_order(members["train"])
     _check_classes(found, members, used, path)
     _note_empty(found, members, used)
     parts = Parts(members["train"], members["validation"], members["test"], members["unlabelled"].get("", []))
@@ -96,7 +96,7 @@ def _composed(files: dict[str, list[Named]]) -> dict[str, list[Named]]:
     return {composed(cls): named for cls, named in files.items()}
 
 
-def _in_order(classes: Iterable[str]) -> tuple[tuple[str, ...], str]:
+def in_order(classes: Iterable[str]) -> tuple[tuple[str, ...], str]:
     """The classes, sorted by name or, where all are whole numbers, by number; that in words where it makes a difference."""
     text = tuple(sorted(classes))
     if not all(re.fullmatch("[0-9]{1,18}", cls) for cls in text):

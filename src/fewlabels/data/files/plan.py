@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,40 @@ class Layout:
     def files(self) -> str:
         """As in :class:`ImageData`."""
         return names_digest((name for name, (part, _, _) in self.places.items() if part == "train"), self.root)
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """The names of the training images, in their order."""
+        return tuple(name for name, (part, _, _) in self.places.items() if part == "train")
+
+    @property
+    def kinds(self) -> set[tuple[str, int]]:
+        """What there is at least one image of: ``training``, ``validation``, ``unlabelled`` or ``test``, and its label."""
+        counts = self.counts or Counts(len(self.places), 0, 0)
+
+        def kind(part: str, position: int) -> str:
+            if part == "test":
+                return part
+            if position < counts.labelled:
+                return "training"
+            return "validation" if position < counts.labelled + counts.validation else "unlabelled"
+
+        return {(kind(part, position), label) for part, position, label in self.places.values()}
+
+    def without(self, names: Container[str]) -> Layout:
+        """The same without some files."""
+        left = {name: place for name, place in self.places.items() if name not in names}
+        ends = {"train": 0, "test": 0}
+        places: dict[str, tuple[str, int, int]] = {}
+        for name, (part, _, label) in left.items():
+            places[name] = (part, ends[part], label)
+            ends[part] += 1
+        if self.counts is None:
+            return replace(self, places=places)
+        index = np.array([position for part, position, _ in left.values() if part == "train"], np.int64)
+        labelled, validation, _ = self.counts
+        labelled, validation = (int((index < end).sum()) for end in (labelled, labelled + validation))
+        return replace(self, places=places, counts=Counts(labelled, validation - labelled, len(index) - validation))
 
 
 def arrange(
