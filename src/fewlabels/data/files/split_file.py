@@ -82,7 +82,8 @@ def _by_position(data: ImageData, file: Path) -> Split:
             raise UserError(f"{file}: {part} has position {outside[0]}, and there are {len(data.train):,} training images")
         if len(np.unique(positions)) < len(positions):
             raise UserError(f"{file}: {part} has a position twice")
-    return Split(*(np.sort(found[part]).astype(np.int64) for part in PARTS))
+    labelled, unlabelled, validation = (np.sort(found[part]).astype(np.int64) for part in PARTS)
+    return Split(labelled, unlabelled, validation)
 
 
 def _check_same_images(data: ImageData, file: Path) -> None:
@@ -126,4 +127,5 @@ def _by_name(data: ImageData, file: Path) -> Split:
         if part == "train":
             part = "unlabelled" if data.train.labels[i] == UNKNOWN else "labelled"
         parts[part].append(i)
-    return Split(*(np.array(sorted(parts[part]), np.int64) for part in PARTS))
+    labelled, unlabelled, validation = (np.array(sorted(parts[part]), np.int64) for part in PARTS)
+    return Split(labelled, unlabelled, validation)
