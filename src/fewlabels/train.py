@@ -28,6 +28,7 @@ from fewlabels.config.reference import register_help
 from fewlabels.config.schema import Config
 from fewlabels.config.validate import check, find_class, register, resolved
 from fewlabels.launch import sweep as sweep_module
+from fewlabels.launch.command import typed_command
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
@@ -162,7 +163,7 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
     with history.original_thread_count(folder, old):
         result = new_record(cfg, info, parts.data, parts.split, parts.start)
         history.add_earlier_starts(result, old, parts.code, half_way)
-        result.starts.append(hardware.environment(parts.device, cfg.hardware) | {"seconds": 0.0})
+        result.starts.append(hardware.environment(parts.device, cfg.hardware) | typed_command() | {"seconds": 0.0})
         if half_way:
             history.log_changed_environment(folder, result.starts)
         elif parts.start is not None:  # else it has begun, and has its own

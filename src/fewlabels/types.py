@@ -91,10 +91,11 @@ class RunRecord:
 
     ``starts`` has an entry for each time that the run was started: ``fewlabels`` (version), ``commit``, ``dirty``,
     ``python``, ``torch``, ``torchvision``, ``timm``, ``device`` (its name), ``device_kind`` (cpu or cuda), ``threads``,
-    ``precision``, ``compile``, ``seconds`` (of that start). Older records hold ``environment``, that of their last start
-    alone; it is read as their only start. ``code`` maps the modules that the method, the network and the losses are made
-    of to a hash of their source; older records have none. ``origin`` is the fingerprint of the run whose weights this one
-    started from.
+    ``precision``, ``compile``, ``seconds`` (of that start), ``began`` (the time in UTC), ``command`` (which starts this
+    run) and ``sweep`` (the command of its sweep); older ones lack the last three. Still older records hold
+    ``environment``, that of their last start alone; it is read as their only start. ``code`` maps the modules that the
+    method, the network and the losses are made of to a hash of their source; older records have none. ``origin`` is the
+    fingerprint of the run whose weights this one started from.
     """
 
     schema: int = RECORD_SCHEMA

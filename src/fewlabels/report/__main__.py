@@ -102,7 +102,7 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
     write_text(to / "tables.md", markdown(grids) + markdown_section(judged for g in grids for judged in g.claims))
     write_text(to / "tables.csv", cells_as_csv(definitions.values(), results))
     write_text(to / "tables.tex", latex(grids))
-    write_text(to / "index.html", page(sections, results))
+    write_text(to / "index.html", page(sections, results, to))
     return markdown(part[1] for table, parts in sections for part in parts if table.id in printed)
 
 

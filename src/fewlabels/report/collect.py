@@ -297,6 +297,7 @@ class Results:
         return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:
-        """The paper's scale of every table of a write-up, other scales where there are runs."""
-        written_up = table.has_numbers or table.claims or table.proxy
-        return [s for s in SCALES if (s == "paper" and written_up) or self.of_table(table.id, s)]
+        """The paper's scale of every table of a write-up, other scales where there are runs; of a person's own runs those
+        too that are not finished."""
+        begun = {run.scale for run in self.unfinished if run.table == table.id and not table.written_up}
+        return [s for s in SCALES if (s == "paper" and table.written_up) or s in begun or self.of_table(table.id, s)]

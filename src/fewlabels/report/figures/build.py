@@ -67,6 +67,7 @@ KINDS = {
     "maps": Kind(image_rows.maps),
 }
 ACCURACY = AccuracyFigure(name="accuracy", caption="Test accuracy over epochs.")
+BY_STEP = AccuracyFigure(name="accuracy", x="step", caption="Test accuracy over training steps.")
 
 
 def draw_figures(
@@ -87,7 +88,9 @@ def draw_figures(
     runs = results.of_table(table.id, scale)
     several = len({run.seed for run in runs}) > 1
     found = []
-    for entry in [ACCURACY, *table.figures] if runs else []:
+    # A person's own runs are of any methods, whose epochs differ in length.
+    steps = not table.written_up and all(_is_step(line.get("step")) for run in runs for line in run.curve)
+    for entry in [BY_STEP if steps else ACCURACY, *table.figures] if runs else []:
         kind, name = KINDS[entry.kind], f"{table.id}-{scale}-{entry.name}"
         plot = Plot(table, entry, results, scale, tables)
         svg = render(kind.draw, plot, name)
@@ -100,10 +103,14 @@ def draw_figures(
             kind.spread if several else "",
             _mixed(plot) if kind.spread else "",
             _reported(plot.reported_runs),
-            f"{scale.capitalize()} scale.",
+            "" if scale == "paper" and not table.written_up else f"{scale.capitalize()} scale.",
         ]
         found.append(Drawn(entry.name, svg, " ".join(f"{part.rstrip('.')}." for part in words if part)))
     return found
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _mixed(plot: Plot[Any]) -> str:
