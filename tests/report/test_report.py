@@ -166,7 +166,9 @@ def test_the_report_writes_every_file_and_one_self_contained_page(outputs, tmp_p
     assert names == {".lock", "index.html", "evidence.md", "tables.md", "tables.csv", "tables.tex", *figures}
     page = (tmp_path / "report" / "index.html").read_text()
     assert page.count("<svg") == 2
-    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)", page)  # nothing is fetched
+    assert not re.findall(r"(?:src|href)=[\"']?(?:https?:|//)|fetch\(|import\(", page)  # nothing is fetched
+    assert page.count("<script>") == page.count("</script>") == 1
+    assert page.count("data-panels=") == 2
     assert "45.00 / 46.00 (n = 2)" in page
     rows = list(csv.DictReader(io.StringIO((tmp_path / "report" / "tables.csv").read_text())))
     (cell,) = (

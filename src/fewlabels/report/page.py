@@ -60,6 +60,7 @@ def page(sections: Sequence[Section], results: Results, page_folder: Path | None
         claims=judged,
         claims_header=claims.HEADER,
         claims_rule=claims.rule(judged),
+        has_figures=any(figure.panels for _, parts in sections for _, _, figures in parts for figure in figures),
         unfinished=run_lines(sorted(results.unfinished, key=began, reverse=True), page_folder),
     )
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fewlabels.report.collect import Results
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
-from fewlabels.report.figures import curves, image_rows
+from fewlabels.report.figures import curves, hover, image_rows
+from fewlabels.report.figures.limits import cut_outliers
 from fewlabels.report.figures.plot import Plot
 from fewlabels.report.spec.figures import AccuracyFigure
 from fewlabels.report.spec.reported import TableDefinition
@@ -39,6 +40,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
+THEME = {"#000000": "currentColor", "#555555": "var(--soft)", "#ffffff": "none"}
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A figure as it stands on the page."""
@@ -46,6 +50,16 @@ class Drawn:
     name: str
     svg: str
     caption: str
+    panels: str = ""  # what it says where it is pointed at, as hover.py has it
+    themed: bool = False  # its lines can be told from a dark page as well as from a white one
+
+    @property
+    def on_page(self) -> str:
+        """The SVG without its head; one that is themed takes the page's own ink and paper."""
+        svg = self.svg.partition("<svg ")[2]
+        if not self.themed:
+            return svg
+        return re.sub('#(?:000000|555555|ffffff)(?=[;"])', lambda colour: THEME[colour[0]], svg)
 
 
 @dataclass(frozen=True)
@@ -54,13 +68,15 @@ class Kind:
 
     draw: Callable[[Plot[Any]], Figure | None]
     spread: str = ""  # what the caption says where there are several seeds
+    themed: bool = False
+    curves: bool = False  # whose outliers may be cut
 
 
 SHADE = "Line: mean over seeds; shade: their range."
 KINDS = {
-    "accuracy": Kind(curves.accuracy, SHADE),
-    "values": Kind(curves.values, "Mean and sample standard deviation over seeds; of two seeds a dash each."),
-    "curves": Kind(curves.curves, SHADE),
+    "accuracy": Kind(curves.accuracy, SHADE, themed=True, curves=True),
+    "values": Kind(curves.values, "Mean and sample standard deviation over seeds; of two seeds a dash each.", themed=True),
+    "curves": Kind(curves.curves, SHADE, themed=True, curves=True),
     "layers": Kind(curves.layers, SHADE),
     "pictures": Kind(image_rows.pictures),
     "grid": Kind(image_rows.grid),
@@ -93,9 +109,10 @@ def draw_figures(
     for entry in [BY_STEP if steps else ACCURACY, *table.figures] if runs else []:
         kind, name = KINDS[entry.kind], f"{table.id}-{scale}-{entry.name}"
         plot = Plot(table, entry, results, scale, tables)
-        svg = render(kind.draw, plot, name)
-        if svg is None:
+        rendered = render(kind, plot, name)
+        if rendered is None:
             continue
+        svg, panels, cut = rendered
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{name}.svg", svg)
         words = [
@@ -103,9 +120,11 @@ def draw_figures(
             kind.spread if several else "",
             _mixed(plot) if kind.spread else "",
             _reported(plot.reported_runs),
+            cut,
             "" if scale == "paper" and not table.written_up else f"{scale.capitalize()} scale.",
         ]
-        found.append(Drawn(entry.name, svg, " ".join(f"{part.rstrip('.')}." for part in words if part)))
+        caption = " ".join(f"{part.rstrip('.')}." for part in words if part)
+        found.append(Drawn(entry.name, svg, caption, panels, kind.themed))
     return found
 
 
@@ -125,16 +144,16 @@ def _reported(runs: dict[str, str]) -> str:
     return f"Dashed: reported, as the authors' public logs have it ({found})" if runs else ""
 
 
-def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str | None:
+def render(kind: Kind, plot: Plot, salt: str) -> tuple[str, str, str] | None:
     """Draw a figure: the same bytes for the same records, whatever matplotlib's settings here.
 
     Args:
-        draw: One of ``KINDS``.
+        kind: One of ``KINDS``.
         plot: What it draws.
         salt: Begins the ids inside, so that those of two figures of a page differ.
 
     Returns:
-        The SVG, or None where there is nothing to draw.
+        The SVG, what it says where it is pointed at, and which points it leaves out; None where there is nothing to draw.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -147,15 +166,17 @@ def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str 
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the page's reader has a font for it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
-        figure = draw(plot)
+        figure = kind.draw(plot)
         if figure is None:
             return None
+        cut = cut_outliers(figure, getattr(plot.entry, "x", "epoch")) if kind.curves else ""
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
+        panels = hover.panels(figure)
     svg = re.sub(r' id="[A-Za-z\d.]+_\d+"', "", text.getvalue())  # figure_1 and the like, which all figures of a page have
     svg = _numbered_clips(svg, salt)
     svg = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", svg)  # which XML has not
-    return re.sub(r' d="[^"]*"', _shorter, svg)
+    return re.sub(r' d="[^"]*"', _shorter, svg), panels, cut
 
 
 def _numbered_clips(svg: str, salt: str) -> str:

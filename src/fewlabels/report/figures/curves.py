@@ -102,7 +102,9 @@ def layers(plot: Plot[LayersFigure]) -> Figure | None:
         for (row, lines), shades in zip(both, ("Blues", "Reds"), strict=False):
             for number, (line, shade) in enumerate(zip(lines, _shades(shades, len(lines)), strict=True)):
                 ends = {0: f"{row}: layer 0 (input)", len(lines) - 1: f"{row}: layer {len(lines) - 1}"}
-                draw_line(axis, thinned(line, total), color=shade, linewidth=1.2, label=ends.get(number, "_"))
+                draw_line(
+                    axis, thinned(line, total), color=shade, linewidth=1.2, label=ends.get(number, f"_{row}: layer {number}")
+                )
         log_axis(axis)
         if plot.entry.limits:
             axis.set_ylim(*plot.entry.limits)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fewlabels.report.collect import Results
+from fewlabels.report.figures.hover import RANGES
 from fewlabels.report.spec.curves import Points, curves_dir, read_curves
 from fewlabels.report.spec.figures import AnyFigure
 from fewlabels.report.spec.reported import TableDefinition
@@ -130,7 +131,8 @@ def draw_line(axis: Axes, line: Line, **style: Any) -> None:
     """The mean over seeds, and their range as a shade; a dot where there is one epoch alone."""
     epochs, mean, low, high = line
     dot: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) == 1 else {}
-    axis.plot(epochs, mean, **{"linewidth": 1.4} | dot | style)
+    (drawn,) = axis.plot(epochs, mean, **{"linewidth": 1.4} | dot | style)
+    RANGES[drawn] = low, high
     if (low < high).any():
         axis.fill_between(epochs, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
