@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from fewlabels.report.evaluation import Evaluated, evaluated
 from fewlabels.report.text import name
 from fewlabels.system.layout import RECORD
 from fewlabels.system.terminal import one_line
@@ -34,6 +35,7 @@ class RunLine:
     folder: str
     link: str  # to its folder, from the page's; empty where that is not known
     fingerprint: str
+    evaluation: list[Evaluated]
 
 
 def run_lines(runs: Iterable[RunRecord], page_folder: Path | None = None) -> list[RunLine]:
@@ -71,6 +73,7 @@ def _line(run: RunRecord, page_folder: Path | None) -> RunLine:
         folder="" if folder is None else one_line(os.fsencode(folder).decode("utf-8", "replace"), LONGEST_COMMAND),
         link=link,
         fingerprint=one_line(run.fingerprint[:8]),
+        evaluation=evaluated(run),
     )
 
 
