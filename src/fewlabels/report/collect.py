@@ -133,12 +133,14 @@ def _unlike(other: RunRecord, taken: RunRecord) -> str:
     return "other code" if differ else ""
 
 
-def record_files(root: Path) -> Iterator[Path]:
-    """Each record.json below ``root``, once: a folder that several links lead to, itself among them, is entered once."""
+def record_files(root: Path, tell: bool = True) -> Iterator[Path]:
+    """Each record.json below ``root``, once: a folder that several links lead to, itself among them, is entered once. With
+    ``tell`` what cannot be read is named."""
     entered = set()
 
     def unreadable(error: OSError) -> None:
-        left_out(f"cannot read the folder {error.filename}: {error.strerror}")
+        if tell:
+            left_out(f"cannot read the folder {error.filename}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         state = os.stat(folder)
@@ -152,7 +154,7 @@ def record_files(root: Path) -> Iterator[Path]:
             path = Path(folder, RECORD)
             if path.is_file():
                 yield path
-            else:
+            elif tell:
                 left_out(f"{path} is a link to nothing, or no file")
 
 

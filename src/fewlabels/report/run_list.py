@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fewlabels.report.evaluation import Evaluated, evaluated
+from fewlabels.report.record_checks import LARGEST
 from fewlabels.report.text import name
-from fewlabels.system.layout import RECORD
+from fewlabels.system.layout import METRICS, RECORD
 from fewlabels.system.terminal import one_line
 from fewlabels.types import RunRecord
 
 LONGEST_COMMAND = 2000  # characters
+LAST_BYTES = 2**16  # of a file of metrics, in which its last line lies
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,11 @@ def run_lines(runs: Iterable[RunRecord], page_folder: Path | None = None) -> lis
 def _line(run: RunRecord, page_folder: Path | None) -> RunLine:
     start = run.environment
     folder: Path | None = getattr(run, "folder", None)
-    accuracy = run.metrics.get("test_accuracy")
+    going_on = _progress(folder) if run.status == "running" and folder is not None else {}
+    accuracy = going_on.get("test_accuracy", run.metrics.get("test_accuracy"))
     last = run.curve[-1] if run.curve else {}
     steps = f", {last['step']:,.0f} steps" if isinstance(last.get("step"), int | float) else ""
+    evaluations = f"{len(run.curve)} evaluation{'' if len(run.curve) == 1 else 's'}{steps}" if run.curve else ""
     seconds = run.cost.get("seconds")
     link = ""
     if folder is not None and page_folder is not None:
@@ -65,7 +70,7 @@ def _line(run: RunRecord, page_folder: Path | None) -> RunLine:
         status=run.status,
         error=one_line(run.error, 500) if run.error else "",
         result="" if accuracy is None else f"{accuracy:.2f}",
-        length=f"{len(run.curve)} evaluation{'' if len(run.curve) == 1 else 's'}{steps}" if run.curve else "",
+        length=f"so far epoch {going_on['epoch']:g}" if "epoch" in going_on else evaluations,
         minutes="" if seconds is None else f"{seconds / 60:,.1f}",
         began=shown_time(began(run)),
         command=one_line(str(start.get("command") or ""), LONGEST_COMMAND),
@@ -75,6 +80,19 @@ def _line(run: RunRecord, page_folder: Path | None) -> RunLine:
         fingerprint=one_line(run.fingerprint[:8]),
         evaluation=evaluated(run),
     )
+
+
+def _progress(folder: Path) -> dict[str, float]:
+    """The numbers of the last line of its metrics; nothing where there is none, or it is being written."""
+    try:
+        with (folder / METRICS).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LAST_BYTES))
+            line = json.loads(file.read().decode().strip().rpartition("\n")[2])
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(line, dict):
+        return {}
+    return {str(key): value for key, value in line.items() if type(value) in (int, float) and abs(value) < LARGEST}
 
 
 def began(run: RunRecord) -> str:
