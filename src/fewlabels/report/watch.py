@@ -102,6 +102,14 @@ def watch(root: Path, to: Path, port: int, build: Callable[[], object]) -> NoRet
         raise UserError(f"port {port} cannot be had: {error}; give another --port, or none for one that is free") from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     logger.info(f"{server.url} shows the report, and is kept up to date; Ctrl-C ends it")
+    try:
+        _keep_up_to_date(server, root, build)
+    except SystemExit as end:
+        # Of a signal. All that was held is let go by now, and to take down torch would be seconds of waiting.
+        os._exit(end.code if isinstance(end.code, int) else 1)
+
+
+def _keep_up_to_date(server: Server, root: Path, build: Callable[[], object]) -> NoReturn:
     seen, said = None, ""
     while True:
         began, now = time.monotonic(), stamps(root)
