@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from fewlabels.config.compose import composed
 from fewlabels.launch.command import typed_command
@@ -11,7 +12,8 @@ from fewlabels.launch.sweep import ARGUMENTS
 from fewlabels.train import run
 
 
-def test_a_run_that_a_program_starts_records_when_it_began_and_no_command(configure):
+def test_a_run_that_a_program_starts_records_when_it_began_and_no_command(configure, monkeypatch):
+    monkeypatch.setattr(HydraConfig, "initialized", lambda: False)  # another test may have composed a command's settings
     before = datetime.now(UTC).replace(microsecond=0)
     (start,) = run(configure("debug=tiny", "method=entropy")).starts
     assert before <= datetime.fromisoformat(start["began"]) <= datetime.now(UTC)
