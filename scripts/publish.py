@@ -23,6 +23,7 @@ from fewlabels.types import RunRecord, UserError
 logger = logging.getLogger("fewlabels.publish")
 
 SHOW_PICTURES = {"pictures", "grid", "maps"}  # kinds of figures
+TYPED = ("command", "sweep")  # of a start: they name places too, and the table's own command makes the run again
 PLACES = {"output_root": "outputs", "cache_dir": None, "init_from": None}
 
 
@@ -63,6 +64,7 @@ def publish(root: Path, tables: list[str]) -> list[Path]:
         found.config["tracking"] = {}
         if found.weights is not None and "weights" in found.config.get("model", {}):
             found.config["model"]["weights"] = found.weights["source"]
+        found.starts = [{key: value for key, value in start.items() if key not in TYPED} for start in found.starts]
         target.mkdir(parents=True, exist_ok=True)
         record.write(found, target / RECORD)
         if _shown(found) and (pictures := path.with_name(PICTURES)).exists():

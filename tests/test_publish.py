@@ -27,7 +27,10 @@ def leave(root: Path, name: str, table: str | None, status: str = "finished", fi
         "dataset": {"path": "somewhere/else/data", "name": "d"},
         "table": {"figures": [{"kind": figure, **figures}]} if table else None,
     }
-    made = RunRecord(status=status, table=table, row="r", column="c", fingerprint=name, config=config)
+    start = {"device": "d", "command": "train dataset.path=somewhere/else", "sweep": "train -m output_root=somewhere/else"}
+    made = RunRecord(
+        status=status, table=table, row="r", column="c", fingerprint=name, config=config, starts=[start | {"began": "now"}]
+    )
     record.write(made, folder / "record.json")
     for name in ("checkpoint.pt", "model.safetensors", "model.json"):
         (folder / name).write_bytes(b"large")
@@ -48,6 +51,8 @@ def test_finished_cells_alone_and_no_places(tmp_path):
     files = sorted(p.relative_to(root / "published").as_posix() for p in (root / "published").rglob("*") if p.is_file())
     assert files == ["demo/one/record.json", "demo/two/pictures.npz", "demo/two/record.json"]
     assert "somewhere" not in (root / "published" / "demo" / "one" / "record.json").read_text()
+    (start,) = record.read(root / "published" / "demo" / "one" / "record.json").starts
+    assert start == {"device": "d", "began": "now"}
     assert len(publish.publish(root, [])) == 4
     assert not list((root / "published" / "other").rglob("pictures.npz"))
     assert len(publish.publish(root, [])) == 4  # again: what is published already is no run of its own

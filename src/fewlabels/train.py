@@ -31,6 +31,7 @@ from fewlabels.data.files import skipped
 from fewlabels.data.files.share import save_test_files
 from fewlabels.data.images import ImageData
 from fewlabels.launch import sweep as sweep_module
+from fewlabels.launch.command import typed_command
 from fewlabels.launch.errors import guarded, report_error
 from fewlabels.launch.system_errors import explain_torch_errors, is_out_of_memory
 from fewlabels.runs import code_hash, history, record
@@ -196,7 +197,7 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
     with history.original_thread_count(folder, old):
         result = new_record(cfg, info, parts.data, parts.split, parts.start, parts.weights)
         history.add_earlier_starts(result, old, parts.code, half_way)
-        result.starts.append(hardware.environment(parts.device, cfg.hardware) | {"seconds": 0.0})
+        result.starts.append(hardware.environment(parts.device, cfg.hardware) | typed_command() | {"seconds": 0.0})
         if half_way:
             history.log_changed_environment(folder, result.starts)
         else:

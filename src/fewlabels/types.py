@@ -91,15 +91,16 @@ class RunRecord:
 
     ``starts`` has an entry for each time that the run was started: ``fewlabels`` (version), ``commit``, ``dirty``,
     ``python``, ``torch``, ``torchvision``, ``timm``, ``device`` (its name), ``device_kind`` (cpu or cuda), ``threads``,
-    ``precision``, ``compile``, ``seconds`` (of that start). Older records hold ``environment``, that of their last start
-    alone; it is read as their only start. ``code`` maps the modules that the method, the network and the losses are made
-    of to a hash of their source; older records have none. ``origin`` is the fingerprint of the run whose weights this one
-    started from; ``weights`` says the same of weights that come from elsewhere: ``source``, ``sha256``, and ``left_out``,
-    names of this network's weights that they did not give it. ``evaluation`` has the last evaluation of a finished run by
-    set (``test``, ``validation``): ``class_images`` and ``class_accuracy`` in the order of ``data.class_names``;
-    ``confusion``, a row of counts a true class, or in its place ``confusion_left_out``, which says why; ``reliability``, a
-    bin of confidence each with ``images``, mean ``confidence`` and ``accuracy``. Accuracies and confidences are percentages,
-    null where there are no images; older records have none.
+    ``precision``, ``compile``, ``seconds`` (of that start), ``began`` (the time in UTC), ``command`` (which starts this
+    run) and ``sweep`` (the command of its sweep); older ones lack the last three. Still older records hold
+    ``environment``, that of their last start alone; it is read as their only start. ``code`` maps the modules that the
+    method, the network and the losses are made of to a hash of their source; older records have none. ``origin`` is the
+    fingerprint of the run whose weights this one started from; ``weights`` says the same of weights that come from
+    elsewhere: ``source``, ``sha256``, and ``left_out``, names of this network's weights that they did not give it.
+    ``evaluation`` has the last evaluation of a finished run by set (``test``, ``validation``): ``class_images`` and
+    ``class_accuracy`` in the order of ``data.class_names``; ``confusion``, a row of counts a true class, or in its place
+    ``confusion_left_out``, which says why; ``reliability``, a bin of confidence each with ``images``, mean ``confidence``
+    and ``accuracy``. Accuracies and confidences are percentages, null where there are no images; older records have none.
     """
 
     schema: int = RECORD_SCHEMA

@@ -55,7 +55,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_every_kind_have_the_network_s_probabilities(kind, classifier, wanted):
     found = classifier.predict_proba(KINDS[kind]())
-    assert (found.shape, found.dtype) == ((12, 3), np.float32)
+    assert (found.shape, found.dtype) == ((12, 3), np.float64)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert classifier.predict(KINDS[kind]()).tolist() == NAMES
 

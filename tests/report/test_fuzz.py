@@ -172,7 +172,7 @@ def test_figures_of_records_with_odd_values_are_drawn(place, capsys):
             write(place / f"odd {number}", mutated(values, path, wrong))
     build_report(place, place / "to")
     assert capsys.readouterr().err.count("left out") > 40
-    drawn = list((place / "to" / "figures").glob("Entropy-*.svg"))
+    drawn = list((place / "to" / "figures").glob("runs-on-*.svg"))
     assert drawn
     assert not any("<script" in path.read_text(encoding="utf-8") for path in drawn)
 

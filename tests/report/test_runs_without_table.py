@@ -86,14 +86,57 @@ def test_splits_of_their_own_are_repetitions_as_seeds_are():
     assert rows == [["one setting", ""]]
 
 
-def test_methods_and_scales_have_tables_of_their_own_and_other_runs_stay_as_they_are():
+def test_data_lengths_and_scales_have_tables_of_their_own_and_other_runs_stay_as_they_are():
     other, smoke, of_a_table, unknown = record(10.0), record(5.0), record(1.0), record(2.0)
-    other.config["method"] = {"_target_": "fewlabels.methods.vat.V/T"}
+    other.config["dataset"] = {"name": "Di/gits ü"}
     smoke.scale, of_a_table.table, unknown.table = "smoke", "srikanth_1", "removed_1"
-    tables, placed = place_runs([record(20.0), other, of_a_table, smoke, unknown], {"srikanth_1"})
-    assert list(tables) == ["Entropy-SimpleCNN", "Entropy-SimpleCNN-smoke", "V_T-SimpleCNN"]
+    short = record(3.0, steps=1000)
+    tables, placed = place_runs([record(20.0), other, of_a_table, smoke, unknown, short], {"srikanth_1"})
+    assert {table.id: table.title for table in tables.values()} == {
+        "runs-on-di-gits": "Runs on Di/gits ü",
+        "runs-on-digits": "Runs on digits",
+        "runs-on-digits-smoke": "Runs on digits",
+        "runs-on-digits-1000-steps": "Runs on digits, 1,000 steps",
+    }
     assert placed[0] == of_a_table
-    assert len([run for run in placed if run.table == "Entropy-SimpleCNN"]) == 2
+    assert len([run for run in placed if run.table == "runs-on-digits"]) == 2
+
+
+def test_names_that_files_cannot_tell_apart_have_tables_of_their_own():
+    runs = [record(10.0) for _ in range(3)]
+    for run, name in zip(runs, ("a b", "a/b", "猫"), strict=True):
+        run.config["dataset"] = {"name": name}
+    assert [*place_runs(runs, {"runs-on-a-b"})[0]] == ["runs-on-a-b-2", "runs-on-a-b-3", "runs-on"]
+
+
+def test_methods_stand_in_one_table_and_only_what_differs_within_one_tells_its_rows_apart():
+    """Methods differ from each other in their settings by design."""
+    vat = {"_target_": "fewlabels.methods.vat.VAT"}
+    runs = [record(10.0 + lr, method=vat, optim={"lr": lr}, epochs=9) for lr in (0.2, 0.1)]
+    runs += [record(50.0, optim={"lr": 0.5}, epochs=7), record(51.0, 1, optim={"lr": 0.5}, epochs=7)]
+    header, rows = rows_of(*runs)
+    assert header == ["method", "digits, 50 labels"]
+    assert rows == [
+        ["Entropy", "50.00 / 51.00 (n = 2)"],
+        ["VAT optim.lr=0.1", "10.10 (n = 1)"],
+        ["VAT optim.lr=0.2", "10.20 (n = 1)"],
+    ]
+    runs[0].config["model"] = {"_target_": "m.Net"}
+    assert [row[0] for row in rows_of(*runs)[1]] == ["Entropy SimpleCNN", "VAT Net", "VAT SimpleCNN"]
+
+
+def test_runs_that_were_evaluated_once_are_shown_as_values():
+    once, twice = record(10.0, method={"alpha": 1.0}), record(20.0, method={"alpha": 2.0})
+    assert not figures_of(once, twice)
+    once.curve = once.curve[-1:]
+    (figure,) = figures_of(once, twice)
+    assert (figure.kind, figure.metric) == ("values", "test_accuracy")
+    assert not figures_of(once)
+
+
+def figures_of(*runs):
+    (table,) = place_runs(runs, ())[0].values()
+    return table.figures
 
 
 def test_a_setting_whose_run_failed_has_a_row_without_a_value():
@@ -122,7 +165,7 @@ def test_thirty_settings_with_odd_names_are_drawn(tmp_path):
         write(run, tmp_path / str(run.metrics["best_test_accuracy"]) / "record.json")
     text = report.build_report(tmp_path, tmp_path / "report")
     assert text.count("| init_from=/data/$") == 30
-    svg = (tmp_path / "report" / "figures" / "Entropy-SimpleCNN-paper-accuracy.svg").read_text()
+    svg = (tmp_path / "report" / "figures" / "runs-on-digits-paper-accuracy.svg").read_text()
     assert "$\\frac$7" in svg
     assert float(re.search(r'<svg [^>]*width="([\d.]+)pt"', svg).group(1)) > 500  # or the longest would be cut off
 
@@ -141,8 +184,8 @@ def test_the_report_prints_and_draws_a_multirun(configure, tmp_path, monkeypatch
     assert "alshami" not in printed
     figures = tmp_path / "out" / "report" / "figures"
     assert {file.name for file in figures.iterdir()} >= {
-        f"Entropy-SimpleCNN-paper-{name}.svg" for name in ("accuracy", "values")
+        f"runs-on-digits-paper-{name}.svg" for name in ("accuracy", "values")
     }
-    assert "Entropy-SimpleCNN,paper,cell,method.alpha=0.2" in (figures.parent / "tables.csv").read_text()
+    assert "runs-on-digits,paper,cell,method.alpha=0.2" in (figures.parent / "tables.csv").read_text()
     page = (figures.parent / "index.html").read_text()
-    assert page.index("Runs without a table: Entropy, SimpleCNN") < page.index('id="alshami_1"')
+    assert page.index('<h2 id="runs-on-digits-paper">Runs on digits</h2>') < page.index('id="alshami_1"')

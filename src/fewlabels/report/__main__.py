@@ -27,6 +27,7 @@ from fewlabels.report.spec.definitions import load_definitions
 from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import grid, markdown
 from fewlabels.report.text import one_line, short
+from fewlabels.report.watch import watch
 from fewlabels.runs.record import left_out
 from fewlabels.system.files import write_text
 from fewlabels.system.paths import conf_dir, expanded
@@ -37,13 +38,14 @@ from fewlabels.types import UserError
 logger = logging.getLogger("fewlabels.report")
 
 
-def build_report(root: Path, to: Path, only: str | None = None) -> str:
+def build_report(root: Path, to: Path, only: str | None = None, links: bool = True) -> str:
     """Write index.html, tables.md, .csv and .tex, evidence.md and figures/.
 
     Args:
         root: The folder of the runs.
         to: Where the files go.
         only: The id of a table; default: the runs without a table.
+        links: Whether the page leads to the runs' folders.
 
     Returns:
         The Markdown of that table or of those runs.
@@ -62,7 +64,7 @@ def build_report(root: Path, to: Path, only: str | None = None) -> str:
         printed = without_table if only is None else {only}
         results = Results(records)
         write_text(to / "evidence.md", evidence([*definitions.values()], results))
-        return _written(without_table | definitions, results, to, printed)
+        return _written(without_table | definitions, results, to, printed, links)
 
 
 def _check_root(root: Path) -> None:
@@ -90,7 +92,9 @@ def _has_a_place(run: FoundRecord, definitions: dict[str, TableDefinition]) -> b
     return True
 
 
-def _written(definitions: dict[str, TableDefinition], results: Results, to: Path, printed: Collection[str]) -> str:
+def _written(
+    definitions: dict[str, TableDefinition], results: Results, to: Path, printed: Collection[str], links: bool
+) -> str:
     sections = []
     for table in definitions.values():
         parts = []
@@ -102,7 +106,7 @@ def _written(definitions: dict[str, TableDefinition], results: Results, to: Path
     write_text(to / "tables.md", markdown(grids) + markdown_section(judged for g in grids for judged in g.claims))
     write_text(to / "tables.csv", cells_as_csv(definitions.values(), results))
     write_text(to / "tables.tex", latex(grids))
-    write_text(to / "index.html", page(sections, results))
+    write_text(to / "index.html", page(sections, results, to if links else None))
     return markdown(part[1] for table, parts in sections for part in parts if table.id in printed)
 
 
@@ -125,10 +129,16 @@ def main() -> None:
     only.add_argument(
         "--verdicts", action="store_true", help="print, and write nothing: the claims that were tried, in short"
     )
+    only.add_argument(
+        "--watch", action="store_true", help="serve the page on this machine, and build it again when records change"
+    )
     only.add_argument("--audit", action="store_true", help="check the reported tables against themselves; needs no run")
+    parser.add_argument("--port", type=int, help="of --watch; default: any that is free")
     arguments = parser.parse_args()
     if arguments.root is None and not arguments.audit:
         parser.error("name the folder of the runs (output_root)")
+    if arguments.port is not None and not arguments.watch:
+        parser.error("--port is of --watch")
     try:
         if arguments.audit:
             print_result(audit(load_definitions(conf_dir()).values()))
@@ -137,6 +147,9 @@ def main() -> None:
             print_result(_evidence(arguments.root, verdicts if arguments.verdicts else evidence))
             return
         to = expanded(arguments.to) if arguments.to else arguments.root / "report"
+        if arguments.watch:
+            _check_root(arguments.root)
+            watch(arguments.root, to, arguments.port or 0, lambda: build_report(arguments.root, to, links=False))
         text = build_report(arguments.root, to, arguments.table)
     except UserError as error:
         logger.error(one_line(str(error)))

@@ -133,12 +133,14 @@ def _unlike(other: RunRecord, taken: RunRecord) -> str:
     return "other code" if differ else ""
 
 
-def record_files(root: Path) -> Iterator[Path]:
-    """Each record.json below ``root``, once: a folder that several links lead to, itself among them, is entered once."""
+def record_files(root: Path, tell: bool = True) -> Iterator[Path]:
+    """Each record.json below ``root``, once: a folder that several links lead to, itself among them, is entered once. With
+    ``tell`` what cannot be read is named."""
     entered = set()
 
     def unreadable(error: OSError) -> None:
-        left_out(f"cannot read the folder {error.filename}: {error.strerror}")
+        if tell:
+            left_out(f"cannot read the folder {error.filename}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         state = os.stat(folder)
@@ -152,7 +154,7 @@ def record_files(root: Path) -> Iterator[Path]:
             path = Path(folder, RECORD)
             if path.is_file():
                 yield path
-            else:
+            elif tell:
                 left_out(f"{path} is a link to nothing, or no file")
 
 
@@ -297,6 +299,7 @@ class Results:
         return [f"{row} | {column} is left empty: its runs differ in {key}" for row, column, key in found if key]
 
     def scales(self, table: TableDefinition) -> list[str]:
-        """The paper's scale of every table of a write-up, other scales where there are runs."""
-        written_up = table.has_numbers or table.claims or table.proxy
-        return [s for s in SCALES if (s == "paper" and written_up) or self.of_table(table.id, s)]
+        """The paper's scale of every table of a write-up, other scales where there are runs; of a person's own runs those
+        too that are not finished."""
+        begun = {run.scale for run in self.unfinished if run.table == table.id and not table.written_up}
+        return [s for s in SCALES if (s == "paper" and table.written_up) or s in begun or self.of_table(table.id, s)]

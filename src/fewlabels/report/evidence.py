@@ -112,15 +112,21 @@ def _matrix(tables: Iterable[TableDefinition], results: Results) -> list[list[st
     lines = []
     for table in tables:
         for scale in results.scales(table):
-            counts = [len(results.agreeing(table.id, scale, row, column)) for row in table.rows for column in table.columns]
-            ran = [count for count in counts if count]
-            mark = f" {MIXED}" if results.condition_notes(table, scale) else ""
-            seeds = " to ".join(map(str, sorted({min(ran), max(ran)}))) if ran else ""
-            lines.append([table.id, scale, f"{len(ran)} of {len(counts)}{mark}", seeds, _distance(table, results, scale)])
+            ran, total, seeds, mark = cells_that_ran(table, results, scale)
+            lines.append([table.id, scale, f"{ran} of {total}{mark}", seeds, distance(table, results, scale)])
     return lines
 
 
-def _distance(table: TableDefinition, results: Results, scale: str) -> str:
+def cells_that_ran(table: TableDefinition, results: Results, scale: str) -> tuple[int, int, str, str]:
+    """How many cells ran, of how many, with how many seeds (``1 to 3``), and a mark where their runs were made unalike."""
+    counts = [len(results.agreeing(table.id, scale, row, column)) for row in table.rows for column in table.columns]
+    ran = [count for count in counts if count]
+    mark = f" {MIXED}" if results.condition_notes(table, scale) else ""
+    seeds = " to ".join(map(str, sorted({min(ran), max(ran)}))) if ran else ""
+    return len(ran), len(counts), seeds, mark
+
+
+def distance(table: TableDefinition, results: Results, scale: str) -> str:
     """``final %: as_published -2.41 to +0.00``: the range over the rows of each column, at the paper's scale alone."""
     texts = []
     for metric, heading in table.metrics.items():

@@ -32,7 +32,7 @@ GROUPS = (
     "tracking",
 )  # of settings, never null
 PERCENT = re.compile(r"(test|validation)_(accuracy|error|balanced_accuracy|macro_f1|ece)")
-TEXTS = ("commit", "device", "device_kind", "precision", "torch", "timm")  # of a start
+TEXTS = ("commit", "device", "device_kind", "precision", "torch", "timm", "began", "command", "sweep")  # of a start
 
 
 def valid_records(paths: Iterable[Path]) -> Iterator[tuple[Path, RunRecord]]:

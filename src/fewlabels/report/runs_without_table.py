@@ -1,7 +1,7 @@
-"""Runs that belong to no table file, as multiruns from the command line leave them, gathered in tables of their own: one a
-method, network and scale.
+"""Runs that belong to no table file, as multiruns from the command line leave them, gathered in tables of their own: one for
+all that were made on the same data, as long and at the same scale, so that their methods can be compared.
 
-Rows are the settings that differ, columns the data, and a cell holds the seeds.
+Rows are the methods and the settings that differ, columns the numbers of labels, and a cell holds the seeds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
-from fewlabels.report.spec.figures import ValuesFigure
+from fewlabels.report.spec.figures import AnyFigure, ValuesFigure
 from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.text import name
 
@@ -24,6 +24,7 @@ METRICS = {
 }
 ONE_SETTING = "one setting"
 OF_THE_DATA = ("dataset.", "views.")  # what an option of conf/dataset/ sets
+MOST_BARS = 12  # rows whose names have room on an axis
 
 MAY_LACK = ("model.", "method.", "init_from.")  # nodes with keys of their own choice
 
@@ -38,39 +39,81 @@ def place_runs(
         if run.table in known:
             placed.append(run)
         else:
-            loose[f"{_class(run, 'method')}-{_class(run, 'model')}", run.scale].append(run)
-    tables = {}
-    for (classes, scale), runs in sorted(loose.items()):
-        identity = classes if scale == "paper" else f"{classes}-{scale}"
-        columns, all_settings = _columns(runs), [settings(run) for run in runs]
-        keys = _keys_that_differ(all_settings, columns)
-        values = [[found.get(key) for key in keys] for found in all_settings]
-        rows = [
-            " ".join(name(f"{k}={_typed(v)}") for k, v in zip(keys, each, strict=True)) or ONE_SETTING for each in values
-        ]
-        order = {row: [_numbers_first(value) for value in each] for row, each in zip(rows, values, strict=True)}
-        numeric = len(keys) == 1 and len(order) > 2 and all(type(each[0]) in (int, float) for each in values)
+            loose[_compared_with(run), run.scale].append(run)
+    tables: dict[str, TableDefinition] = {}
+    for (what, scale), runs in sorted(loose.items()):
+        title = f"Runs on {what}"
+        identity = _identity(title if scale == "paper" else f"{title} {scale}", {*tables, *known})
+        columns, rows, keys = _columns(runs), *_rows(runs)
         tables[identity] = TableDefinition(
             id=identity,
-            title=f"Runs without a table: {classes.replace('-', ', ')}",
-            rows_are="setting",
-            rows=sorted(order, key=order.__getitem__),
+            title=title,
+            rows_are="setting" if len({_method(run) for run in runs}) == 1 else "method",
+            rows=list(dict.fromkeys(row for row, _ in sorted(rows, key=lambda row: row[1]))),
             columns=[column for _, column in sorted({(_place(r), c) for r, c in zip(runs, columns, strict=True)})],
             columns_are="data",
-            metrics={metric: text for metric, text in METRICS.items() if any(metric in run.metrics for run in runs)},
-            figures=[_by_setting(keys[0])] if numeric else [],
+            metrics={metric: text for metric, text in METRICS.items() if any(metric in run.metrics for run in runs)}
+            or {"test_accuracy": METRICS["test_accuracy"]},
+            figures=_figures(runs, keys, len({row for row, _ in rows})),
         )
-        placed += [replace(r, table=identity, row=w, column=c) for r, w, c in zip(runs, rows, columns, strict=True)]
+        placed += [replace(r, table=identity, row=w, column=c) for r, (w, _), c in zip(runs, rows, columns, strict=True)]
     return tables, placed
 
 
-def _by_setting(key: str) -> ValuesFigure:
-    return ValuesFigure(name="values", metric="test_accuracy", x=key, caption="Test accuracy by setting.")
+def _compared_with(run: FoundRecord) -> str:
+    """``digits, 100 steps``: the data, and how long runs are, where that was given in steps. Methods that ran as long as
+    their own settings say are compared with each other."""
+    steps = run.config.get("steps")
+    length = f", {steps:,} steps" if isinstance(steps, int) else ""
+    return name(_place(run)[0]) + length
+
+
+def _identity(title: str, taken: Collection[str]) -> str:
+    """It becomes the name of files and part of links."""
+    short = re.sub(r"[^A-Za-z\d]+", "-", title.replace(",", "")).strip("-").lower()[:60]
+    number = next(n for n in range(1, len(taken) + 2) if (short if n == 1 else f"{short}-{n}") not in taken)
+    return short if number == 1 else f"{short}-{number}"
+
+
+def _rows(runs: list[FoundRecord]) -> tuple[list[tuple[str, Any]], list[str]]:
+    """The row of each run with what sorts it, and the settings that tell rows apart: those that differ between runs of one
+    method and network, for between methods settings differ by design."""
+    methods, models = {_method(run) for run in runs}, {_class(run, "model") for run in runs}
+    columns, all_settings = _columns(runs), [settings(run) for run in runs]
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, run in enumerate(runs):
+        groups[_method(run), _class(run, "model")].append(number)
+    rows: dict[int, tuple[str, Any]] = {}
+    every: set[str] = set()
+    for (method, model), numbers in groups.items():
+        keys = _keys_that_differ([all_settings[n] for n in numbers], [columns[n] for n in numbers])
+        every |= {*keys}
+        for n in numbers:
+            values = [all_settings[n].get(key) for key in keys]
+            words = [method] * (len(methods) > 1) + [model] * (len(models) > 1)
+            words += [name(f"{key}={_typed(value)}") for key, value in zip(keys, values, strict=True)]
+            rows[n] = " ".join(words) or ONE_SETTING, (method, model, *map(_numbers_first, values))
+    return [rows[n] for n in range(len(runs))], sorted(every)
+
+
+def _figures(runs: list[FoundRecord], keys: list[str], rows: int) -> list[AnyFigure]:
+    """Of one method by its one number that differs; or by row, where a run was evaluated but once, and has no curve."""
+    of_one = len({(_method(run), _class(run, "model")) for run in runs}) == 1
+    numeric = of_one and len(keys) == 1 and all(type(settings(run).get(keys[0])) in (int, float) for run in runs)
+    if numeric and rows > 2:
+        return [ValuesFigure(name="values", metric="test_accuracy", x=keys[0], caption="Test accuracy by setting.")]
+    if 1 < rows <= MOST_BARS and any(sum("test_accuracy" in line for line in run.curve) < 2 for run in runs):
+        return [ValuesFigure(name="values", metric="test_accuracy", caption="Test accuracy at the end.")]
+    return []
+
+
+def _method(run: FoundRecord) -> str:
+    return _class(run, "method")
 
 
 def _class(run: FoundRecord, group: str) -> str:
     target = str(run.config.get(group, {}).get("_target_", group)).split(".")[-1]
-    return re.sub(r"\W", "_", target, flags=re.ASCII)[:60]  # it becomes the name of files
+    return name(target)[:60]
 
 
 def _place(run: FoundRecord) -> tuple[str, int]:

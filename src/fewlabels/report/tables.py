@@ -34,6 +34,7 @@ class Grid:
     )  # after the first column: heading, the columns under it
     kinds: list[str] = field(default_factory=list)  # of the rows: "", derived or quoted
     claims: list[Judgement] = field(default_factory=list)
+    id: str = ""  # of the table and scale
 
     def kind(self, i: int) -> str:
         return self.kinds[i] if self.kinds else ""
@@ -94,7 +95,7 @@ def grid(table: TableDefinition, results: Results, scale: str) -> Grid:
     groups = [(one_line(heading), [one_line(cell) for cell in group]) for heading, group in groups]
     notes = [one_line(note) for note in _notes(table, results, scale)]
     caption = one_line(f"{table.id}, {scale} scale. {table.title}")
-    return Grid(caption, header, rows, notes, groups, kinds, judge(table, results, scale))
+    return Grid(caption, header, rows, notes, groups, kinds, judge(table, results, scale), f"{table.id}-{scale}")
 
 
 def _one_number_for_all_columns(table: TableDefinition, metric: str) -> bool:
@@ -162,16 +163,19 @@ def _reported_runs(table: TableDefinition) -> list[str]:
 def pages(g: Grid) -> list[Grid]:
     """The grid itself, or for a wide one several side by side, each with whole groups of columns and the rows' names."""
     pages: list[list[int]] = [[0]]
+    groups: list[list[tuple[str, list[str]]]] = [[]]
     column = 1
-    for _, group in g.groups:
+    for heading, group in g.groups:
         if len(pages[-1]) > 1 and len(pages[-1]) + len(group) > WIDE:
             pages.append([0])
+            groups.append([])
         pages[-1] += range(column, column + len(group))
+        groups[-1].append((heading, group))
         column += len(group)
     if len(pages) == 1:
         return [g]
     cut = [([g.header[i] for i in page], [[row[i] for i in page] for row in g.rows]) for page in pages]
-    return [replace(g, header=header, rows=rows, groups=[]) for header, rows in cut]
+    return [replace(g, header=header, rows=rows, groups=of) for (header, rows), of in zip(cut, groups, strict=True)]
 
 
 def markdown(grids: Iterable[Grid]) -> str:

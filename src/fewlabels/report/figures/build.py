@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fewlabels.report.collect import Results
 from fewlabels.report.conditions import MIXED, UNDER, differing_between_seeds
-from fewlabels.report.figures import curves, image_rows
+from fewlabels.report.figures import curves, hover, image_rows
+from fewlabels.report.figures.limits import cut_outliers
 from fewlabels.report.figures.plot import Plot
 from fewlabels.report.spec.figures import AccuracyFigure
 from fewlabels.report.spec.reported import TableDefinition
@@ -39,6 +40,9 @@ STYLE: dict[Any, Any] = {
 }
 
 
+THEME = {"#000000": "currentColor", "#555555": "var(--soft)", "#ffffff": "none"}
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A figure as it stands on the page."""
@@ -46,6 +50,16 @@ class Drawn:
     name: str
     svg: str
     caption: str
+    panels: str = ""  # what it says where it is pointed at, as hover.py has it
+    themed: bool = False  # its lines can be told from a dark page as well as from a white one
+
+    @property
+    def on_page(self) -> str:
+        """The SVG without its head; one that is themed takes the page's own ink and paper."""
+        svg = self.svg.partition("<svg ")[2]
+        if not self.themed:
+            return svg
+        return re.sub('#(?:000000|555555|ffffff)(?=[;"])', lambda colour: THEME[colour[0]], svg)
 
 
 @dataclass(frozen=True)
@@ -54,19 +68,22 @@ class Kind:
 
     draw: Callable[[Plot[Any]], Figure | None]
     spread: str = ""  # what the caption says where there are several seeds
+    themed: bool = False
+    curves: bool = False  # whose outliers may be cut
 
 
 SHADE = "Line: mean over seeds; shade: their range."
 KINDS = {
-    "accuracy": Kind(curves.accuracy, SHADE),
-    "values": Kind(curves.values, "Mean and sample standard deviation over seeds; of two seeds a dash each."),
-    "curves": Kind(curves.curves, SHADE),
+    "accuracy": Kind(curves.accuracy, SHADE, themed=True, curves=True),
+    "values": Kind(curves.values, "Mean and sample standard deviation over seeds; of two seeds a dash each.", themed=True),
+    "curves": Kind(curves.curves, SHADE, themed=True, curves=True),
     "layers": Kind(curves.layers, SHADE),
     "pictures": Kind(image_rows.pictures),
     "grid": Kind(image_rows.grid),
     "maps": Kind(image_rows.maps),
 }
 ACCURACY = AccuracyFigure(name="accuracy", caption="Test accuracy over epochs.")
+BY_STEP = AccuracyFigure(name="accuracy", x="step", caption="Test accuracy over training steps.")
 
 
 def draw_figures(
@@ -87,12 +104,15 @@ def draw_figures(
     runs = results.of_table(table.id, scale)
     several = len({run.seed for run in runs}) > 1
     found = []
-    for entry in [ACCURACY, *table.figures] if runs else []:
+    # A person's own runs are of any methods, whose epochs differ in length.
+    steps = not table.written_up and all(_is_step(line.get("step")) for run in runs for line in run.curve)
+    for entry in [BY_STEP if steps else ACCURACY, *table.figures] if runs else []:
         kind, name = KINDS[entry.kind], f"{table.id}-{scale}-{entry.name}"
         plot = Plot(table, entry, results, scale, tables)
-        svg = render(kind.draw, plot, name)
-        if svg is None:
+        rendered = render(kind, plot, name)
+        if rendered is None:
             continue
+        svg, panels, cut = rendered
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / f"{name}.svg", svg)
         words = [
@@ -100,10 +120,16 @@ def draw_figures(
             kind.spread if several else "",
             _mixed(plot) if kind.spread else "",
             _reported(plot.reported_runs),
-            f"{scale.capitalize()} scale.",
+            cut,
+            "" if scale == "paper" and not table.written_up else f"{scale.capitalize()} scale.",
         ]
-        found.append(Drawn(entry.name, svg, " ".join(f"{part.rstrip('.')}." for part in words if part)))
+        caption = " ".join(f"{part.rstrip('.')}." for part in words if part)
+        found.append(Drawn(entry.name, svg, caption, panels, kind.themed))
     return found
+
+
+def _is_step(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _mixed(plot: Plot[Any]) -> str:
@@ -118,16 +144,16 @@ def _reported(runs: dict[str, str]) -> str:
     return f"Dashed: reported, as the authors' public logs have it ({found})" if runs else ""
 
 
-def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str | None:
+def render(kind: Kind, plot: Plot, salt: str) -> tuple[str, str, str] | None:
     """Draw a figure: the same bytes for the same records, whatever matplotlib's settings here.
 
     Args:
-        draw: One of ``KINDS``.
+        kind: One of ``KINDS``.
         plot: What it draws.
         salt: Begins the ids inside, so that those of two figures of a page differ.
 
     Returns:
-        The SVG, or None where there is nothing to draw.
+        The SVG, what it says where it is pointed at, and which points it leaves out; None where there is nothing to draw.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -140,15 +166,17 @@ def render(draw: Callable[[Plot], Figure | None], plot: Plot, salt: str) -> str 
         warnings.filterwarnings("ignore", "Glyph .* missing")  # text stays text: the page's reader has a font for it
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE | {"svg.hashsalt": salt})
-        figure = draw(plot)
+        figure = kind.draw(plot)
         if figure is None:
             return None
+        cut = cut_outliers(figure, getattr(plot.entry, "x", "epoch")) if kind.curves else ""
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
+        panels = hover.panels(figure)
     svg = re.sub(r' id="[A-Za-z\d.]+_\d+"', "", text.getvalue())  # figure_1 and the like, which all figures of a page have
     svg = _numbered_clips(svg, salt)
     svg = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\N{REPLACEMENT CHARACTER}", svg)  # which XML has not
-    return re.sub(r' d="[^"]*"', _shorter, svg)
+    return re.sub(r' d="[^"]*"', _shorter, svg), panels, cut
 
 
 def _numbered_clips(svg: str, salt: str) -> str:

@@ -35,8 +35,8 @@ _DECADES = 50  # largest over smallest number from which on a logarithmic axis s
 
 
 def accuracy(plot: Plot[AccuracyFigure]) -> Figure | None:
-    """Test accuracy over epochs: a panel a column, a line a row."""
-    lines = {(row, column): over_seeds(plot.runs(row, column), "test_accuracy")
+    """Test accuracy over epochs or steps: a panel a column, a line a row."""
+    lines = {(row, column): over_seeds(plot.runs(row, column), "test_accuracy", plot.entry.x)
              for column in plot.columns for row in plot.rows}  # fmt: skip
     columns = [column for column in plot.columns if any(lines[row, column] for row in plot.rows)]
     if not columns:
@@ -48,7 +48,7 @@ def accuracy(plot: Plot[AccuracyFigure]) -> Figure | None:
                 draw_line(axis, thinned(line, len(lines)), label=row, **plot.colour(row))
         draw_reported(axis, plot, column, "test_accuracy")
         axis.set_title(column)
-        epoch_axis(axis)
+        epoch_axis(axis, plot.entry.x)
         if axis.get_subplotspec().is_first_col():  # type: ignore[union-attr]
             axis.set_ylabel(label("test_accuracy"))
     legend_below(figure, axes, plot.table.rows_are)
@@ -102,7 +102,9 @@ def layers(plot: Plot[LayersFigure]) -> Figure | None:
         for (row, lines), shades in zip(both, ("Blues", "Reds"), strict=False):
             for number, (line, shade) in enumerate(zip(lines, _shades(shades, len(lines)), strict=True)):
                 ends = {0: f"{row}: layer 0 (input)", len(lines) - 1: f"{row}: layer {len(lines) - 1}"}
-                draw_line(axis, thinned(line, total), color=shade, linewidth=1.2, label=ends.get(number, "_"))
+                draw_line(
+                    axis, thinned(line, total), color=shade, linewidth=1.2, label=ends.get(number, f"_{row}: layer {number}")
+                )
         log_axis(axis)
         if plot.entry.limits:
             axis.set_ylim(*plot.entry.limits)

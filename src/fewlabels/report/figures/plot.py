@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 
 from fewlabels.report.collect import Results
+from fewlabels.report.figures.hover import RANGES
 from fewlabels.report.spec.curves import Points, curves_dir, read_curves
 from fewlabels.report.spec.figures import AnyFigure
 from fewlabels.report.spec.reported import TableDefinition
@@ -111,9 +112,9 @@ def label(term: str) -> str:
     return LABELS.get(term) or (f"{words} %" if unit == "%" else f"{words} ({unit})" if unit else words)
 
 
-def over_seeds(runs: Sequence[RunRecord], term: str) -> Line | None:
-    """The term over the epochs that all runs which log it have in common; None where there is nothing."""
-    curves = [curve for run in runs if (curve := _curve(run, term))]
+def over_seeds(runs: Sequence[RunRecord], term: str, x: str = "epoch") -> Line | None:
+    """The term over the epochs (or steps) that all runs which log it have in common; None where there is nothing."""
+    curves = [curve for run in runs if (curve := _curve(run, term, x))]
     epochs = sorted(set.intersection(*map(set, curves))) if curves else []
     if not epochs:
         return None
@@ -121,9 +122,9 @@ def over_seeds(runs: Sequence[RunRecord], term: str) -> Line | None:
     return np.array(epochs), values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def _curve(run: RunRecord, term: str) -> dict[float, float]:
+def _curve(run: RunRecord, term: str, x: str) -> dict[float, float]:
     """Epoch -> value, where it is a finite number."""
-    pairs = [(line["epoch"], line.get(term)) for line in run.curve]
+    pairs = [(line[x], line.get(term)) for line in run.curve]
     return {epoch: value for epoch, value in pairs if isinstance(value, int | float) and math.isfinite(value)}
 
 
@@ -140,7 +141,8 @@ def draw_line(axis: Axes, line: Line, **style: Any) -> None:
     """The mean over seeds, and their range as a shade; a dot where there is one epoch alone."""
     epochs, mean, low, high = line
     dot: dict[str, Any] = {"marker": "o", "markersize": 4} if len(epochs) == 1 else {}
-    axis.plot(epochs, mean, **{"linewidth": 1.4} | dot | style)
+    (drawn,) = axis.plot(epochs, mean, **{"linewidth": 1.4} | dot | style)
+    RANGES[drawn] = low, high
     if (low < high).any():
         axis.fill_between(epochs, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
@@ -181,10 +183,10 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def epoch_axis(axis: Axes) -> None:
+def epoch_axis(axis: Axes, label: str = "epoch") -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_xlabel("epoch")
+    axis.set_xlabel(label)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.grid(alpha=0.25)
 

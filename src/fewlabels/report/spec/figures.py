@@ -51,9 +51,10 @@ class _CellsFigure(_Figure):
 
 @dataclass(frozen=True, kw_only=True, config=FORBID)
 class AccuracyFigure(_CellsFigure):
-    """Test accuracy over epochs."""
+    """Test accuracy over epochs, or over ``x: step`` where the rows' epochs are of different lengths."""
 
     kind: Literal["accuracy"] = "accuracy"
+    x: Literal["epoch", "step"] = "epoch"
 
 
 @dataclass(frozen=True, config=FORBID)

@@ -313,6 +313,11 @@ class TableDefinition:
         """Whether a write-up printed any number in it."""
         return bool(self.reported or self.quoted or any(derived.reported for derived in self.derived.values()))
 
+    @property
+    def written_up(self) -> bool:
+        """Whether it is of a write-up, or has claims or a proxy of its own: else it holds a person's own runs."""
+        return bool(self.has_numbers or self.claims or self.proxy)
+
     def printed(self, row: str, column: str, metric: str) -> Printed | None:
         """By row and column where the columns differ, by row alone where all columns stand against one number."""
         entry: Any = self.derived[row].reported if row in self.derived else self.reported.get(row, {})
