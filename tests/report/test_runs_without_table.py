@@ -117,9 +117,9 @@ def test_methods_stand_in_one_table_and_only_what_differs_within_one_tells_its_r
     header, rows = rows_of(*runs)
     assert header == ["method", "digits, 50 labels"]
     assert rows == [
-        ["Entropy", "50.00 / 51.00 (n = 2)"],
-        ["VAT optim.lr=0.1", "10.10 (n = 1)"],
-        ["VAT optim.lr=0.2", "10.20 (n = 1)"],
+        ["entropy", "50.00 / 51.00 (n = 2)"],
+        ["vat optim.lr=0.1", "10.10 (n = 1)"],
+        ["vat optim.lr=0.2", "10.20 (n = 1)"],
     ]
     runs[0].config["model"] = {"_target_": "m.Net"}
     assert [row[0] for row in rows_of(*runs)[1]] == ["Entropy SimpleCNN", "VAT Net", "VAT SimpleCNN"]

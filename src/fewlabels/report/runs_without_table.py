@@ -108,12 +108,18 @@ def _figures(runs: list[FoundRecord], keys: list[str], rows: int) -> list[AnyFig
 
 
 def _method(run: FoundRecord) -> str:
-    return _class(run, "method")
+    """As ``method=`` has it; of a class of one's own, its name."""
+    module, _, cls = _target(run, "method").rpartition(".")
+    own = not module.startswith("fewlabels.methods.")
+    return name(cls if own else module.split(".")[-1])[:60]
 
 
 def _class(run: FoundRecord, group: str) -> str:
-    target = str(run.config.get(group, {}).get("_target_", group)).split(".")[-1]
-    return name(target)[:60]
+    return name(_target(run, group).split(".")[-1])[:60]
+
+
+def _target(run: FoundRecord, group: str) -> str:
+    return str(run.config.get(group, {}).get("_target_", group))
 
 
 def _place(run: FoundRecord) -> tuple[str, int]:
