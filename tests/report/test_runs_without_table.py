@@ -122,7 +122,7 @@ def test_methods_stand_in_one_table_and_only_what_differs_within_one_tells_its_r
         ["vat optim.lr=0.2", "10.20 (n = 1)"],
     ]
     runs[0].config["model"] = {"_target_": "m.Net"}
-    assert [row[0] for row in rows_of(*runs)[1]] == ["Entropy SimpleCNN", "VAT Net", "VAT SimpleCNN"]
+    assert [row[0] for row in rows_of(*runs)[1]] == ["entropy SimpleCNN", "vat Net", "vat SimpleCNN"]
 
 
 def test_runs_that_were_evaluated_once_are_shown_as_values():
