@@ -284,3 +284,27 @@ def test_metadata_without_labels_and_that_of_sets_with_a_name_is_not_read(photos
     (photos / "train" / "metadata.csv").write_text("file_name,label\nant/0.png,cat\n")
     assert found_by_itself(photos).classes == ("cat",)
     assert found_by_itself(photos, "cifar10").classes == ("ant", "bee")
+
+
+def test_a_list_joins_the_class_folders_that_are_called_as_its_labels(tmp_path, caplog):
+    photos = tmp_path / "photos"
+    places = ["labelled/cat/0.png", "labelled/cat/1.png", "labelled/dog/2.png", "unlabelled/3.png", "unlabelled/4.png"]
+    for name in [*places, "test/cat/5.png", "validation/dog/6.png"]:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(png(IMAGES[number_of(name)]))
+    data = opened(photos, "file,label\nunlabelled/3.png,dog\nlabelled/cat/1.png,dog\n")
+    assert data.classes == ("cat", "dog")
+    found = {names_of(data, i): int(label) for i, label in enumerate(data.train.labels)}
+    # The second is corrected, the fourth predicted, the fifth nobody knows.
+    assert found == {0: 0, 1: 1, 2: 1, 3: 1, 4: UNKNOWN, 6: 1}
+    assert [names_of(data, i) for i in data.split.validation] == [6]
+    assert data.test.labels.tolist() == [0]
+    assert "4 of these have no line, and the class of their folder" in caplog.text
+    # Folders of another kind are no classes.
+    data = opened(photos, "file,label\nunlabelled/3.png,a\nlabelled/cat/1.png,b\n")
+    assert data.classes == ("a", "b")
+    assert (data.train.labels != UNKNOWN).sum() == 2
+
+
+def names_of(data, position: int) -> int:
+    return next(i for i in range(12) if np.array_equal(data.train.images[position], IMAGES[i]))

@@ -21,6 +21,7 @@ from fewlabels.data.cache.content import content_of
 from fewlabels.data.cache.store import cached
 from fewlabels.data.files import archives, folder
 from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.find import part_of
 from fewlabels.data.files.formats import not_read
 from fewlabels.data.files.label_file import METADATA, LabelFile, Line, merged
 from fewlabels.data.files.layout import in_order
@@ -94,6 +95,8 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
         raise UserError(f"{path} holds no image of a format that is read here")
     front = _front(images)
     lines = _lines(images, listing, files, path, where, front)
+    foldered = {} if files[0].folder is not None else _by_folder(images, lines, front)
+    lines |= foldered
     labels = {line.label for line in lines.values() if line.part == "labelled"}
     if not labels:
         raise UserError(f"{where}: no training image has a label there")
@@ -121,6 +124,7 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
     parts = [f"{counts[part]:,} {words}" for part, words in _PARTS.items() if counts[part]]
     remarks = [
         f"{' and '.join(shown(_called(file.path, path)) for file in files)}: {', '.join(parts)}",
+        f"{len(foldered):,} of these have no line, and the class of their folder" if foldered else "",
         f"{without:,} without a line are unlabelled" if without else "",
         f"columns that are not read: {', '.join(columns)}" if columns else "",
         f"left out: {in_words(left_out)}" if left_out else "",
@@ -181,6 +185,27 @@ def _part(line: Line, folder: str, tests: bool) -> str:
     if not line.label:
         return ""
     return "test" if folder == "test" or (folder == "val" and not tests) else "validation"
+
+
+def _by_folder(images: list[str], lines: dict[str, Line], front: tuple[str, ...]) -> dict[str, Line]:
+    """Images without a line, in class folders such as ``labelled/<class>/``: so predictions join the labels that there are.
+
+    Folders are classes where a label of the lists is called as one of them is.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for name in images:
+        pieces = pieces_of(name)[len(front) :]
+        part = part_of(pieces[0]) if len(pieces) > 2 else None
+        if part is not None and part != "unlabelled":
+            found[name] = (part, composed(pieces[1]))
+    if {cls for _, cls in found.values()}.isdisjoint(composed(line.label) for line in lines.values() if line.label):
+        return {}
+    tests = any(line.part == "test" for line in lines.values()) or any(part == "test" for part, _ in found.values())
+    return {
+        name: Line(name, cls, _part(Line(name, cls, ""), part if part in HELD_OUT else "", tests))
+        for name, (part, cls) in found.items()
+        if name not in lines
+    }
 
 
 def common_folders(images: Sequence[str]) -> tuple[str, ...]:
