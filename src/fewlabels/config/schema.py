@@ -264,6 +264,8 @@ class TrackingConfig:
     """User or team at Weights & Biases; null: the account's default."""
     wandb_mode: WandBMode = WandBMode.auto
     """Send to Weights & Biases or keep here. ``auto``: offline without an account."""
+    wandb_artifact: bool = False
+    """Keep the trained weights at Weights & Biases too, as an artifact."""
     tensorboard: bool = False
     """Log to TensorBoard, in the run's folder."""
 
