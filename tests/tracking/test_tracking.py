@@ -65,12 +65,13 @@ def test_the_bar_says_loss_accuracy_speed_and_time_left(info, capsys, monkeypatc
         assert ("left" in shown) == terminal
 
 
-def test_wandb_offline_holds_the_curves(configure, tmp_path):
+def test_wandb_offline_holds_the_curves_and_tensorboard_beside_it(configure, tmp_path):
     """Without an account: no question, no waiting, and the files are there."""
+    pytest.importorskip("tensorboard")
     started = time.monotonic()
     result = run(
         configure(
-            *(*SHORT, "tracking.wandb=true", "tracking.wandb_artifact=true"),
+            *(*SHORT, "tracking=wandb", "tracking.wandb_artifact=true", "tracking.tensorboard=true"),
             *("method=pseudo_label", "method.warmup_epochs=1", "method.threshold=0.1"),
         )
     )
@@ -88,6 +89,8 @@ def test_wandb_offline_holds_the_curves(configure, tmp_path):
     while time.monotonic() - started < 120 and not all(part in file.read_bytes() for part in expected):
         time.sleep(0.2)  # another process writes the file
     assert all(part in file.read_bytes() for part in expected)
+    (events,) = folder.glob("tensorboard/events*")
+    assert b"pseudo_label_accuracy" in events.read_bytes()
     shown = {path.name.partition("_summary_")[0]: json.loads(path.read_text()) for path in folder.rglob("*.table.json")}
     of_test = result.evaluation["test"]
     assert shown["test_confusion_matrix"]["columns"] == ["true class", *"0123456789"]
