@@ -26,6 +26,7 @@ FLOORS = [
     ["search"],
     ["train"],
     ["report", "predict"],
+    ["upload"],
     ["benchmark", "commands"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

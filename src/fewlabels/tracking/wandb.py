@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
 SWEEP_ID, RUN_ID = "WANDB_SWEEP_ID", "WANDB_RUN_ID"  # the first is set by `wandb agent` alone
+OFFLINE = ("offline", "dryrun")
 BEST_WEIGHTS = "model-best.*"
 LONGEST_NAME = 128  # of an artifact
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
@@ -89,6 +90,12 @@ def _silence(wandb: Any) -> None:
     wandb.setup(settings=wandb.Settings(silent=True))
 
 
+def run_id(info: RunInfo) -> str:
+    """Of a run there. One that is trained again (rerun=true) is another: the service drops lines of epochs that it has."""
+    reruns = len(list(info.folder.glob("record-*.json")))
+    return info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+
+
 class WandB(Tracker):
     """One W&B run a training run; ``epoch`` is the step and the step metric, so that a resumed run's lines fall into place.
 
@@ -145,16 +152,14 @@ class WandB(Tracker):
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, **limits),
             )
 
-        # A run that is trained again (rerun=true) is another one there: the service would drop lines of epochs that it has.
-        reruns = len(list(info.folder.glob("record-*.json")))
-        identity = None if in_agent() else info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+        identity = None if in_agent() else run_id(info)
         if identity and (given := os.environ.get(RUN_ID)):
             logger.warning(f"{RUN_ID}={given} is not used: the run is {identity}, so that a resumed one is the same there")
         mode, before = self._chosen_mode(wandb), set(_online(info.folder))
         try:
             self._run = begin(mode)
         except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
-            if mode in ("offline", "dryrun", "disabled"):
+            if mode in (*OFFLINE, "disabled"):
                 raise
             logger.warning(f"W&B does not take this run ({' '.join(str(error).split())}): it is tracked offline")
             with contextlib.suppress(SystemExit):  # the attempt's process ends, and with it the claim to the run's name
@@ -166,6 +171,15 @@ class WandB(Tracker):
         self._run.define_metric("*", step_metric="epoch")
         for line in curve:
             self.epoch(line)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the run that was started last is written here alone."""
+        return bool(self._run.offline)
+
+    def goes_offline(self) -> bool:
+        """Whether a run that is started now would be written here alone, as far as that is known before."""
+        return self._chosen_mode(library()) in OFFLINE
 
     def _chosen_mode(self, wandb: Any) -> Any:
         if os.environ.get("WANDB_MODE"):
