@@ -25,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) scripts/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,ray,slurm,tensorboard,search,docs,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,ray,slurm,tensorboard,mlflow,search,docs,dev]'
 	touch $@
 
 demo: setup ## Five methods on scikit-learn's digits, then the table, the page, and labels for ten digits

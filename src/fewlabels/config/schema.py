@@ -268,6 +268,10 @@ class TrackingConfig:
     """Keep the trained weights at Weights & Biases too, as an artifact."""
     tensorboard: bool = False
     """Log to TensorBoard, in the run's folder."""
+    mlflow: bool = False
+    """Log to MLflow. To the server of ``$MLFLOW_TRACKING_URI``, else into a database in ``output_root``."""
+    mlflow_experiment: Line = "fewlabels"
+    """Experiment at MLflow."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ from fewlabels.config.schema import TrackingConfig
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.jsonl import JsonLines
+from fewlabels.tracking.mlflow import MLflow
 from fewlabels.tracking.tensorboard import TensorBoard
 from fewlabels.tracking.tolerant import Tolerant
 from fewlabels.tracking.wandb import WandB
@@ -27,4 +28,6 @@ def build_trackers(cfg: TrackingConfig) -> list[Tracker]:
         trackers.append(Tolerant(WandB(cfg.wandb_project, cfg.wandb_entity, cfg.wandb_mode, cfg.wandb_artifact)))
     if cfg.tensorboard:
         trackers.append(Tolerant(TensorBoard()))
+    if cfg.mlflow:
+        trackers.append(Tolerant(MLflow(cfg.mlflow_experiment)))
     return trackers
