@@ -8,10 +8,11 @@ SEEDS ?= 0
 DATA ?= $(if $(FEWLABELS_DATA),$(FEWLABELS_DATA),data)
 OUT ?= outputs
 ARGS ?=
+RUNS ?= $(OUT)
 TABLES := $(filter-out demo,$(basename $(notdir $(wildcard conf/table/*.yaml))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slurm lint tables report evidence audit bench profile docs kills publish clean $(addprefix table-,$(TABLES))
+.PHONY: help setup demo test test-slurm lint tables report evidence audit bench profile docs kills publish wandb-upload clean $(addprefix table-,$(TABLES))
 
 help: ## Print the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,7 +25,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) scripts/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,ray,slurm,tensorboard,search,heic,docs,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[report,parallel,ray,slurm,tensorboard,mlflow,search,heic,onnx,docs,dev]'
 	touch $@
 
 demo: setup ## Five methods on scikit-learn's digits, then the table, the page, and labels for ten digits
@@ -71,6 +72,9 @@ docs: setup ## The documentation as a site in build/docs; a broken link fails
 publish: setup ## Records of finished cells and their tables to outputs/published/, which git keeps
 	$(BIN)/python scripts/publish.py $(OUT)
 	$(BIN)/python -m fewlabels.report $(OUT)/published --to $(OUT)/published/report
+
+wandb-upload: setup ## Finished runs that were trained without W&B to W&B: RUNS="folder ..."
+	$(BIN)/python -m fewlabels.upload $(RUNS)
 
 # The table is printed whether or not a cell failed; the exit code is the sweep's. All tables of one call share the budget:
 # it counts from here, by the clock that nobody sets.

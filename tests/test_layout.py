@@ -26,7 +26,7 @@ FLOORS = [
     ["search"],
     ["train"],
     ["report", "predict", "predicted", "export", "exported"],
-    ["api"],
+    ["upload", "api"],
     ["benchmark", "commands"],
     ["__main__"],
 ]

@@ -109,7 +109,7 @@ def run(
                         old = history.find_unfinished(parts.folder, parts.code, options, parts.cannot_begin)
                         return _begin_or_resume(parts, old, trackers)
         for tracker in trackers:
-            tracker.found_finished(parts.info, old)
+            tracker.found_finished(replace(parts.info, environment=old.environment), old)
         return _with_new_decisions(old, parts)
     except OSError as error:
         if is_out_of_memory(error):
@@ -167,6 +167,7 @@ class RunParts:
                 logger.info(f"{self.info.name}: {error}; it has begun, and needs them no more")
             origin_code = old.code.get(code_hash.ORIGIN)
         self.code = code.from_origin(origin_code)
+        self.info = replace(self.info, sweep=sweep_module.name_of_sweep())
         self.folder = RunFolder(self.info.folder)
 
     def load_start(self) -> None:
@@ -225,7 +226,7 @@ def _train(parts: RunParts, result: RunRecord, trackers: list[Tracker]) -> None:
         parts.processes.begin(True)
         trainer = _build(parts, folder.check)
         history.divide_seconds(result.starts, trainer.seconds)
-        info = replace(info, epochs=trainer.schedule.last_epoch)
+        info = replace(info, epochs=trainer.schedule.last_epoch, environment=result.environment)
         _log_start(result, info.name, len(trainer.curve))
         for tracker in trackers:
             tracker.start(info, trainer.curve)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -127,6 +129,10 @@ class RunRecord:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def to_json(self) -> str:
+        """What ``record.json`` holds."""
+        return json.dumps(_plain(self.to_dict()), indent=1) + "\n"
+
     @property
     def environment(self) -> dict[str, Any]:
         """Of the last start; empty before the first."""
@@ -138,3 +144,16 @@ class RunRecord:
         if environment := values.get("environment"):
             values = {"starts": [environment]} | values
         return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def _plain(value: object) -> object:
+    """JSON has no NaN, which becomes null, and no halves of characters: bytes of a path that are not UTF-8."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

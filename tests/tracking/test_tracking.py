@@ -21,11 +21,12 @@ from fewlabels.training.trainer import Trainer
 from fewlabels.types import RunRecord, UserError
 
 SHORT = ["epochs=3", "batch.steps=4", "batch.size=32", "scale.max_test_images=100"]
+CONFIG = {"scale": {"name": "smoke"}, "dataset": {"name": "digits", "num_labels": 20}}
 
 
 @pytest.fixture
 def info(tmp_path):
-    return RunInfo("name", tmp_path, {"scale": {"name": "smoke"}}, None, None, None, "f" * 64, 4)
+    return RunInfo("name", tmp_path, CONFIG, None, None, None, "f" * 64, 4)
 
 
 def test_metrics_lines_are_cut_back_to_the_checkpoint_on_a_resume(info, tmp_path):
@@ -79,20 +80,32 @@ def test_a_notebook_has_a_bar_though_it_is_no_terminal(info, capsys, monkeypatch
     assert capsys.readouterr().err == ""
 
 
-def test_wandb_offline_holds_the_curves(configure, tmp_path):
+def test_wandb_offline_holds_the_curves_and_tensorboard_beside_it(configure, tmp_path):
     """Without an account: no question, no waiting, and the files are there."""
+    pytest.importorskip("tensorboard")
     started = time.monotonic()
     result = run(
-        configure(*SHORT, "tracking.wandb=true", "method=pseudo_label", "method.warmup_epochs=1", "method.threshold=0.1")
+        configure(
+            *(*SHORT, "tracking=wandb", "tracking.wandb_artifact=true", "tracking.tensorboard=true"),
+            *("method=pseudo_label", "method.warmup_epochs=1", "method.threshold=0.1"),
+        )
     )
     assert time.monotonic() - started < 120
     (folder,) = (tmp_path / "out" / "runs").iterdir()
     (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    expected = (b"test_accuracy", b"cross_entropy", b"pseudo_label_histogram", result.fingerprint[:16].encode())
+    expected = (
+        b"test/accuracy",
+        b"train/cross_entropy",
+        b"unlabelled/pseudo_label_histogram",
+        b"model.safetensors",
+        result.fingerprint[:16].encode(),
+    )
     expected += (b"test_confusion_matrix", b"test_balanced_accuracy")
     while time.monotonic() - started < 120 and not all(part in file.read_bytes() for part in expected):
         time.sleep(0.2)  # another process writes the file
     assert all(part in file.read_bytes() for part in expected)
+    (events,) = folder.glob("tensorboard/events*")
+    assert b"pseudo_label_accuracy" in events.read_bytes()
     shown = {path.name.partition("_summary_")[0]: json.loads(path.read_text()) for path in folder.rglob("*.table.json")}
     of_test = result.evaluation["test"]
     assert shown["test_confusion_matrix"]["columns"] == ["true class", *"0123456789"]

@@ -40,7 +40,7 @@ def lines(file):
         message.ParseFromString(record)
         if message.WhichOneof("record_type") == "history":
             items = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in message.history.item}
-            found.append((items["epoch"], items["test_accuracy"]))
+            found.append((items["epoch"], items["test/accuracy"]))
     return found
 
 

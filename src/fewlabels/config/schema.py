@@ -277,8 +277,14 @@ class TrackingConfig:
     """User or team at Weights & Biases; null: the account's default."""
     wandb_mode: WandBMode = WandBMode.auto
     """Send to Weights & Biases or keep here. ``auto``: offline without an account."""
+    wandb_artifact: bool = False
+    """Keep the trained weights at Weights & Biases too, as an artifact."""
     tensorboard: bool = False
     """Log to TensorBoard, in the run's folder."""
+    mlflow: bool = False
+    """Log to MLflow. To the server of ``$MLFLOW_TRACKING_URI``, else into a database in ``output_root``."""
+    mlflow_experiment: Line = "fewlabels"
+    """Experiment at MLflow."""
 
 
 @dataclass

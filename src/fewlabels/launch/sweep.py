@@ -30,6 +30,7 @@ from omegaconf import DictConfig
 from fewlabels.launch.errors import USER_MISTAKE, exit_code, explain, report_error
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import Stopped, stopper
+from fewlabels.tracking.naming import sweep_name
 from fewlabels.types import LeftAlone, UserError
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,12 @@ class Sweep(Callback):
         cls._lock = None
         with contextlib.suppress(OSError):  # another sweep's is there
             Path(file).parents[1].rmdir()
+
+
+def name_of_sweep() -> str | None:
+    """What trackers call the sweep that this process has a job of; None where the command trains one run."""
+    in_sweep = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return sweep_name(json.loads(os.environ[ARGUMENTS])) if in_sweep and ARGUMENTS in os.environ else None
 
 
 def _remove_leftovers(place: Path) -> None:

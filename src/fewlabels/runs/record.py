@@ -26,7 +26,7 @@ DEEPEST = 20  # containers within each other; the deepest of a real record is at
 
 
 def write(record: RunRecord, path: Path) -> None:
-    write_text(path, json.dumps(_plain(record.to_dict()), indent=1) + "\n")
+    write_text(path, record.to_json())
 
 
 class Damaged(UserError):
@@ -244,16 +244,3 @@ def headline(metrics: dict[str, float]) -> str:
         if f"{held}_accuracy" in metrics:
             return f"{held} {metrics[f'{held}_accuracy']:.2f} %"
     return "nothing was evaluated"
-
-
-def _plain(value: object) -> object:
-    """JSON has no NaN, which becomes null, and no halves of characters: bytes of a path that are not UTF-8."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value

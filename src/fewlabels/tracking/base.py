@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class RunInfo:
     column: str | None
     fingerprint: str
     epochs: int = 0  # how many there will be; known before the first tracker hears of the run
+    sweep: str | None = None  # the command's, where it trains several runs: its settings but the seed
+    environment: dict[str, Any] = field(default_factory=dict)  # an entry of RunRecord.starts: commit, device, versions
 
 
 class Tracker(ABC):

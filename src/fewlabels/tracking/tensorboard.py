@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.system.terminal import one_line
+from fewlabels.tracking import naming
 from fewlabels.tracking.base import Line, RunInfo, Tracker, class_rows
 from fewlabels.types import RunRecord, UserError
 
@@ -17,8 +18,9 @@ SIDE = 400  # pixels of the picture of a confusion matrix, about
 class TensorBoard(Tracker):
     """Scalars by epoch in ``<run>/tensorboard``, written anew on a resume: a killed run's files may lack or double some.
 
-    At the end a table of the classes' accuracies, and the confusion matrix as a picture: a row a true class, the darker the
-    larger the share of its images.
+    The settings and, at the end, the record's metrics (``final/...``) are a line of its HPARAMS tab, which compares all runs
+    below the folder that TensorBoard is shown. At the end too, a table of the classes' accuracies, and the confusion matrix
+    as a picture: a row a true class, the darker the larger the share of its images.
     """
 
     def __init__(self) -> None:
@@ -26,6 +28,7 @@ class TensorBoard(Tracker):
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         try:
+            from tensorboard.plugins.hparams import summary_v2
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UserError('tracking=tensorboard needs the package: pip install "fewlabels[tensorboard]"') from error
@@ -33,6 +36,11 @@ class TensorBoard(Tracker):
         if folder.exists():
             shutil.rmtree(folder)
         self._writer = SummaryWriter(str(folder))
+        settings = {key: value for key, value in naming.flat(info.config).items() if value is not None}
+        # No list of columns is written, as add_hparams would: that of the first run would be taken for those of all, and
+        # methods differ in their settings.
+        start = summary_v2.hparams_pb(settings | {"method": naming.method(info)}, trial_id=info.name)
+        self._writer.file_writer.add_summary(start)
         for line in curve:
             self.epoch(line)
 
@@ -43,9 +51,27 @@ class TensorBoard(Tracker):
 
     def finish(self, record: RunRecord) -> None:
         try:
+            self._end_session(record)
             self._show_classes(record)
         finally:
             self._writer.close()
+
+    def _end_session(self, record: RunRecord) -> None:
+        """For the HPARAMS tab. A run that was stopped goes on later, and has not ended."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        if record.status == "running":
+            return
+        if record.status == "finished":
+            for name, value in record.metrics.items():
+                self._writer.add_scalar(f"final/{name}", value, record.curve[-1]["epoch"])
+        status = api_pb2.STATUS_SUCCESS if record.status == "finished" else api_pb2.STATUS_FAILURE
+        end = plugin_data_pb2.HParamsPluginData(session_end_info=plugin_data_pb2.SessionEndInfo(status=status))
+        # As TensorBoard's own session_end_pb, which needs TensorFlow.
+        value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=metadata.create_summary_metadata(end))
+        value.tensor.CopyFrom(metadata.NULL_TENSOR)
+        self._writer.file_writer.add_summary(Summary(value=[value]))
 
     def _show_classes(self, record: RunRecord) -> None:
         epoch = record.curve[-1]["epoch"] if record.curve else 0

@@ -1,4 +1,4 @@
-"""Weights & Biases: accuracy and loss curves, grouped by table, and tables of the classes."""
+"""Weights & Biases: curves in sections, runs grouped by table or sweep, tables of the classes, and weights on request."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fewlabels.system.layout import DESCRIPTION, WEIGHTS
+from fewlabels.tracking import naming
 from fewlabels.tracking.base import Line, RunInfo, Tracker, class_rows
 from fewlabels.types import RunRecord, UserError
 
@@ -22,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 INIT_SECONDS, FINISH_SECONDS = 30.0, 60.0  # a network that is gone must not hold up a sweep
 SWEEP_ID, RUN_ID = "WANDB_SWEEP_ID", "WANDB_RUN_ID"  # the first is set by `wandb agent` alone
+OFFLINE = ("offline", "dryrun")
+BEST_WEIGHTS = "model-best.*"
+LONGEST_NAME = 128  # of an artifact
 MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")  # the last two are older names of the first two
 
 
@@ -84,6 +90,12 @@ def _silence(wandb: Any) -> None:
     wandb.setup(settings=wandb.Settings(silent=True))
 
 
+def run_id(info: RunInfo) -> str:
+    """Of a run there. One that is trained again (rerun=true) is another: the service drops lines of epochs that it has."""
+    reruns = len(list(info.folder.glob("record-*.json")))
+    return info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+
+
 class WandB(Tracker):
     """One W&B run a training run; ``epoch`` is the step and the step metric, so that a resumed run's lines fall into place.
 
@@ -96,13 +108,15 @@ class WandB(Tracker):
 
     Args:
         mode: ``auto`` (online with an account, else offline), ``online`` or ``offline``; ``$WANDB_MODE`` goes first.
+        artifact: whether the weights of a finished run are kept there as well.
 
     Raises:
         UserError: the mode or the project's name is none.
     """
 
-    def __init__(self, project: str, entity: str | None = None, mode: str = "auto") -> None:
-        self._project, self._entity, self._mode = project, entity, mode
+    def __init__(self, project: str, entity: str | None = None, mode: str = "auto", artifact: bool = False) -> None:
+        self._project, self._entity, self._mode, self._artifact = project, entity, mode, artifact
+        self._info: RunInfo | None = None
         self._run: Any = None
         if mode != "auto" and mode not in MODES:
             raise UserError(f"tracking.wandb_mode={mode} is none of auto, {', '.join(MODES)}")
@@ -117,10 +131,7 @@ class WandB(Tracker):
 
     def start(self, info: RunInfo, curve: list[Line]) -> None:
         wandb = library()
-        tags = [info.config["scale"]["name"]]
-        if info.table:
-            tags += [info.table.split("_")[0], f"{info.row} / {info.column}"]
-
+        self._info = info
         limits: dict[str, Any] = {"init_timeout": INIT_SECONDS, "finish_timeout": FINISH_SECONDS}
         limits = {name: seconds for name, seconds in limits.items() if hasattr(wandb.Settings(), name)}  # by version
 
@@ -134,22 +145,21 @@ class WandB(Tracker):
                 name=info.name,
                 id=identity,
                 resume="allow",
-                group=info.table,
-                tags=[tag[:64] for tag in tags],
-                config=info.config,
+                group=os.environ.get("WANDB_RUN_GROUP") or naming.group(info),
+                job_type=os.environ.get("WANDB_JOB_TYPE") or naming.method(info),
+                tags=naming.tags(info),
+                config=info.config | {"setting": naming.setting(info), "environment": info.environment},
                 settings=wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, **limits),
             )
 
-        # A run that is trained again (rerun=true) is another one there: the service would drop lines of epochs that it has.
-        reruns = len(list(info.folder.glob("record-*.json")))
-        identity = None if in_agent() else info.fingerprint[:16] + (f"-{reruns}" if reruns else "")
+        identity = None if in_agent() else run_id(info)
         if identity and (given := os.environ.get(RUN_ID)):
             logger.warning(f"{RUN_ID}={given} is not used: the run is {identity}, so that a resumed one is the same there")
         mode, before = self._chosen_mode(wandb), set(_online(info.folder))
         try:
             self._run = begin(mode)
         except wandb.errors.Error as error:  # a key, but no network or a refusal: the run matters more
-            if mode in ("offline", "dryrun", "disabled"):
+            if mode in (*OFFLINE, "disabled"):
                 raise
             logger.warning(f"W&B does not take this run ({' '.join(str(error).split())}): it is tracked offline")
             with contextlib.suppress(SystemExit):  # the attempt's process ends, and with it the claim to the run's name
@@ -161,6 +171,15 @@ class WandB(Tracker):
         self._run.define_metric("*", step_metric="epoch")
         for line in curve:
             self.epoch(line)
+
+    @property
+    def offline(self) -> bool:
+        """Whether the run that was started last is written here alone."""
+        return bool(self._run.offline)
+
+    def goes_offline(self) -> bool:
+        """Whether a run that is started now would be written here alone, as far as that is known before."""
+        return self._chosen_mode(library()) in OFFLINE
 
     def _chosen_mode(self, wandb: Any) -> Any:
         if os.environ.get("WANDB_MODE"):
@@ -179,7 +198,10 @@ class WandB(Tracker):
             return wandb.Histogram(np_histogram=(np.array(value), np.arange(len(value) + 1)))
 
         if line["epoch"] >= self._run.step:  # the next step that the run has room for
-            self._run.log({key: shown(value) for key, value in line.items()}, step=line["epoch"])
+            told = {key if key == "epoch" else naming.section(key): shown(value) for key, value in line.items()}
+            if in_agent():  # a sweep that ends bad runs early looks at the curve of its metric
+                told |= _numbers(line)
+            self._run.log(told, step=line["epoch"])
 
     def found_finished(self, info: RunInfo, record: RunRecord) -> None:
         if in_agent():  # it waits for the metric, and would take the run for one that failed
@@ -188,11 +210,36 @@ class WandB(Tracker):
 
     def finish(self, record: RunRecord) -> None:
         try:
-            self._run.summary.update(record.metrics | {"status": record.status})
+            cost = {f"cost/{key}": value for key, value in record.cost.items()}
+            last = _numbers(record.curve[-1]) if record.curve else {}
+            # By the names that records have, which sweeps and tables of runs go by.
+            self._run.summary.update(last | record.metrics | cost | {"status": record.status})
+            if self._artifact and record.status == "finished":
+                self._keep_weights(record)
             with _folder_for_media():
                 self._run.summary.update(_tables(record))
         finally:
             self._run.finish(exit_code=1 if record.status == "failed" else 0)
+
+    def _keep_weights(self, record: RunRecord) -> None:
+        """The files of the weights as an artifact, which names the metrics that they had."""
+        assert self._info is not None
+        folder = self._info.folder
+        files = [folder / name for name in (WEIGHTS, DESCRIPTION)] + sorted(folder.glob(BEST_WEIGHTS))
+        if not (folder / WEIGHTS).exists():
+            logger.warning(f"{folder}: there is no {WEIGHTS} to keep at W&B")
+            return
+        name = re.sub(r"[^\w.-]", "_", f"model-{self._info.name}", flags=re.ASCII)[-LONGEST_NAME:]
+        about = {"fingerprint": record.fingerprint, "metrics": record.metrics}
+        artifact = library().Artifact(name, type="model", metadata=about)
+        for file in files:
+            artifact.add_file(str(file), policy="immutable")  # else it is copied first
+        self._run.log_artifact(artifact)
+
+
+def _numbers(line: Line) -> dict[str, Any]:
+    """The metrics of an epoch that are one number, by their own names."""
+    return {key: value for key, value in line.items() if key not in ("epoch", "step") and not isinstance(value, list)}
 
 
 def _tables(record: RunRecord) -> dict[str, Any]:

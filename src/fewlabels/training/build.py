@@ -40,6 +40,7 @@ from fewlabels.system.paths import expanded
 from fewlabels.system.processes import Processes
 from fewlabels.system.seeding import derive, seed_global
 from fewlabels.system.stopping import stopper
+from fewlabels.tracking import naming
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.evaluate import EvaluationSet
 from fewlabels.training.finetune import Start, decision, freeze, keeps_head
@@ -175,23 +176,13 @@ def identify(
     """
     identity = fingerprint(cfg, data.digest, split.digest, origin, weights)
     config = resolved(cfg)
-    labels = _labels(config)
+    labels = naming.labels(config)
     network = re.sub(r"[/\\\\:]", "_", model.name)  # timm's may be addresses
     name = f"{method_name(cfg)}-{network}-{cfg.dataset.name}_{labels}-s{cfg.seed}-{identity[:8]}"
     table = cfg.table["id"] if cfg.table else None
     row, column = (str(cfg.table["row"]), str(cfg.table["column"])) if cfg.table else (None, None)
     folder = below(expanded(cfg.output_root), table or "runs", name)
     return RunInfo(name, folder, config, table, row, column, identity)
-
-
-def _labels(config: dict[str, Any]) -> str:
-    """How many labels there are, for the name of a folder."""
-    dataset = config["dataset"]
-    if isinstance(each := dataset["labels_per_class"], dict):
-        return f"{sum(each.values())}_by_class"
-    if each is not None:
-        return f"{each}_per_class"
-    return "all" if dataset["num_labels"] is None else str(dataset["num_labels"])
 
 
 def identify_begun(cfg: Config, data: ImageData, split: Split, model: Classifier) -> tuple[RunInfo, RunRecord] | None:
