@@ -1,10 +1,12 @@
 """Signals and time budgets: a run ends at its next step, with a checkpoint, and goes on to the same bits."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -204,3 +206,17 @@ def test_a_run_that_must_end_does_not_look_at_the_whole_set_first(configure, mon
     monkeypatch.setattr(Trainer, "begin_epoch", lambda self: pytest.fail("an epoch began"))
     with pytest.raises(Stopped):
         run(configure(*RUN, "method=pseudo_label"))
+
+
+def test_a_command_ends_though_something_swallows_its_end(monkeypatch, capfd):
+    codes, gone = [], threading.Event()
+    monkeypatch.setattr(stopping, "AT_THE_LATEST", 0.01)
+    monkeypatch.setattr(stopping.os, "_exit", lambda code: (codes.append(code), gone.set()))
+    stopper = Stopper()
+    monkeypatch.setattr(stopper, "_take_over", lambda: None)
+    stopper.listen(tidily=True)
+    with contextlib.suppress(SystemExit):
+        stopper._received(signal.SIGTERM, None)
+    assert gone.wait(10)
+    assert codes == [143]
+    assert "stopped by SIGTERM" in capfd.readouterr().err

@@ -23,6 +23,7 @@ from fewlabels.system.terminal import protect_streams
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 TOGETHER = 1.0  # seconds: a terminal, a scheduler and a sweep may each pass on the same signal
+AT_THE_LATEST = 20.0  # seconds after a signal a command that has nothing to save is gone
 SWEEP = "FEWLABELS_SWEEP"  # the process of a parallel sweep, for its workers
 BUDGET_SPENT = 75  # the exit code that says "try again later"
 # Both on the monotonic clock, which all processes share and nobody sets; inherited by the workers of a sweep.
@@ -214,6 +215,11 @@ class Stopper:
         leave(128 + self._signal)
 
     def _end_tidily(self) -> None:
+        assert self._signal is not None
+        # Code that the signal came into may swallow SystemExit, as torch's compiler did, and go on for an hour.
+        end = threading.Timer(AT_THE_LATEST, os._exit, (128 + self._signal,))
+        end.daemon = True
+        end.start()
         self._end(sys.exit)
 
     def _pass_on(self) -> None:
