@@ -213,7 +213,7 @@ def _begin_or_resume(parts: RunParts, old: RunRecord | None, trackers: list[Trac
         if parts.data.test_files:
             save_test_files(parts.data, info.folder / TEST_FILES)
         write_text(info.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(info.config)))
-        say_understood(cfg, parts.data)
+        say_understood(cfg, parts.data, parts.split)
         _train(parts, result, trackers)
     return result
 

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,8 @@ from fewlabels.weights.start import DECISION, Weights
 
 logger = logging.getLogger(__name__)
 
+LARGE = 160  # pixels of a side, from which a person is told what is faster
+
 
 def open_images(cfg: Config) -> ImageData:
     """The data set that ``cfg.dataset`` names, decoded into the cache."""
@@ -78,18 +80,26 @@ def accepted(cfg: Config, data: ImageData) -> ImageData:
             f"dataset.mean has {len(dataset.mean)} values and the images have {data.channels} channels: "
             "set dataset.grey, or dataset.mean and dataset.std"
         )
-    if dataset.source == "folder":  # a person's own: the record says what was understood
-        data = replace(data, notes=data.notes | {"data.understood": "; ".join([*understood(data), *doubts(data)])})
+    if len(data.classes) < 2:
+        raise UserError(f"there is one class alone, {data.classes[0]}: add labelled images of others to tell it from")
     return data
 
 
-def say_understood(cfg: Config, data: ImageData) -> None:
+def say_understood(cfg: Config, data: ImageData, split: Split) -> None:
     """Before training, what was understood of a person's own images, and what somebody may not mean."""
     if cfg.dataset.source == "folder":
-        for line in understood(data):
+        for line in understood(data, split):
             logger.info(line)
-        for line in doubts(data):
+        for line in doubts(data, split):
             logger.warning(line)
+        height, width = data.image_size
+        if min(height, width) > LARGE and cfg.dataset.image_size is None and cfg.views.size is None:
+            logger.warning(f"images are trained on at {width} x {height} pixels: dataset.image_size=64 is much faster")
+
+
+def _understood(cfg: Config, data: ImageData, split: Split) -> dict[str, str]:
+    own = cfg.dataset.source == "folder"
+    return {"data.understood": "; ".join([*understood(data, split), *doubts(data, split)])} if own else {}
 
 
 def draw_split(cfg: Config, data: ImageData) -> Split:
@@ -251,6 +261,7 @@ def new_record(
         config=info.config,
         decisions=dict(info.config["decisions"])
         | data.notes
+        | _understood(cfg, data, split)
         | split.notes
         | _start(cfg, data, start)
         | ({DECISION: weights.decision} if weights else {})

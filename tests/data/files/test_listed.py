@@ -300,6 +300,16 @@ def test_a_list_joins_the_class_folders_that_are_called_as_its_labels(tmp_path, 
     assert [names_of(data, i) for i in data.split.validation] == [6]
     assert data.test.labels.tolist() == [0]
     assert "4 of these have no line, and the class of their folder" in caplog.text
+    (photos / "test").rename(tmp_path / "away")
+    for name in ("7", "8", "9"):
+        (photos / f"labelled/dog/{name}.png").write_bytes(png(IMAGES[int(name)]))
+    alone = open_data("mine", "folder", photos, tmp_path / "cache", decoding=Decoding(test_share=0.5), strict=False)
+    shared = opened(photos, "file,label\nunlabelled/3.png,dog\nunlabelled/4.png,cat\n", decoding=Decoding(test_share=0.5))
+    # The same test images as without the list, none of them predicted.
+    assert sorted(shared.test_files) == sorted(alone.test_files)
+    assert len(shared.test) == 3
+    assert sorted(shared.test.labels) == sorted(alone.test.labels)
+    assert shared.notes["dataset.test_share"].startswith("3 of 8 labelled images are the test set")
     # Folders of another kind are no classes.
     data = opened(photos, "file,label\nunlabelled/3.png,a\nlabelled/cat/1.png,b\n")
     assert data.classes == ("a", "b")

@@ -17,6 +17,7 @@ from fewlabels.data.files import folder
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.skipped import Unreadable, check_count
 from fewlabels.data.sources import open_data
+from fewlabels.data.splits import Split
 from fewlabels.data.understood import understood
 from fewlabels.system.stopping import Stopped
 from fewlabels.types import UserError
@@ -83,7 +84,9 @@ def test_each_start_says_it(tmp_path, tree, caplog):
         assert line.startswith(f"{tree}: 1 of 32 images could not be read and was skipped: {BROKEN} (it is no image")
         assert line.endswith("; skipped.csv in the run's folder lists it")
         assert data.notes["data.skipped"] == line
-        assert "no file was skipped" not in understood(data)
+        assert "no file was skipped" not in understood(
+            data, Split(np.arange(len(data.train)), np.empty(0, int), np.empty(0, int))
+        )
 
 
 def test_a_whole_set_keeps_its_entry_as_it_was(tmp_path, tree):

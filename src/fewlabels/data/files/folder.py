@@ -24,9 +24,9 @@ from fewlabels.data.files.layout import layout
 from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
+from fewlabels.data.files.share import drawn
 from fewlabels.data.files.skipped import Unreadable, check_count
 from fewlabels.data.images import FileNames, ImageData
-from fewlabels.system.layout import TEST_FILES
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
 
@@ -114,9 +114,7 @@ def said(data: ImageData, path: Path, strict: bool, plan: Layout | None) -> Imag
         logger.warning(each)
     if data.test_files:
         labelled = len(data.test) + (len(data.train) if data.split is None else len(data.split.labelled))
-        notes["dataset.test_share"] = (
-            f"{len(data.test):,} of {labelled:,} labelled images are the test set, drawn class by class ({TEST_FILES})"
-        )
+        notes |= drawn(len(data.test), labelled)
     return replace(data, notes=notes)
 
 

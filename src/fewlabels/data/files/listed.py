@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from fewlabels.data.files.layout import in_order
 from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import composed, pieces_of, shown
 from fewlabels.data.files.plan import Layout
+from fewlabels.data.files.share import Named, drawn, without_test_files
 from fewlabels.data.files.words import OTHER, in_words, some
 from fewlabels.data.images import UNKNOWN, FileNames, ImageData, ImageSet
 from fewlabels.data.splits import Split
@@ -83,8 +84,8 @@ class Names:
         return None
 
 
-def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
-    """What the lists ``files`` make of the images in ``path``.
+def plan(listing: Listing, files: Sequence[LabelFile], path: Path, share: float = 0.0) -> Listed:
+    """What the lists ``files`` make of the images in ``path``; ``share`` of those in class folders are the test set.
 
     Raises:
         UserError: they name what is not there, contradict themselves, or label no training image.
@@ -95,8 +96,10 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
         raise UserError(f"{path} holds no image of a format that is read here")
     front = _front(images)
     lines = _lines(images, listing, files, path, where, front)
-    foldered = {} if files[0].folder is not None else _by_folder(images, lines, front)
-    lines |= foldered
+    folders = {} if files[0].folder is not None else _class_folders(images, lines, front)
+    lines |= (foldered := _by_folder(folders, lines))
+    if share:
+        lines |= _test_set(folders, lines, share, path)
     labels = {line.label for line in lines.values() if line.part == "labelled"}
     if not labels:
         raise UserError(f"{where}: no training image has a label there")
@@ -187,25 +190,49 @@ def _part(line: Line, folder: str, tests: bool) -> str:
     return "test" if folder == "test" or (folder == "val" and not tests) else "validation"
 
 
-def _by_folder(images: list[str], lines: dict[str, Line], front: tuple[str, ...]) -> dict[str, Line]:
-    """Images without a line, in class folders such as ``labelled/<class>/``: so predictions join the labels that there are.
+def _class_folders(images: list[str], lines: dict[str, Line], front: tuple[str, ...]) -> dict[str, tuple[str, str, str]]:
+    """Of the images in folders such as ``labelled/<class>/``: the part, the class, and the name within it.
 
     Folders are classes where a label of the lists is called as one of them is.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, tuple[str, str, str]] = {}
     for name in images:
         pieces = pieces_of(name)[len(front) :]
         part = part_of(pieces[0]) if len(pieces) > 2 else None
         if part is not None and part != "unlabelled":
-            found[name] = (part, composed(pieces[1]))
-    if {cls for _, cls in found.values()}.isdisjoint(composed(line.label) for line in lines.values() if line.label):
-        return {}
-    tests = any(line.part == "test" for line in lines.values()) or any(part == "test" for part, _ in found.values())
+            found[name] = (part, composed(pieces[1]), composed("/".join(pieces[2:])))
+    labels = {composed(line.label) for line in lines.values() if line.label}
+    return {} if labels.isdisjoint(cls for _, cls, _ in found.values()) else found
+
+
+def _by_folder(folders: dict[str, tuple[str, str, str]], lines: dict[str, Line]) -> dict[str, Line]:
+    """Lines for the images in class folders that have none: so predictions join the labels that there are."""
+    tests = any(line.part == "test" for line in lines.values()) or any(part == "test" for part, *_ in folders.values())
     return {
         name: Line(name, cls, _part(Line(name, cls, ""), part if part in HELD_OUT else "", tests))
-        for name, (part, cls) in found.items()
+        for name, (part, cls, _) in folders.items()
         if name not in lines
     }
+
+
+def _test_set(folders: dict[str, tuple[str, str, str]], lines: dict[str, Line], share: float, path: Path) -> dict[str, Line]:
+    """The test images of ``dataset.test_share``: those of the class folders alone, drawn as without a list.
+
+    What a list says of other images may be predictions, by which nothing can be tested.
+    """
+    classes: dict[str, list[Named]] = defaultdict(list)
+    for name, (part, cls, inner) in folders.items():
+        if part in ("train", "labelled"):
+            classes[cls].append((inner, name))
+    if not classes:
+        raise UserError(
+            f"dataset.test_share={share:g} is for class folders, and the labels are in a list: leave it out, and say in a "
+            "column split which images are test"
+        )
+    if any(line.part == "test" for line in lines.values()):
+        raise UserError(f"{path} has test images, and dataset.test_share={share:g} would take others: leave it out")
+    taken = [file for cls, files in classes.items() for file in without_test_files(sorted(files), cls, share)[1]]
+    return {name: replace(lines[name], part="test") for _, name in taken if lines[name].part == "labelled"}
 
 
 def common_folders(images: Sequence[str]) -> tuple[str, ...]:
@@ -250,15 +277,11 @@ def opened(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir
             f"dataset.train_per_class={decoding.train_per_class} is for class folders, and the labels are in a list: "
             "leave it out (dataset.num_labels and dataset.num_unlabelled say how many are used)"
         )
-    if decoding.test_share:
-        raise UserError(
-            f"dataset.test_share={decoding.test_share:g} is for class folders, and the labels are in a list: leave it out, "
-            "and say in a column split which images are test"
-        )
     key, listed = _key_and_plan(path, files, decoding, cache_dir)
+    share = decoding.test_share
 
     def build_unchanged(writer: CacheWriter) -> tuple[str, ...]:
-        classes = folder.build(path, decoding, writer, strict, lambda listing, *_: plan(listing, files, path).layout)
+        classes = folder.build(path, decoding, writer, strict, lambda listing, *_: plan(listing, files, path, share).layout)
         if _key_and_plan(path, files, decoding, cache_dir)[0] != key:
             raise UserError(f"{path} changed while it was read: run it again")
         return classes
@@ -268,7 +291,7 @@ def opened(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir
 
 
 def _key_and_plan(path: Path, files: Sequence[LabelFile], decoding: Decoding, cache_dir: Path) -> tuple[str, Listed]:
-    listed = plan(archives.listed(path), files, path)
+    listed = plan(archives.listed(path), files, path, decoding.test_share)
     if path.is_file():
         held = content_of([("", path)], cache_dir, path)
     else:
@@ -295,8 +318,10 @@ def _labelled(data: ImageData, listed: Listed, path: Path) -> ImageData:
     sha = hashlib.sha256(ascii((data.digest, listed.classes)).encode())
     for part in ("train", "test"):
         sha.update(labels[part].astype("<i8").tobytes())
+    tested = drawn(len(data.test), len(data.test) + len(labelled)) if data.test_files else {}
     return replace(
         data,
+        notes=data.notes | tested,
         train=ImageSet(data.train.images, labels["train"]),
         test=ImageSet(data.test.images, labels["test"]),
         classes=listed.classes,

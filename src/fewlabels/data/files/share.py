@@ -14,6 +14,7 @@ from fewlabels.data.files.names import encoded
 from fewlabels.data.images import ImageData
 from fewlabels.data.splits import stable_order
 from fewlabels.system.files import write_atomically
+from fewlabels.system.layout import TEST_FILES
 
 Named = tuple[str, str]  # a file's name within its class or part, by which it is sorted; and its name in the listing
 
@@ -28,6 +29,12 @@ def without_test_files(files: list[Named], cls: str, share: float) -> tuple[list
     order = [file for _, file in sorted(zip((place[value] for value in hashes), files, strict=True))]
     count = min(max(1, math.floor(share * len(files) + 0.5)), len(files) - 1)
     return order[count:], order[:count]
+
+
+def drawn(test: int, labelled: int) -> dict[str, str]:
+    """The note on a test set that was drawn."""
+    line = f"{test:,} of {labelled:,} labelled images are the test set, drawn class by class ({TEST_FILES})"
+    return {"dataset.test_share": line}
 
 
 def save_test_files(data: ImageData, path: Path) -> None:
