@@ -127,6 +127,11 @@ def test_numbers_that_leave_some_out_are_classes_of_their_own():
     assert np.array_equal(found.test.labels, TEST.labels)
 
 
+def test_a_class_none_has_to_be_named():
+    found = image_data(TRAIN.images, ["none", "dent", ""] * 20, class_names=["dent", "none"])
+    assert found.train.labels.tolist() == [1, 0, -1] * 20
+
+
 def test_words_are_classes_in_their_order_and_fractions_are_rounded_and_said(fit):
     words = np.array(["cow", "bee", "ant"])[TRAIN.labels].astype(object)
     words[12:] = ["", None, -1, np.nan] * 12
@@ -161,6 +166,13 @@ OF_DATA = {
     "another number of labels": ({"labels": [0, 1]}, "there are 2 labels and 60 images"),
     "rows": ({"labels": np.eye(60)}, "labels are one an image, and not a row of 60"),
     "both kinds": ({"labels": [0, "a"] * 30}, "labels are whole numbers or words, and 0 and 'a' are among them"),
+    "nan as a word": (
+        {"labels": np.array([np.nan] * 58 + ["a", "b"])},
+        "labels: 'nan' would be a class: .* has -1, \"\", or None",
+    ),
+    "None as a word": ({"labels": ["a", "None"] * 30}, "'None' would be a class: .*, or name the class in class_names$"),
+    "-1.0 as a word": ({"labels": np.array(["a", -1.0] * 30)}, "labels: '-1.0' would be a class"),
+    "a space as a word": ({"labels": ["a", " "] * 30}, "labels: ' ' would be a class"),
     "fractions": ({"labels": [0.5] * 60}, "labels: 0.5 is no label"),
     "below -1": ({"labels": [-2] * 60}, "labels: -2 is no label"),
     "none at all": ({"labels": [-1] * 60}, "labels: no image has one; class_names says which classes there are"),

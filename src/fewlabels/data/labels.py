@@ -11,6 +11,9 @@ from fewlabels.data.images import UNKNOWN
 from fewlabels.types import UserError
 
 NONE = ("", str(UNKNOWN))  # the latter is what numpy makes of it in an array of words
+# What a program or numpy writes where there is no label, in small letters and without spaces around it.
+LIKE_NONE = ("nan", "none", "null", "<na>", "n/a", "nat", "-1", "-1.0", "")
+NAMED = ", or name the class in class_names"
 
 
 def read_labels(
@@ -29,7 +32,8 @@ def read_labels(
         ``[N]`` int64, :data:`UNKNOWN` where there is no label; and the class of each number, to read other labels by.
 
     Raises:
-        UserError: another number of labels than of images, labels of other kinds or of no class, or no label and no names.
+        UserError: another number of labels than of images, labels of other kinds or of no class, or no label and no names;
+            without ``class_names``, words that :func:`check_words` refuses.
     """
     values = [_value(each, what) for each in _items(given, what)]
     if len(values) != count:
@@ -44,6 +48,7 @@ def read_labels(
         if not known:
             raise UserError(f"{what}: no image has one; class_names says which classes there are")
         classes = sorted(known)
+        check_words(classes, what, NAMED)
         numbers = {value: number for number, value in enumerate(classes)}
     else:
         classes = [_value(each, "class_names") for each in _items(class_names, "class_names")]
@@ -67,6 +72,25 @@ def _items(given: Any, what: str) -> list[Any]:
 def is_missing(label: Any) -> bool:
     """Whether it says that there is no label: -1, None, NaN, and of words "" too."""
     return label is None or label != label or label in NONE or label == UNKNOWN  # NaN is no number, itself included
+
+
+def check_words(classes: Iterable[Any], what: str, otherwise: str = "") -> None:
+    """Refuse words that say that there is no label, as a program spells it, for they would be a class.
+
+    Args:
+        classes: the labels that there are, once each; numbers are not looked at.
+        what: the name of these labels in messages.
+        otherwise: how else such a class may be had, in messages.
+
+    Raises:
+        UserError: there is such a word.
+    """
+    for word in classes:
+        if isinstance(word, str) and word.strip().casefold() in LIKE_NONE:
+            raise UserError(
+                f'{what}: {str(word)!r} would be a class: an image without a label has -1, "", or None in an array of '
+                f"dtype=object (numpy makes words of None and NaN beside words){otherwise}"
+            )
 
 
 def _value(label: Any, what: str) -> int | str | None:
