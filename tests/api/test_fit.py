@@ -127,9 +127,10 @@ def test_numbers_that_leave_some_out_are_classes_of_their_own():
     assert np.array_equal(found.test.labels, TEST.labels)
 
 
-def test_a_class_none_has_to_be_named():
+def test_a_class_none_or_small_and_large_letters_have_to_be_named():
     found = image_data(TRAIN.images, ["none", "dent", ""] * 20, class_names=["dent", "none"])
     assert found.train.labels.tolist() == [1, 0, -1] * 20
+    assert image_data(TRAIN.images, ["A", "a"] * 30, class_names=["a", "A"]).train.labels.tolist() == [1, 0] * 30
 
 
 def test_words_are_classes_in_their_order_and_fractions_are_rounded_and_said(fit):
@@ -170,9 +171,14 @@ OF_DATA = {
         {"labels": np.array([np.nan] * 58 + ["a", "b"])},
         "labels: 'nan' would be a class: .* has -1, \"\", or None",
     ),
-    "None as a word": ({"labels": ["a", "None"] * 30}, "'None' would be a class: .*, or name the class in class_names$"),
+    "None as a word": ({"labels": ["a", "None"] * 30}, "'None' would be a class: .*, or name the classes in class_names$"),
     "-1.0 as a word": ({"labels": np.array(["a", -1.0] * 30)}, "labels: '-1.0' would be a class"),
     "a space as a word": ({"labels": ["a", " "] * 30}, "labels: ' ' would be a class"),
+    "case alone": (
+        {"labels": ["bus", "Bus"] * 30},
+        "labels: 'Bus' and 'bus' differ by case alone: write them alike, or name",
+    ),
+    "spaces alone": ({"labels": ["bus", " bus"] * 30}, "labels: ' bus' and 'bus' differ by spaces around them alone: write"),
     "fractions": ({"labels": [0.5] * 60}, "labels: 0.5 is no label"),
     "below -1": ({"labels": [-2] * 60}, "labels: -2 is no label"),
     "none at all": ({"labels": [-1] * 60}, "labels: no image has one; class_names says which classes there are"),

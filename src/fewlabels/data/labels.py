@@ -13,7 +13,7 @@ from fewlabels.types import UserError
 NONE = ("", str(UNKNOWN))  # the latter is what numpy makes of it in an array of words
 # What a program or numpy writes where there is no label, in small letters and without spaces around it.
 LIKE_NONE = ("nan", "none", "null", "<na>", "n/a", "nat", "-1", "-1.0", "")
-NAMED = ", or name the class in class_names"
+NAMED = ", or name the classes in class_names"
 
 
 def read_labels(
@@ -75,7 +75,7 @@ def is_missing(label: Any) -> bool:
 
 
 def check_words(classes: Iterable[Any], what: str, otherwise: str = "") -> None:
-    """Refuse words that say that there is no label, as a program spells it, for they would be a class.
+    """Refuse words that are hardly meant as classes: those for no label, and two that differ by case or spaces alone.
 
     Args:
         classes: the labels that there are, once each; numbers are not looked at.
@@ -85,11 +85,17 @@ def check_words(classes: Iterable[Any], what: str, otherwise: str = "") -> None:
     Raises:
         UserError: there is such a word.
     """
+    alike: dict[str, str] = {}
     for word in classes:
         if isinstance(word, str) and word.strip().casefold() in LIKE_NONE:
             raise UserError(
                 f'{what}: {str(word)!r} would be a class: an image without a label has -1, "", or None in an array of '
                 f"dtype=object (numpy makes words of None and NaN beside words){otherwise}"
+            )
+        if isinstance(word, str) and (other := alike.setdefault(word.strip().casefold(), word)) != word:
+            differ = "case" if other.strip() != word.strip() else "spaces around them"
+            raise UserError(
+                f"{what}: {str(other)!r} and {str(word)!r} differ by {differ} alone: write them alike{otherwise}"
             )
 
 
