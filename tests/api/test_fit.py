@@ -127,6 +127,12 @@ def test_numbers_that_leave_some_out_are_classes_of_their_own():
     assert np.array_equal(found.test.labels, TEST.labels)
 
 
+def test_names_in_the_test_set_where_training_labels_count_them():
+    words = np.array(["cow", "bee", "ant"])
+    found = image_data(TRAIN.images, PARTLY, test=(TEST.images, words[TEST.labels]), class_names=words)
+    assert np.array_equal(found.test.labels, TEST.labels)
+
+
 def test_a_class_none_or_small_and_large_letters_have_to_be_named():
     found = image_data(TRAIN.images, ["none", "dent", ""] * 20, class_names=["dent", "none"])
     assert found.train.labels.tolist() == [1, 0, -1] * 20
@@ -189,6 +195,18 @@ OF_DATA = {
     "a class twice": ({"class_names": ["a", "a"]}, "class_names has to name each class once"),
     "test label missing": ({"test": (TEST.images, PARTLY[-12:])}, "test labels: image 0 has none"),
     "test label of no class": ({"test": (TEST.images, [7] * 12)}, "7 among the test labels is none of the 3 classes"),
+    "test labels that are numbers": (
+        {"labels": ["ant", "bee", "cat"] * 20, "test": (TEST.images, TEST.labels)},
+        "test labels are numbers such as 0, and the training labels words such as 'ant': give both alike",
+    ),
+    "the same with names": (
+        {"labels": ["ant", "bee"] * 30, "class_names": ["bee", "ant", "cat"], "test": (TEST.images, TEST.labels)},
+        "test labels are numbers such as 0, and the training labels words",
+    ),
+    "test labels that are words": (
+        {"test": (TEST.images, TEST.labels.astype(str))},
+        "test labels are words such as '0', and the classes numbers such as 0: give both alike",
+    ),
     "test no pair": ({"test": TEST.images}, "test is a pair of images and labels"),
     "test of another size": (
         {"test": (TEST.images[:, :4], TEST.labels)},

@@ -17,8 +17,12 @@ NAMED = ", or name the classes in class_names"
 
 
 def read_labels(
-    given: Any, count: int, class_names: Sequence[Any] | None = None, what: str = "labels"
-) -> tuple[np.ndarray, list[int | str]]:
+    given: Any,
+    count: int,
+    class_names: Sequence[Any] | None = None,
+    what: str = "labels",
+    like_words: bool = False,
+) -> tuple[np.ndarray, list[int | str], bool]:
     """Labels as numbers of classes, and the classes.
 
     Args:
@@ -27,9 +31,11 @@ def read_labels(
         class_names: the names of all classes, in their order. Labels are names, or numbers from 0 that count them. None: the
             labels that there are, sorted.
         what: the name of these labels in messages.
+        like_words: the training labels are words: numbers do not count the names, for nobody knows in which order.
 
     Returns:
-        ``[N]`` int64, :data:`UNKNOWN` where there is no label; and the class of each number, to read other labels by.
+        ``[N]`` int64, :data:`UNKNOWN` where there is no label; the class of each number, to read other labels by; and
+        whether the labels are words.
 
     Raises:
         UserError: another number of labels than of images, labels of other kinds or of no class, or no label and no names;
@@ -54,12 +60,18 @@ def read_labels(
         classes = [_value(each, "class_names") for each in _items(class_names, "class_names")]
         if not classes or None in classes or len(set(map(str, classes))) < len(classes):
             raise UserError("class_names has to name each class once")
-        counted = words == {False} and any(isinstance(each, str) for each in classes)
+        named = any(isinstance(each, str) for each in classes)
+        if (like_words and words == {False}) or (words == {True} and not named):
+            found, others = ("numbers", "training labels words") if like_words else ("words", "classes numbers")
+            raise UserError(
+                f"{what} are {found} such as {min(known)!r}, and the {others} such as {classes[0]!r}: give both alike"
+            )
+        counted = words == {False} and named
         numbers = {value: number for number, value in enumerate(range(len(classes)) if counted else classes)}
     if strange := sorted(known - set(numbers)):
         names = ", ".join(map(str, classes[:10])) + ", ..." * (len(classes) > 10)
         raise UserError(f"{strange[0]!r} among the {what} is none of the {len(classes)} classes ({names})")
-    return np.array([UNKNOWN if v is None else numbers[v] for v in values], np.int64), classes
+    return np.array([UNKNOWN if v is None else numbers[v] for v in values], np.int64), classes, words == {True}
 
 
 def _items(given: Any, what: str) -> list[Any]:
