@@ -360,3 +360,22 @@ def test_fractions_are_rounded_to_the_nearest_of_256_steps():
     found, done = as_images(steps / 255)
     assert found.ravel().tolist() == [0, 0, 1, 1, 254, 255, 255]
     assert done == "numbers from 0 to 1 were rounded to 8 bits"
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.eye(4, dtype=np.uint8)[None], True),
+        (np.zeros((2, 4, 4), np.uint8), True),
+        (np.full((1, 4, 4), 1.4 / 255), True),
+        ([torch.full((1, 4, 4), 1 / 255)] * 3, True),
+        (np.full((1, 4, 4), 2 / 255), False),
+        (np.eye(4)[None], False),
+        (np.eye(4, dtype=np.uint8)[None] * 2, False),
+        ([np.zeros((4, 4), np.uint8), np.full((4, 4), 2, np.uint8)], False),
+        (np.zeros((0, 4, 4), np.uint8), False),
+    ],
+)
+def test_images_that_were_perhaps_divided_twice_are_remarked_on_once(images, said, caplog):
+    as_images(images, "test images")
+    assert caplog.messages == ["test images: no pixel is above 1 of 255: were they divided by 255?"] * said
