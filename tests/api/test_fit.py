@@ -239,6 +239,14 @@ def test_images_and_labels_that_do_not_fit_together_are_refused(name):
 def test_the_length_must_be_given(tmp_path):
     with pytest.raises(fewlabels.UserError, match="steps or epochs must be given"):
         fewlabels.fit(TRAIN.images, PARTLY, output_root=tmp_path)
+    with pytest.raises(fewlabels.UserError, match=r"^stps: there is no such key; did you mean steps\?$"):
+        fewlabels.fit(TRAIN.images, PARTLY, output_root=tmp_path, stps=5)
+
+
+def test_where_a_method_needs_unlabelled_images_the_ways_out_are_those_of_arrays(fit):
+    with pytest.raises(fewlabels.UserError, match="held out: give unlabelled=... or labels of -1, or go without them with"):
+        fit(TRAIN.images, TRAIN.labels)
+    assert fit(TRAIN.images, TRAIN.labels, dataset__num_unlabelled=0).record.data["unlabelled"] == 0
 
 
 def test_images_are_handed_over_by_a_program_alone(configure):
