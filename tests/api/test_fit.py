@@ -76,6 +76,7 @@ def test_a_run_is_that_of_the_same_settings_on_the_command_line(fit, configure, 
     assert json.loads((found.folder / "record.json").read_text())["curve"] == found.curve
     assert found.metrics["test_accuracy"] == found.curve[-1]["test_accuracy"]
     assert (record.data["labelled"], record.data["unlabelled"], record.data["test_images"]) == (12, 48, 12)
+    assert str(found) == f"<Run {found.folder}: finished, test {found.metrics['test_accuracy']:.2f} %>"
     assert found.classifier.classes == names
     shares = found.classifier.predict_proba(TEST.images)
     accuracy = np.mean(shares.argmax(axis=1) == TEST.labels) * 100
