@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 import fewlabels
 from fewlabels.api import classifier as module
+from fewlabels.api.classifier import TrainedClassifier
 from fewlabels.models.base import Classifier
 from fewlabels.runs.trained import load_run
 from tests.api.conftest import CLASSES
@@ -132,6 +134,9 @@ def test_what_it_is(classifier, trained_folder, tmp_path):
     assert isinstance(classifier.module, Classifier)
     assert not classifier.module.training
     assert classifier.device == torch.device("cpu")
+    assert repr(classifier) == "<TrainedClassifier: 3 classes (ant, bee, cat), simple_cnn, cpu>"
+    many = TrainedClassifier(replace(classifier.trained, class_names=("ant", "b\nee", "cat", "dog")), "cpu")
+    assert repr(many) == r"<TrainedClassifier: 4 classes (ant, b\nee, cat, ...), simple_cnn, cpu>"
     with pytest.raises(fewlabels.UserError, match="^device=abacus is no device of torch"):
         fewlabels.load(trained_folder, device="abacus")
     with pytest.raises(fewlabels.UserError, match="has no model.json: it is no folder of a run"):

@@ -155,5 +155,9 @@ def test_a_mistake_in_the_labels_or_in_new_images(fitted):
         on_digits().fit(DIGITS[:3], [-1, -1, -1])
     with pytest.raises(ValueError, match="y holds numbers and words: classes are either"):
         on_digits().fit(DIGITS[:3], np.array([1, "one", -1], dtype=object))
+    with pytest.raises(ValueError, match="y: 'nan' would be a class: an image without a label has -1"):
+        on_digits().fit(DIGITS[:3], np.array([np.nan, "a", "b"]))
+    with pytest.raises(ValueError, match="y: 'Bus' and 'bus' differ by case alone: write them alike$"):
+        on_digits().fit(DIGITS[:3], ["bus", "Bus", ""])
     with pytest.raises(ValueError, match=r"X has values from 0 to 32, outside of value_range=\(0, 16\)"):
         fitted.predict(DIGITS[:3] * 2)

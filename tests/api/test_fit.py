@@ -76,6 +76,7 @@ def test_a_run_is_that_of_the_same_settings_on_the_command_line(fit, configure, 
     assert json.loads((found.folder / "record.json").read_text())["curve"] == found.curve
     assert found.metrics["test_accuracy"] == found.curve[-1]["test_accuracy"]
     assert (record.data["labelled"], record.data["unlabelled"], record.data["test_images"]) == (12, 48, 12)
+    assert str(found) == f"<Run {found.folder}: finished, test {found.metrics['test_accuracy']:.2f} %>"
     assert found.classifier.classes == names
     shares = found.classifier.predict_proba(TEST.images)
     accuracy = np.mean(shares.argmax(axis=1) == TEST.labels) * 100
@@ -127,6 +128,18 @@ def test_numbers_that_leave_some_out_are_classes_of_their_own():
     assert np.array_equal(found.test.labels, TEST.labels)
 
 
+def test_names_in_the_test_set_where_training_labels_count_them():
+    words = np.array(["cow", "bee", "ant"])
+    found = image_data(TRAIN.images, PARTLY, test=(TEST.images, words[TEST.labels]), class_names=words)
+    assert np.array_equal(found.test.labels, TEST.labels)
+
+
+def test_a_class_none_or_small_and_large_letters_have_to_be_named():
+    found = image_data(TRAIN.images, ["none", "dent", ""] * 20, class_names=["dent", "none"])
+    assert found.train.labels.tolist() == [1, 0, -1] * 20
+    assert image_data(TRAIN.images, ["A", "a"] * 30, class_names=["a", "A"]).train.labels.tolist() == [1, 0] * 30
+
+
 def test_words_are_classes_in_their_order_and_fractions_are_rounded_and_said(fit):
     words = np.array(["cow", "bee", "ant"])[TRAIN.labels].astype(object)
     words[12:] = ["", None, -1, np.nan] * 12
@@ -161,6 +174,18 @@ OF_DATA = {
     "another number of labels": ({"labels": [0, 1]}, "there are 2 labels and 60 images"),
     "rows": ({"labels": np.eye(60)}, "labels are one an image, and not a row of 60"),
     "both kinds": ({"labels": [0, "a"] * 30}, "labels are whole numbers or words, and 0 and 'a' are among them"),
+    "nan as a word": (
+        {"labels": np.array([np.nan] * 58 + ["a", "b"])},
+        "labels: 'nan' would be a class: .* has -1, \"\", or None",
+    ),
+    "None as a word": ({"labels": ["a", "None"] * 30}, "'None' would be a class: .*, or name the classes in class_names$"),
+    "-1.0 as a word": ({"labels": np.array(["a", -1.0] * 30)}, "labels: '-1.0' would be a class"),
+    "a space as a word": ({"labels": ["a", " "] * 30}, "labels: ' ' would be a class"),
+    "case alone": (
+        {"labels": ["bus", "Bus"] * 30},
+        "labels: 'Bus' and 'bus' differ by case alone: write them alike, or name",
+    ),
+    "spaces alone": ({"labels": ["bus", " bus"] * 30}, "labels: ' bus' and 'bus' differ by spaces around them alone: write"),
     "fractions": ({"labels": [0.5] * 60}, "labels: 0.5 is no label"),
     "below -1": ({"labels": [-2] * 60}, "labels: -2 is no label"),
     "none at all": ({"labels": [-1] * 60}, "labels: no image has one; class_names says which classes there are"),
@@ -171,6 +196,18 @@ OF_DATA = {
     "a class twice": ({"class_names": ["a", "a"]}, "class_names has to name each class once"),
     "test label missing": ({"test": (TEST.images, PARTLY[-12:])}, "test labels: image 0 has none"),
     "test label of no class": ({"test": (TEST.images, [7] * 12)}, "7 among the test labels is none of the 3 classes"),
+    "test labels that are numbers": (
+        {"labels": ["ant", "bee", "cat"] * 20, "test": (TEST.images, TEST.labels)},
+        "test labels are numbers such as 0, and the training labels words such as 'ant': give both alike",
+    ),
+    "the same with names": (
+        {"labels": ["ant", "bee"] * 30, "class_names": ["bee", "ant", "cat"], "test": (TEST.images, TEST.labels)},
+        "test labels are numbers such as 0, and the training labels words",
+    ),
+    "test labels that are words": (
+        {"test": (TEST.images, TEST.labels.astype(str))},
+        "test labels are words such as '0', and the classes numbers such as 0: give both alike",
+    ),
     "test no pair": ({"test": TEST.images}, "test is a pair of images and labels"),
     "test of another size": (
         {"test": (TEST.images[:, :4], TEST.labels)},
@@ -203,6 +240,14 @@ def test_images_and_labels_that_do_not_fit_together_are_refused(name):
 def test_the_length_must_be_given(tmp_path):
     with pytest.raises(fewlabels.UserError, match="steps or epochs must be given"):
         fewlabels.fit(TRAIN.images, PARTLY, output_root=tmp_path)
+    with pytest.raises(fewlabels.UserError, match=r"^stps: there is no such key; did you mean steps\?$"):
+        fewlabels.fit(TRAIN.images, PARTLY, output_root=tmp_path, stps=5)
+
+
+def test_where_a_method_needs_unlabelled_images_the_ways_out_are_those_of_arrays(fit):
+    with pytest.raises(fewlabels.UserError, match="held out: give unlabelled=... or labels of -1, or go without them with"):
+        fit(TRAIN.images, TRAIN.labels)
+    assert fit(TRAIN.images, TRAIN.labels, dataset__num_unlabelled=0).record.data["unlabelled"] == 0
 
 
 def test_images_are_handed_over_by_a_program_alone(configure):
@@ -324,3 +369,22 @@ def test_fractions_are_rounded_to_the_nearest_of_256_steps():
     found, done = as_images(steps / 255)
     assert found.ravel().tolist() == [0, 0, 1, 1, 254, 255, 255]
     assert done == "numbers from 0 to 1 were rounded to 8 bits"
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (np.eye(4, dtype=np.uint8)[None], True),
+        (np.zeros((2, 4, 4), np.uint8), True),
+        (np.full((1, 4, 4), 1.4 / 255), True),
+        ([torch.full((1, 4, 4), 1 / 255)] * 3, True),
+        (np.full((1, 4, 4), 2 / 255), False),
+        (np.eye(4)[None], False),
+        (np.eye(4, dtype=np.uint8)[None] * 2, False),
+        ([np.zeros((4, 4), np.uint8), np.full((4, 4), 2, np.uint8)], False),
+        (np.zeros((0, 4, 4), np.uint8), False),
+    ],
+)
+def test_images_that_were_perhaps_divided_twice_are_remarked_on_once(images, said, caplog):
+    as_images(images, "test images")
+    assert caplog.messages == ["test images: no pixel is above 1 of 255: were they divided by 255?"] * said

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.data.arrays import as_images, writable
+from fewlabels.data.files.words import some
 from fewlabels.data.loader import prediction_batch
 from fewlabels.models.base import Classifier
 from fewlabels.predict import Prediction, place, predictions, probabilities, read_images
@@ -53,6 +54,11 @@ class TrainedClassifier:
         except UserError as error:
             raise UserError(str(error).replace("hardware.device=", "device=")) from error
         self.trained = trained
+
+    def __repr__(self) -> str:
+        count = len(self.classes)
+        classes = f"{count:,} class{'es' * (count != 1)}"
+        return f"<TrainedClassifier: {classes} ({some(self.classes, 3)}), {self.module.name}, {self.device}>"
 
     def __getstate__(self) -> dict[str, Any]:
         """With the network on the processor: a pickle is perhaps opened where there is no GPU."""

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fewlabels.api.fit import fit
 from fewlabels.data.images import UNKNOWN
-from fewlabels.data.labels import is_missing
+from fewlabels.data.labels import check_words, is_missing
 from fewlabels.types import UserError
 
 
@@ -90,6 +90,8 @@ class FewLabelsClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError("y holds numbers and words: classes are either")
         check_classification_targets(y[~missing])
         self.classes_, numbers = np.unique(y[~missing], return_inverse=True)
+        with _as_value_errors():
+            check_words(self.classes_.tolist(), "y")
         labels = np.full(len(y), UNKNOWN, np.int64)
         labels[~missing] = numbers
         self.value_range_: tuple[float, float] | None

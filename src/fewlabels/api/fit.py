@@ -17,6 +17,7 @@ from fewlabels.config.schema import Config
 from fewlabels.data.handed import image_data
 from fewlabels.data.images import ImageData
 from fewlabels.launch.errors import MISTAKES, explain
+from fewlabels.runs.record import headline
 from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.tracking.base import Line, RunInfo, Tracker
 from fewlabels.training.hardware import kept_switches
@@ -40,6 +41,10 @@ class Run:
     folder: Path
     record: RunRecord
     device: str = "auto"
+
+    def __repr__(self) -> str:
+        """Short, for the record is long."""
+        return f"<Run {self.folder}: {self.record.status}, {headline(self.metrics)}>"
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -47,8 +47,6 @@ def configured(base: Mapping[str, Any], settings: Mapping[str, Any], arrays: boo
             raise UserError(f"{name}: {REFUSED.get(name, REFUSED['search'])}")
         if arrays and name in FILES_ALONE:
             raise UserError(f"{name} is for files of images, and arrays are taken as they are: leave it out")
-    if not {"steps", "epochs", "scale"} & set(given):
-        raise UserError("steps or epochs must be given: a method's own length may be days")
     overrides = [f"{key}={_text(key, value)}" for key, value in (dict(base) | given).items()]
     hydra, running = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     arguments = sys.argv[1:]
@@ -56,6 +54,8 @@ def configured(base: Mapping[str, Any], settings: Mapping[str, Any], arrays: boo
         overrides = sys.argv[1:] = parse_arguments(overrides)  # which messages look at for what was chosen
         cfg = composed(*overrides)
         check(cfg)
+        if not {"steps", "epochs", "scale"} & set(given):  # now, for one of them may be misspelt
+            raise UserError("steps or epochs must be given: a method's own length may be days")
         return cfg
     except MISTAKES as error:
         raise UserError(explain(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from fewlabels.data.files.decode import Decoding, pixels_of
 from fewlabels.types import UserError
 
+logger = logging.getLogger(__name__)
+
 ROUNDED = "numbers from 0 to 1 were rounded to 8 bits"
 GREY_MODES = ("1", "L", "LA", "I", "F")  # of Pillow; I;16 and its like as well
 CHANNELS = (1, 3)
@@ -19,7 +22,7 @@ KINDS = "a numpy array, a torch tensor, Pillow's images, or a list of these"
 
 
 def as_images(given: Any, what: str = "images", decoding: Decoding | None = None) -> tuple[np.ndarray, str]:
-    """Images of any of these kinds as ``[N, H, W, C]`` uint8.
+    """Images of any of these kinds as ``[N, H, W, C]`` uint8; a warning is logged where all of them are black.
 
     Args:
         given: an array ``[N, H, W, C]``, or ``[N, H, W]`` of grey images; a tensor of these shapes or ``[N, C, H, W]``, as
@@ -34,6 +37,13 @@ def as_images(given: Any, what: str = "images", decoding: Decoding | None = None
     Raises:
         UserError: they are of another kind, shape or range, or not all of one size.
     """
+    images, done = _as_images(given, what, decoding)
+    if images.size and images.max() <= 1:
+        logger.warning(f"{what}: no pixel is above 1 of 255: were they divided by 255?")
+    return images, done
+
+
+def _as_images(given: Any, what: str, decoding: Decoding | None = None) -> tuple[np.ndarray, str]:
     if isinstance(given, Image.Image):
         given = [given]
     if isinstance(given, Sequence) and not isinstance(given, str | bytes):
@@ -73,7 +83,7 @@ def _from_list(given: Sequence[Any], what: str, decoding: Decoding | None) -> tu
         if isinstance(each, Image.Image):
             image = _from_pillow(each, name, decoding)
         elif isinstance(each, Tensor) or hasattr(each, "__array__"):
-            images, said = as_images(each[None], name)
+            images, said = _as_images(each[None], name)
             image, done = images[0], done or said
         else:
             raise UserError(f"{what}: {KINDS} is read, and {name} is {type(each).__name__}")

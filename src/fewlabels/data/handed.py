@@ -44,7 +44,7 @@ def image_data(
     elif labels is None:
         raise UserError("labels must be given: one an image, -1 where it has none")
     pixels, done = as_images(images)
-    numbers, classes = read_labels(labels, len(pixels), class_names)
+    numbers, classes, words = read_labels(labels, len(pixels), class_names)
     if unlabelled is not None:
         unlabelled = _pairs(unlabelled, "unlabelled", alone=True)[0] if isinstance(unlabelled, Dataset) else unlabelled
         more, said = as_images(unlabelled, "unlabelled")
@@ -55,7 +55,7 @@ def image_data(
         raise UserError("images: there is none")
     shown, truth = pixels[:0], numbers[:0]
     if test is not None:
-        shown, truth, said = _test_set(test, pixels, classes)
+        shown, truth, said = _test_set(test, pixels, classes, words)
         done = done or said
     names = tuple(map(str, classes))
     train, held_out = ImageSet(writable(pixels), numbers), ImageSet(writable(shown), truth)
@@ -63,14 +63,14 @@ def image_data(
     return ImageData(train, held_out, names, digest_of(train, held_out, names), notes=notes)
 
 
-def _test_set(test: Any, pixels: np.ndarray, classes: list[int | str]) -> tuple[np.ndarray, np.ndarray, str]:
+def _test_set(test: Any, pixels: np.ndarray, classes: list[int | str], words: bool) -> tuple[np.ndarray, np.ndarray, str]:
     if isinstance(test, Dataset):
         test = _pairs(test, "test")
     if not isinstance(test, tuple | list) or len(test) != 2:
         raise UserError("test is a pair of images and labels, or a torch data set of such pairs")
     shown, said = as_images(test[0], "test images")
     _check_alike(shown, pixels, "test images")
-    truth, _ = read_labels(test[1], len(shown), classes, "test labels")
+    truth, _, _ = read_labels(test[1], len(shown), classes, "test labels", words)
     if len(without := np.flatnonzero(truth == UNKNOWN)):
         raise UserError(f"test labels: image {without[0]} has none, and every test image needs one")
     return shown, truth, said

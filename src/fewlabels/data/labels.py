@@ -11,11 +11,18 @@ from fewlabels.data.images import UNKNOWN
 from fewlabels.types import UserError
 
 NONE = ("", str(UNKNOWN))  # the latter is what numpy makes of it in an array of words
+# What a program or numpy writes where there is no label, in small letters and without spaces around it.
+LIKE_NONE = ("nan", "none", "null", "<na>", "n/a", "nat", "-1", "-1.0", "")
+NAMED = ", or name the classes in class_names"
 
 
 def read_labels(
-    given: Any, count: int, class_names: Sequence[Any] | None = None, what: str = "labels"
-) -> tuple[np.ndarray, list[int | str]]:
+    given: Any,
+    count: int,
+    class_names: Sequence[Any] | None = None,
+    what: str = "labels",
+    like_words: bool = False,
+) -> tuple[np.ndarray, list[int | str], bool]:
     """Labels as numbers of classes, and the classes.
 
     Args:
@@ -24,12 +31,15 @@ def read_labels(
         class_names: the names of all classes, in their order. Labels are names, or numbers from 0 that count them. None: the
             labels that there are, sorted.
         what: the name of these labels in messages.
+        like_words: the training labels are words: numbers do not count the names, for nobody knows in which order.
 
     Returns:
-        ``[N]`` int64, :data:`UNKNOWN` where there is no label; and the class of each number, to read other labels by.
+        ``[N]`` int64, :data:`UNKNOWN` where there is no label; the class of each number, to read other labels by; and
+        whether the labels are words.
 
     Raises:
-        UserError: another number of labels than of images, labels of other kinds or of no class, or no label and no names.
+        UserError: another number of labels than of images, labels of other kinds or of no class, or no label and no names;
+            without ``class_names``, words that :func:`check_words` refuses.
     """
     values = [_value(each, what) for each in _items(given, what)]
     if len(values) != count:
@@ -44,17 +54,24 @@ def read_labels(
         if not known:
             raise UserError(f"{what}: no image has one; class_names says which classes there are")
         classes = sorted(known)
+        check_words(classes, what, NAMED)
         numbers = {value: number for number, value in enumerate(classes)}
     else:
         classes = [_value(each, "class_names") for each in _items(class_names, "class_names")]
         if not classes or None in classes or len(set(map(str, classes))) < len(classes):
             raise UserError("class_names has to name each class once")
-        counted = words == {False} and any(isinstance(each, str) for each in classes)
+        named = any(isinstance(each, str) for each in classes)
+        if (like_words and words == {False}) or (words == {True} and not named):
+            found, others = ("numbers", "training labels words") if like_words else ("words", "classes numbers")
+            raise UserError(
+                f"{what} are {found} such as {min(known)!r}, and the {others} such as {classes[0]!r}: give both alike"
+            )
+        counted = words == {False} and named
         numbers = {value: number for number, value in enumerate(range(len(classes)) if counted else classes)}
     if strange := sorted(known - set(numbers)):
         names = ", ".join(map(str, classes[:10])) + ", ..." * (len(classes) > 10)
         raise UserError(f"{strange[0]!r} among the {what} is none of the {len(classes)} classes ({names})")
-    return np.array([UNKNOWN if v is None else numbers[v] for v in values], np.int64), classes
+    return np.array([UNKNOWN if v is None else numbers[v] for v in values], np.int64), classes, words == {True}
 
 
 def _items(given: Any, what: str) -> list[Any]:
@@ -67,6 +84,31 @@ def _items(given: Any, what: str) -> list[Any]:
 def is_missing(label: Any) -> bool:
     """Whether it says that there is no label: -1, None, NaN, and of words "" too."""
     return label is None or label != label or label in NONE or label == UNKNOWN  # NaN is no number, itself included
+
+
+def check_words(classes: Iterable[Any], what: str, otherwise: str = "") -> None:
+    """Refuse words that are hardly meant as classes: those for no label, and two that differ by case or spaces alone.
+
+    Args:
+        classes: the labels that there are, once each; numbers are not looked at.
+        what: the name of these labels in messages.
+        otherwise: how else such a class may be had, in messages.
+
+    Raises:
+        UserError: there is such a word.
+    """
+    alike: dict[str, str] = {}
+    for word in classes:
+        if isinstance(word, str) and word.strip().casefold() in LIKE_NONE:
+            raise UserError(
+                f'{what}: {str(word)!r} would be a class: an image without a label has -1, "", or None in an array of '
+                f"dtype=object (numpy makes words of None and NaN beside words){otherwise}"
+            )
+        if isinstance(word, str) and (other := alike.setdefault(word.strip().casefold(), word)) != word:
+            differ = "case" if other.strip() != word.strip() else "spaces around them"
+            raise UserError(
+                f"{what}: {str(other)!r} and {str(word)!r} differ by {differ} alone: write them alike{otherwise}"
+            )
 
 
 def _value(label: Any, what: str) -> int | str | None:

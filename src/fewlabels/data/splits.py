@@ -190,20 +190,24 @@ def check_streams(
     labelled_share: float | None,
     method: str,
     others: bool = False,
+    arrays: bool = False,
 ) -> list[str]:
     """Refuse a method that learns from unlabelled images where none are left; a line a stream that was set to none.
 
     ``others``: the labelled images, taken for unlabelled ones as well, are not enough where nobody asked for a number.
+    ``arrays``: a program holds the images, and is told what to hand over.
     """
     unlabelled = split.unlabelled
     if others and num_unlabelled is None:
         unlabelled = np.setdiff1d(unlabelled, split.labelled)
     if len(unlabelled) == 0 and num_unlabelled != 0:
-        raise UserError(
-            f"{method} learns from unlabelled images, and every training image is labelled or held out: set "
-            "dataset.num_labels=... to keep fewer labels, put images without one into a folder unlabelled/, or go without "
-            "them with dataset.num_unlabelled=0"
+        ways = (
+            "give unlabelled=... or labels of -1, or go without them with dataset__num_unlabelled=0"
+            if arrays
+            else "set dataset.num_labels=... to keep fewer labels, put images without one into a folder unlabelled/, or go "
+            "without them with dataset.num_unlabelled=0"
         )
+        raise UserError(f"{method} learns from unlabelled images, and every training image is labelled or held out: {ways}")
     both = len(split.labelled) > 0 and len(split.unlabelled) > 0
     streams = (
         ("labelled", num_labels == 0, "dataset.num_labels=0"),

@@ -445,7 +445,14 @@ def _check_plan(cfg: Config, loader: Loader, split: Split, model: Classifier, me
     if method.unlabelled_views:
         numbers = {"num_labels": dataset.num_labels, "num_unlabelled": dataset.num_unlabelled}
         others = dataset.source == "folder"  # whose labels are all kept by default: one may not know that none are left
-        lines += check_streams(split, **numbers, labelled_share=cfg.batch.labelled_share, method=name, others=others)
+        lines += check_streams(
+            split,
+            **numbers,
+            labelled_share=cfg.batch.labelled_share,
+            method=name,
+            others=others,
+            arrays=dataset.source == "array",
+        )
     shape = model.image_shape
     alone = loader.smallest_batch == 1 and cfg.trainable == "all"
     if alone and shape is not None and not trains_on_one_image(model, shape):
