@@ -153,6 +153,8 @@ def test_mistakes_are_value_errors_in_one_line(changed, said):
 def test_a_mistake_in_the_labels_or_in_new_images(fitted):
     with pytest.raises(ValueError, match="y holds no class: every image is unlabelled"):
         on_digits().fit(DIGITS[:3], [-1, -1, -1])
+    with pytest.raises(ValueError, match="there is one class alone, 7"):
+        on_digits().fit(DIGITS[:3], [7, 7, -1])
     with pytest.raises(ValueError, match="y holds numbers and words: classes are either"):
         on_digits().fit(DIGITS[:3], np.array([1, "one", -1], dtype=object))
     with pytest.raises(ValueError, match="y: 'nan' would be a class: an image without a label has -1"):

@@ -388,3 +388,9 @@ def test_fractions_are_rounded_to_the_nearest_of_256_steps():
 def test_images_that_were_perhaps_divided_twice_are_remarked_on_once(images, said, caplog):
     as_images(images, "test images")
     assert caplog.messages == ["test images: no pixel is above 1 of 255: were they divided by 255?"] * said
+
+
+def test_one_class_alone_is_refused(tmp_path, fit):
+    with pytest.raises(fewlabels.UserError, match="there is one class alone, a: add labelled images of others"):
+        fit(TRAIN.images, ["a"] * 60, method="supervised")
+    assert not (tmp_path / "out").exists()
