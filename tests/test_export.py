@@ -38,7 +38,9 @@ def finished(root, *settings):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Of our own network, on the digits; with validation images."""
-    return finished(tmp_path_factory.mktemp("plain"), "dataset.num_validation=20", "optim.lr=0.003")
+    return finished(
+        tmp_path_factory.mktemp("plain"), "dataset.num_labels=100", "dataset.num_validation=50", "optim.lr=0.003"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +176,9 @@ def test_the_card_of_older_and_of_stranger_networks(plain):
     assert "Not known: an older fewlabels wrote these weights." in older
     assert "its data and its other settings are not known" in older
     assert "settings.yaml" not in older
+    assert "The confidences, `softmax(logits)`, are not calibrated.\n" in older
+    few = card(dataclasses.replace(trained, description=described | {"uncalibrated": "8 are too few"}), None)
+    assert "The confidences, `softmax(logits)`, are not calibrated: 8 are too few.\n" in few
     own = OwnNetwork(trained.network, nn.Linear(100, 10))
     stranger = card(dataclasses.replace(trained, network=own), record.found(plain / "record.json"))
     assert "needs fewlabels and the run's own files: `fewlabels.runs.trained.load_run(folder)`" in stranger

@@ -58,11 +58,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory):
     """A run's with validation images, a third of them of a wrong class."""
-    train = random_images(60, 3, size=8)
-    labels = np.where(np.arange(60) % 9 < 3, (train.labels + 1) % 3, train.labels)
+    train = random_images(120, 3, size=8)
+    labels = np.where(np.arange(120) % 9 < 3, (train.labels + 1) % 3, train.labels)
     more = [
-        "dataset.num_labels=60",
-        "dataset.num_validation=30",
+        "dataset.num_labels=120",
+        "dataset.num_validation=60",
         "optim.lr=0.02",
         "epochs=2",
         "steps=null",
@@ -284,6 +284,9 @@ def test_the_confidences_are_those_of_the_temperature_and_the_labels_stay(predic
     name.write_text(json.dumps(described))  # as an older version wrote it
     older = predicted(tmp_path, place, "--weights", which)
     assert older.stderr.splitlines() == [UNCALIBRATED]
+    name.write_text(json.dumps(described | {"uncalibrated": "8 validation images are too few"}))
+    few = predicted(tmp_path, place, "--weights", which)
+    assert few.stderr.splitlines() == ["the confidences are not calibrated: 8 validation images are too few"]
     without = list(csv.DictReader(io.StringIO(older.stdout)))
     assert [line["label"] for line in without] == [line["label"] for line in calibrated]
     assert [line["confidence"] for line in without] != [line["confidence"] for line in calibrated]

@@ -236,10 +236,11 @@ def _say_which(trained: TrainedModel, asked: bool) -> None:
             f"with the weights of epoch {epoch}, of the least validation loss; --weights last takes the last epoch's"
         )
     if trained.temperature is None:
-        logger.info(
-            "the confidences are not calibrated: this run has no temperature, which validation images give "
-            "(dataset.num_validation) where the network mistakes some of them"
+        why = trained.uncalibrated or (
+            "this run has no temperature, which validation images give (dataset.num_validation) where the network mistakes "
+            "some of them"
         )
+        logger.info(f"the confidences are not calibrated: {why}")
 
 
 def _write_sheet(
