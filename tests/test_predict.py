@@ -225,6 +225,16 @@ def test_the_sure_ones_are_labels_to_train_with(predicted, folder, photos, tmp_p
     assert printed.stderr.splitlines()[-1].startswith(f"{len(sure)} of 12 images surer than")
 
 
+def test_the_classes_that_no_image_is_surely_of_are_named(predicted, folder, photos):
+    rest = photos[0] / "00.png", photos[0] / "06.png"  # ants
+    said = predicted(folder, *rest, "--above", 0)
+    assert said.stdout.splitlines()[1:] == [f"{os.path.relpath(path)},ant" for path in rest]
+    (line,) = [line for line in said.stderr.splitlines() if "surely" in line]
+    assert line == "fewlabels: no image is surely: bee, cat; to train with these labels alone would forget them"
+    assert "surely" not in predicted(folder, photos[0], "--above", 0).stderr  # each class has one
+    assert "surely" not in predicted(folder, photos[0], "--above", "0.9999999999").stderr  # no image at all
+
+
 def test_the_sure_ones_of_an_archive_are_named_by_their_place_in_it(predicted, folder, photos, tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for path in sorted(photos[0].rglob("*.png")):

@@ -28,6 +28,7 @@ from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.skipped import Unreadable
+from fewlabels.data.files.words import some
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
@@ -43,6 +44,7 @@ from fewlabels.types import UserError
 logger = logging.getLogger(__name__)
 
 NAMED = 3  # files that could not be read, in the line that says so
+NAMED_CLASSES = 10  # that no image is surely of
 
 
 def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> Iterator[Prediction]:
@@ -214,6 +216,10 @@ def _run(arguments: argparse.Namespace) -> int:
         sure = sure_ones(found, arguments.above, places, Path() if to is None else to.parent)
         content, surer = as_labels(sure), f"surer than {arguments.above}"
         summary = f"{len(sure):,} of {_images_in_words(labelled)} {surer}{': ' if sure else ''}{counted(sure)}"
+        without = set(trained.class_names) - {each.labels[0] for each in sure}
+        if sure and without:
+            names = some([name for name in trained.class_names if name in without], NAMED_CLASSES)
+            logger.warning(f"no image is surely: {names}; to train with these labels alone would forget them")
     if to is not None:
         write_atomically(to, lambda file: file.write(content))
         summary += f"; written to {to}"
