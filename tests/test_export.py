@@ -81,11 +81,11 @@ def wanted(trained, pixels):
 
 def test_onnx_gives_the_same_labels_and_logits(exported, plain, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    said = exported(plain, "--onnx", tmp_path / "m.onnx")
-    assert said == f"{tmp_path / 'm.onnx'}: the weights of the least validation loss (epoch 1)\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    said = exported(plain, "--onnx", tmp_path / "a" / "b" / "m.onnx")
+    assert said == f"{tmp_path / 'a' / 'b' / 'm.onnx'}: the weights of the least validation loss (epoch 1)\n"
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["m.onnx"]
     trained = load_run(plain)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(tmp_path / "a" / "b" / "m.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 7):
         pixels, images = digits(count)
         (logits,) = session.run(["logits"], {"images": images.numpy()})
@@ -99,10 +99,10 @@ def test_onnx_gives_the_same_labels_and_logits(exported, plain, tmp_path):
 
 
 def test_a_program_of_torch_gives_the_same_logits(exported, plain, tmp_path):
-    said = exported(plain, "--pt2", tmp_path / "m.pt2", "--weights", "last")
-    assert said == f"{tmp_path / 'm.pt2'}: the weights of the last epoch (epoch 1)\n"
+    said = exported(plain, "--pt2", tmp_path / "no" / "m.pt2", "--weights", "last")
+    assert said == f"{tmp_path / 'no' / 'm.pt2'}: the weights of the last epoch (epoch 1)\n"
     files = {"fewlabels.json": ""}
-    module = torch.export.load(tmp_path / "m.pt2", extra_files=files).module()
+    module = torch.export.load(tmp_path / "no" / "m.pt2", extra_files=files).module()
     trained = load_run(plain, "last")
     for count in (1, 7):
         pixels, images = digits(count)

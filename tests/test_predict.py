@@ -371,6 +371,17 @@ def test_the_contact_sheet_says_how_many_it_leaves_out(predicted, folder, photos
     assert "Confidences are not calibrated." in page
 
 
+def test_folders_that_are_not_there_are_made(predicted, folder, photos, tmp_path):
+    to, html = tmp_path / "a" / "b" / "new.csv", tmp_path / "c" / "d" / "sheet.html"
+    result = predicted(folder, photos[0] / "00.png", "--to", to, "--html", html)
+    assert result.returncode == 0
+    assert to.read_text().splitlines()[1].startswith(f"{photos[0] / '00.png'},ant,")
+    assert len(list(cards(html))) == 1
+    refused = predicted(folder, photos[0] / "00.png", "--to", to / "x.csv")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"fewlabels: cannot make the folder {to}: File exists")
+
+
 def test_a_picture_that_is_gone_by_then_is_said(predicted, folder, photos, tmp_path, monkeypatch):
     found = predict.pictures
     monkeypatch.setattr(predict, "pictures", lambda *given: dict(list(found(*given).items())[1:]))

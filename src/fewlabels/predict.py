@@ -34,7 +34,7 @@ from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
 from fewlabels.predicted.tables import Prediction, as_csv, as_labels, counted, sure_ones
 from fewlabels.runs.trained import BEST, FILES, LAST, TrainedModel, load_run
-from fewlabels.system.files import write_atomically, write_text
+from fewlabels.system.files import make_folder_of, write_atomically, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import Stopped
 from fewlabels.system.terminal import configure_logging, print_result
@@ -199,16 +199,19 @@ def _run(arguments: argparse.Namespace) -> int:
     trained = load_run(arguments.run, arguments.weights)
     top = min(arguments.top, len(trained.class_names))
     places = [expanded(str(each)) for each in arguments.images]
+    to = None if arguments.to is None else expanded(str(arguments.to))
     try:
         place(trained, arguments.device)
     except UserError as error:
         raise UserError(str(error).replace("hardware.device=", "--device ")) from error
+    for file in (to, None if arguments.html is None else expanded(str(arguments.html))):
+        if file is not None:
+            make_folder_of(file)  # now: where it cannot be made, no image need be labelled
     found = list(predictions(trained, places, top))
     _say_which(trained, asked=arguments.weights is not None)
     if broken := [each for each in found if each.error]:
         names = ", ".join(shown(each.file) for each in broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
         logger.warning(f"{len(broken):,} of {len(found):,} files could not be read and have no label: {names}")
-    to = None if arguments.to is None else expanded(str(arguments.to))
     labelled = len(found) - len(broken)
     if arguments.above is None:
         content, summary = as_csv(found, top), f"{_images_in_words(labelled)} labelled: {counted(found)}"
