@@ -1,21 +1,26 @@
 """The network elsewhere: ONNX, a program of torch.export, plain weights with a card, each against the run's own network."""
 
 import dataclasses
+import io
 import json
 import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from fewlabels import export
 from fewlabels.config.compose import composed
 from fewlabels.config.validate import register
+from fewlabels.data.files.decode import Decoding, decode
 from fewlabels.exported.network import ExportedNetwork, check, steps
 from fewlabels.exported.weights import card
 from fewlabels.runs import record
@@ -96,6 +101,34 @@ def test_onnx_gives_the_same_labels_and_logits(exported, plain, tmp_path):
     assert json.loads(inside["class_names"]) == list(trained.class_names)
     assert float(inside["temperature"]) == trained.temperature
     assert inside["fingerprint"] == trained.description["fingerprint"]
+
+
+@pytest.mark.parametrize(("shape", "orientation", "size"), [((640, 480), 1, 32), ((40, 91), 6, 32), ((201, 30), 8, 16)])
+def test_the_lines_in_the_documentation_take_the_run_s_pixels(tmp_path, monkeypatch, capsys, shape, orientation, size):
+    page = Path(__file__).parents[1] / "docs" / "export.md"
+    if not page.exists():
+        pytest.skip("without the documentation")
+    lines = next(
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "onnxruntime" in block
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8)
+    photo, exif = io.BytesIO(), Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(pixels).save(photo, "JPEG", exif=exif)
+    (tmp_path / "cat.jpg").write_bytes(photo.getvalue())
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    session = SimpleNamespace(
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={"class_names": '["cat", "dog"]'}),
+        get_inputs=lambda: [SimpleNamespace(shape=["batch", 3, size, size])],
+        run=lambda _, given: seen.append(given["images"]) or [np.array([[0.0, 1.0]])],
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=lambda _: session))
+    exec(lines, {})
+    own = decode(photo.getvalue(), "cat.jpg", Decoding(size, False), tmp_path)
+    assert seen[0].dtype == np.float32
+    assert np.array_equal(seen[0], own.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    assert capsys.readouterr().out == "dog\n"
 
 
 def test_a_program_of_torch_gives_the_same_logits(exported, plain, tmp_path):
