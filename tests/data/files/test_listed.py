@@ -156,6 +156,9 @@ def test_where_all_are_labelled_there_is_no_split(photos):
         ("0.png,ant\nx.png,ant\ny.png,\n", "names 2 images that are not in "),
         ("0.png,ant\nx.png,ant\ny.png,\n", ": x.png, y.png. Names are read from dataset.path, from"),
         ("0.png,ant\n../1.png,ant\n", "names 1 images that are not in "),
+        ("0.png,ant\nx.png,ant\n9.png,ant\n", ": x.png, 9.png. Names are read from dataset.path, from"),
+        ("0.png,ant\nx.png,ant\n9.png,ant\n", "where the command is given (write more/9.png for 9.png)$"),
+        ("0.png,ant\n10.png,ant\n", "where the command is given$"),  # there are two
         ("0.png,ant\nnotes.txt,ant\n", "names 1 files of a format that is not read here: notes.txt"),
         ("0.png,ant\n./0.png,bee\n", "0.png stands there twice, with label=ant and label=bee"),
         ("0.png,ant\n0.png,\n", "0.png stands there twice, with label=ant and label=$"),
@@ -167,9 +170,12 @@ def test_where_all_are_labelled_there_is_no_split(photos):
 )
 def test_what_cannot_be(photos, lines, message):
     (photos / "notes.txt").write_text("")
+    (photos / "more" / "10.png").write_bytes(png(IMAGES[0]))
     text = refusal(photos, f"file,label,split\n{lines}")
     assert text.startswith(str(photos.parent / "labels.csv"))
     assert message.removesuffix("$") in text
+    if message.endswith("$"):
+        assert text.endswith(message.removesuffix("$"))
 
 
 def test_the_list_itself_is_not_left_out(photos, caplog):

@@ -119,6 +119,7 @@ def test_files_are_found_by_name(configure, tmp_path, tar, front, monkeypatch):
     ("lines", "message"),
     [
         ("ant/0000.png,train\nant/x.png,val\n", "names 1 files that are no training images here: ant/x.png"),
+        ("z.png,train\n0008.png,val\n", "here: z.png, 0008.png (write train/ant/0008.png for 0008.png)"),
         ("test/ant/0000.png,train\n", "names 1 files that are no training images here: test/ant/0000.png"),
         ("ant/0000.png,train\ntrain/ant/0000.png,val\n", "stands there twice, with split=train and split=validation"),
         ("ant/0000.png,test\n", "train/ant/0000.png is for testing there, and a training image by where it lies"),

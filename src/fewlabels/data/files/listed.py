@@ -83,6 +83,22 @@ class Names:
         return None
 
 
+def longer_name(missing: Sequence[str], images: Sequence[str]) -> str:
+    """How one of the files that a list names has to be written, where it lies deeper and one image alone is called so.
+
+    Returns:
+        `` (write unlabelled/1.jpg for 1.jpg)``; "" where there is none.
+    """
+    places: dict[str, list[str]] = {}
+    for name in images:
+        places.setdefault(composed(pieces_of(name)[-1]), []).append(name)
+    for file in missing:
+        found = places.get(composed(file), [])
+        if len(found) == 1:
+            return f" (write {shown(found[0])} for {shown(file)})"
+    return ""
+
+
 def plan(listing: Listing, files: Sequence[LabelFile], path: Path) -> Listed:
     """What the lists ``files`` make of the images in ``path``.
 
@@ -166,6 +182,8 @@ def _lines(
         rule = "Names are read from dataset.path, from the list's own folder, or from where the command is given"
         if files[0].folder is not None:
             rule = f"Correct it or, where the folders are the classes, rename {METADATA}"
+        else:
+            rule += longer_name(missing, images)
         raise UserError(f"{where} names {len(missing):,} images that are not in {path}: {some(missing)}. {rule}")
     tests = any(line.part == "test" for _, line in found) or any(_held_out(name, front) == "test" for name in images)
     sure = [(name, replace(line, part=_part(line, _held_out(name, front), tests))) for name, line in found]

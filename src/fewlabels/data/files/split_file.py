@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fewlabels.data.files.label_file import merged, read_labels
-from fewlabels.data.files.listed import Names, common_folders
+from fewlabels.data.files.listed import Names, common_folders, longer_name
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.words import some
@@ -117,7 +117,8 @@ def _by_name(data: ImageData, file: Path) -> Split:
         elif line.part != "test":
             missing.append(line.file)
     if missing:
-        raise UserError(f"{file} names {len(missing):,} files that are no training images here: {some(missing)}")
+        longer = longer_name(missing, training)
+        raise UserError(f"{file} names {len(missing):,} files that are no training images here: {some(missing)}{longer}")
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for name, line in merged(found, str(file)).items():
         i = position[name]
