@@ -131,7 +131,7 @@ def test_files_that_cannot_be(configure, tmp_path, tar, lines, message):
 
 
 def test_an_image_without_a_label_is_no_labelled_one(configure, tmp_path, tar):
-    (tmp_path / "labels.csv").write_text("file,label\ntrain/ant/0000.png,ant\ntrain/bee/0001.png,bee\n")
+    (tmp_path / "labels.csv").write_text("file,label\ntrain/ant/0000.png,big\ntrain/bee/0001.png,small\n")
     labels = f"dataset.labels={tmp_path / 'labels.csv'}"
     text = refusal(configure, tar, npz(tmp_path), labels)  # in the order of their names: train/ant/0000.png is the first
     assert "train/bee/0003.png is in its part 'labelled', and has no label" in text
