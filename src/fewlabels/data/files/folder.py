@@ -25,6 +25,7 @@ from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.skipped import Unreadable, check_count
+from fewlabels.data.files.words import count_of, some
 from fewlabels.data.images import FileNames, ImageData
 from fewlabels.system.layout import TEST_FILES
 from fewlabels.system.stopping import stopper
@@ -173,8 +174,8 @@ def build(
         entry.save()
     if missing:
         raise UserError(
-            f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
-            "run it again"
+            f"{path} changed while it was read: {count_of(len(missing), 'image was', 'images were')} gone "
+            f"({some(sorted(missing))}): run it again"
         )
     check_count(entry.skipped, len(places), path)
     if entry.skipped:
