@@ -1,21 +1,26 @@
 """The network elsewhere: ONNX, a program of torch.export, plain weights with a card, each against the run's own network."""
 
 import dataclasses
+import io
 import json
 import re
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
 from fewlabels import export
 from fewlabels.config.compose import composed
 from fewlabels.config.validate import register
+from fewlabels.data.files.decode import Decoding, decode
 from fewlabels.exported.network import ExportedNetwork, check, steps
 from fewlabels.exported.weights import card
 from fewlabels.runs import record
@@ -38,7 +43,9 @@ def finished(root, *settings):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Of our own network, on the digits; with validation images."""
-    return finished(tmp_path_factory.mktemp("plain"), "dataset.num_validation=20", "optim.lr=0.003")
+    return finished(
+        tmp_path_factory.mktemp("plain"), "dataset.num_labels=100", "dataset.num_validation=50", "optim.lr=0.003"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +86,11 @@ def wanted(trained, pixels):
 
 def test_onnx_gives_the_same_labels_and_logits(exported, plain, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
-    said = exported(plain, "--onnx", tmp_path / "m.onnx")
-    assert said == f"{tmp_path / 'm.onnx'}: the weights of the least validation loss (epoch 1)\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+    said = exported(plain, "--onnx", tmp_path / "a" / "b" / "m.onnx")
+    assert said == f"{tmp_path / 'a' / 'b' / 'm.onnx'}: the weights of the least validation loss (epoch 1)\n"
+    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["m.onnx"]
     trained = load_run(plain)
-    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(tmp_path / "a" / "b" / "m.onnx", providers=["CPUExecutionProvider"])
     for count in (1, 7):
         pixels, images = digits(count)
         (logits,) = session.run(["logits"], {"images": images.numpy()})
@@ -96,11 +103,39 @@ def test_onnx_gives_the_same_labels_and_logits(exported, plain, tmp_path):
     assert inside["fingerprint"] == trained.description["fingerprint"]
 
 
+@pytest.mark.parametrize(("shape", "orientation", "size"), [((640, 480), 1, 32), ((40, 91), 6, 32), ((201, 30), 8, 16)])
+def test_the_lines_in_the_documentation_take_the_run_s_pixels(tmp_path, monkeypatch, capsys, shape, orientation, size):
+    page = Path(__file__).parents[1] / "docs" / "export.md"
+    if not page.exists():
+        pytest.skip("without the documentation")
+    lines = next(
+        block for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) if "onnxruntime" in block
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape[::-1], 3), dtype=np.uint8)
+    photo, exif = io.BytesIO(), Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(pixels).save(photo, "JPEG", exif=exif)
+    (tmp_path / "cat.jpg").write_bytes(photo.getvalue())
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    session = SimpleNamespace(
+        get_modelmeta=lambda: SimpleNamespace(custom_metadata_map={"class_names": '["cat", "dog"]'}),
+        get_inputs=lambda: [SimpleNamespace(shape=["batch", 3, size, size])],
+        run=lambda _, given: seen.append(given["images"]) or [np.array([[0.0, 1.0]])],
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=lambda _: session))
+    exec(lines, {})
+    own = decode(photo.getvalue(), "cat.jpg", Decoding(size, False), tmp_path)
+    assert seen[0].dtype == np.float32
+    assert np.array_equal(seen[0], own.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    assert capsys.readouterr().out == "dog\n"
+
+
 def test_a_program_of_torch_gives_the_same_logits(exported, plain, tmp_path):
-    said = exported(plain, "--pt2", tmp_path / "m.pt2", "--weights", "last")
-    assert said == f"{tmp_path / 'm.pt2'}: the weights of the last epoch (epoch 1)\n"
+    said = exported(plain, "--pt2", tmp_path / "no" / "m.pt2", "--weights", "last")
+    assert said == f"{tmp_path / 'no' / 'm.pt2'}: the weights of the last epoch (epoch 1)\n"
     files = {"fewlabels.json": ""}
-    module = torch.export.load(tmp_path / "m.pt2", extra_files=files).module()
+    module = torch.export.load(tmp_path / "no" / "m.pt2", extra_files=files).module()
     trained = load_run(plain, "last")
     for count in (1, 7):
         pixels, images = digits(count)
@@ -174,6 +209,9 @@ def test_the_card_of_older_and_of_stranger_networks(plain):
     assert "Not known: an older fewlabels wrote these weights." in older
     assert "its data and its other settings are not known" in older
     assert "settings.yaml" not in older
+    assert "The confidences, `softmax(logits)`, are not calibrated.\n" in older
+    few = card(dataclasses.replace(trained, description=described | {"uncalibrated": "8 are too few"}), None)
+    assert "The confidences, `softmax(logits)`, are not calibrated: 8 are too few.\n" in few
     own = OwnNetwork(trained.network, nn.Linear(100, 10))
     stranger = card(dataclasses.replace(trained, network=own), record.found(plain / "record.json"))
     assert "needs fewlabels and the run's own files: `fewlabels.runs.trained.load_run(folder)`" in stranger

@@ -58,11 +58,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory):
     """A run's with validation images, a third of them of a wrong class."""
-    train = random_images(60, 3, size=8)
-    labels = np.where(np.arange(60) % 9 < 3, (train.labels + 1) % 3, train.labels)
+    train = random_images(120, 3, size=8)
+    labels = np.where(np.arange(120) % 9 < 3, (train.labels + 1) % 3, train.labels)
     more = [
-        "dataset.num_labels=60",
-        "dataset.num_validation=30",
+        "dataset.num_labels=120",
+        "dataset.num_validation=60",
         "optim.lr=0.02",
         "epochs=2",
         "steps=null",
@@ -225,6 +225,16 @@ def test_the_sure_ones_are_labels_to_train_with(predicted, folder, photos, tmp_p
     assert printed.stderr.splitlines()[-1].startswith(f"{len(sure)} of 12 images surer than")
 
 
+def test_the_classes_that_no_image_is_surely_of_are_named(predicted, folder, photos):
+    rest = photos[0] / "00.png", photos[0] / "06.png"  # ants
+    said = predicted(folder, *rest, "--above", 0)
+    assert said.stdout.splitlines()[1:] == [f"{os.path.relpath(path)},ant" for path in rest]
+    (line,) = [line for line in said.stderr.splitlines() if "surely" in line]
+    assert line == "fewlabels: no image is surely: bee, cat; to train with these labels alone would forget them"
+    assert "surely" not in predicted(folder, photos[0], "--above", 0).stderr  # each class has one
+    assert "surely" not in predicted(folder, photos[0], "--above", "0.9999999999").stderr  # no image at all
+
+
 def test_the_sure_ones_of_an_archive_are_named_by_their_place_in_it(predicted, folder, photos, tmp_path):
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         for path in sorted(photos[0].rglob("*.png")):
@@ -284,6 +294,9 @@ def test_the_confidences_are_those_of_the_temperature_and_the_labels_stay(predic
     name.write_text(json.dumps(described))  # as an older version wrote it
     older = predicted(tmp_path, place, "--weights", which)
     assert older.stderr.splitlines() == [UNCALIBRATED]
+    name.write_text(json.dumps(described | {"uncalibrated": "8 validation images are too few"}))
+    few = predicted(tmp_path, place, "--weights", which)
+    assert few.stderr.splitlines() == ["the confidences are not calibrated: 8 validation images are too few"]
     without = list(csv.DictReader(io.StringIO(older.stdout)))
     assert [line["label"] for line in without] == [line["label"] for line in calibrated]
     assert [line["confidence"] for line in without] != [line["confidence"] for line in calibrated]
@@ -356,6 +369,17 @@ def test_the_contact_sheet_says_how_many_it_leaves_out(predicted, folder, photos
     page = (tmp_path / "sheet.html").read_text()
     assert "8 surer images are left out." in page
     assert "Confidences are not calibrated." in page
+
+
+def test_folders_that_are_not_there_are_made(predicted, folder, photos, tmp_path):
+    to, html = tmp_path / "a" / "b" / "new.csv", tmp_path / "c" / "d" / "sheet.html"
+    result = predicted(folder, photos[0] / "00.png", "--to", to, "--html", html)
+    assert result.returncode == 0
+    assert to.read_text().splitlines()[1].startswith(f"{photos[0] / '00.png'},ant,")
+    assert len(list(cards(html))) == 1
+    refused = predicted(folder, photos[0] / "00.png", "--to", to / "x.csv")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith(f"fewlabels: cannot make the folder {to}: File exists")
 
 
 def test_a_picture_that_is_gone_by_then_is_said(predicted, folder, photos, tmp_path, monkeypatch):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from hydra.types import RunMode
 
+from fewlabels import train
 from fewlabels.config.validate import build
 from fewlabels.methods.base import Method
 from fewlabels.methods.supervised import Supervised
@@ -101,6 +103,23 @@ def test_the_same_command_again_does_nothing(configure, tmp_path, capsys, monkey
     assert again.metrics == first.metrics
     assert "finished already" in capsys.readouterr().err
     folder_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "tracking", "says"),
+    [(RunMode.RUN, "true", True), (RunMode.RUN, "false", False), (RunMode.MULTIRUN, "true", False)],
+)
+def test_a_single_run_that_is_not_quiet_ends_with_what_comes_next(
+    configure, tmp_path, capsys, monkeypatch, mode, tracking, says
+):
+    hydra = types.SimpleNamespace(mode=mode, overrides=types.SimpleNamespace(task=[]))
+    for module in ("train", "launch.sweep"):
+        monkeypatch.setattr(f"fewlabels.{module}.HydraConfig", types.SimpleNamespace(get=lambda: hydra, initialized=bool))
+    monkeypatch.setattr(train.stopper, "install", lambda: None)
+    train._run_job(configure(*SHORT, "epochs=1", "batch.steps=1", f"tracking.bar={tracking}"))
+    folder = folder_of(tmp_path)
+    said = [line for line in capsys.readouterr().err.splitlines() if "predict" in line]
+    assert said == ([f"{folder}: fewlabels predict {folder} IMAGES labels new ones"] if says else [])
 
 
 def test_every_seed_shares_one_cache_entry(configure, tmp_path):

@@ -28,12 +28,13 @@ from fewlabels.data.files.folder import Wanted, decoded
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import shown
 from fewlabels.data.files.skipped import Unreadable
+from fewlabels.data.files.words import some
 from fewlabels.data.loader import prediction_batch
 from fewlabels.launch.errors import report_error
 from fewlabels.models.inference import predict
 from fewlabels.predicted.tables import Prediction, as_csv, as_labels, counted, sure_ones
 from fewlabels.runs.trained import BEST, FILES, LAST, TrainedModel, load_run
-from fewlabels.system.files import write_atomically, write_text
+from fewlabels.system.files import make_folder_of, write_atomically, write_text
 from fewlabels.system.paths import expanded
 from fewlabels.system.stopping import Stopped
 from fewlabels.system.terminal import configure_logging, print_result
@@ -43,6 +44,7 @@ from fewlabels.types import UserError
 logger = logging.getLogger(__name__)
 
 NAMED = 3  # files that could not be read, in the line that says so
+NAMED_CLASSES = 10  # that no image is surely of
 
 
 def predictions(trained: TrainedModel, places: Sequence[Path], top: int = 1) -> Iterator[Prediction]:
@@ -197,16 +199,19 @@ def _run(arguments: argparse.Namespace) -> int:
     trained = load_run(arguments.run, arguments.weights)
     top = min(arguments.top, len(trained.class_names))
     places = [expanded(str(each)) for each in arguments.images]
+    to = None if arguments.to is None else expanded(str(arguments.to))
     try:
         place(trained, arguments.device)
     except UserError as error:
         raise UserError(str(error).replace("hardware.device=", "--device ")) from error
+    for file in (to, None if arguments.html is None else expanded(str(arguments.html))):
+        if file is not None:
+            make_folder_of(file)  # now: where it cannot be made, no image need be labelled
     found = list(predictions(trained, places, top))
     _say_which(trained, asked=arguments.weights is not None)
     if broken := [each for each in found if each.error]:
         names = ", ".join(shown(each.file) for each in broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
         logger.warning(f"{len(broken):,} of {len(found):,} files could not be read and have no label: {names}")
-    to = None if arguments.to is None else expanded(str(arguments.to))
     labelled = len(found) - len(broken)
     if arguments.above is None:
         content, summary = as_csv(found, top), f"{_images_in_words(labelled)} labelled: {counted(found)}"
@@ -214,6 +219,10 @@ def _run(arguments: argparse.Namespace) -> int:
         sure = sure_ones(found, arguments.above, places, Path() if to is None else to.parent)
         content, surer = as_labels(sure), f"surer than {arguments.above}"
         summary = f"{len(sure):,} of {_images_in_words(labelled)} {surer}{': ' if sure else ''}{counted(sure)}"
+        without = set(trained.class_names) - {each.labels[0] for each in sure}
+        if sure and without:
+            names = some([name for name in trained.class_names if name in without], NAMED_CLASSES)
+            logger.warning(f"no image is surely: {names}; to train with these labels alone would forget them")
     if to is not None:
         write_atomically(to, lambda file: file.write(content))
         summary += f"; written to {to}"
@@ -236,10 +245,11 @@ def _say_which(trained: TrainedModel, asked: bool) -> None:
             f"with the weights of epoch {epoch}, of the least validation loss; --weights last takes the last epoch's"
         )
     if trained.temperature is None:
-        logger.info(
-            "the confidences are not calibrated: this run has no temperature, which validation images give "
-            "(dataset.num_validation) where the network mistakes some of them"
+        why = trained.uncalibrated or (
+            "this run has no temperature, which validation images give (dataset.num_validation) where the network mistakes "
+            "some of them"
         )
+        logger.info(f"the confidences are not calibrated: {why}")
 
 
 def _write_sheet(

@@ -46,6 +46,7 @@ from fewlabels.system.stopping import Stopped, stopper
 from fewlabels.system.terminal import FILE_ONLY, configure_logging
 from fewlabels.tracking.base import Tracker
 from fewlabels.tracking.build import build_trackers
+from fewlabels.tracking.next_step import NextStep
 from fewlabels.tracking.wandb import in_agent
 from fewlabels.training import hardware
 from fewlabels.training.build import (
@@ -290,7 +291,8 @@ def _run_job(cfg: Config) -> None:
         if cfg.search:
             run_search(cfg, run)
         else:
-            run(cfg, in_sweep=HydraConfig.get().mode == RunMode.MULTIRUN)
+            in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+            run(cfg, in_sweep, more_trackers=[NextStep()] if cfg.tracking.bar and not in_sweep else [])
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

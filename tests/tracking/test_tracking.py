@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from fewlabels.tracking.bar import Bar
 from fewlabels.tracking.base import RunInfo, Tracker
 from fewlabels.tracking.jsonl import JsonLines
+from fewlabels.tracking.next_step import NextStep
 from fewlabels.tracking.tolerant import Tolerant
 from fewlabels.train import run
 from fewlabels.training.trainer import Trainer
@@ -63,6 +65,20 @@ def test_the_bar_says_loss_accuracy_speed_and_time_left(info, capsys, monkeypatc
         for fact in ("0.500", "91.25%", "90.00%", "images/s"):
             assert fact in shown
         assert ("left" in shown) == terminal
+
+
+def test_a_finished_run_says_where_it_lies_and_how_images_are_labelled(info, tmp_path, caplog):
+    caplog.set_level("INFO", "fewlabels")
+    info = replace(info, folder=tmp_path / "a run")
+    info.folder.mkdir()
+    tracker = NextStep()
+    tracker.start(info, [])
+    tracker.finish(RunRecord(status="finished"))  # its network could not be written
+    (info.folder / "model.json").touch()
+    tracker.finish(RunRecord(status="failed"))
+    assert caplog.messages == []
+    tracker.finish(RunRecord(status="finished"))
+    assert caplog.messages == [f"{info.folder}: fewlabels predict '{info.folder}' IMAGES labels new ones"]
 
 
 def test_a_notebook_has_a_bar_though_it_is_no_terminal(info, capsys, monkeypatch):

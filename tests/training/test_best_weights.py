@@ -57,6 +57,8 @@ def test_the_weights_of_the_least_validation_loss_are_kept_beside_the_last(confi
         held_out = {key: value for key, value in curve[epoch].items() if key.startswith(("test_", "validation_"))}
         assert trained.description["evaluation"] == {"epoch": epoch + 1} | held_out
         assert {"validation_loss", "test_accuracy", "test_ece"} < set(held_out)
+        assert trained.temperature is None
+        assert trained.uncalibrated == "20 validation images are too few to calibrate by: 50 at least"
     with pytest.raises(UserError, match="weights='first' is neither last nor best"):
         load_run(folder, "first")
 

@@ -1,11 +1,14 @@
 """The temperature, against a slow search and where there is none."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fewlabels.training.calibration import fit_temperature
+from fewlabels.training.export import _calibration
 
 
 def made_up(scale, count=400, classes=5, seed=0):
@@ -87,3 +90,10 @@ def test_where_a_logit_is_not_finite_there_is_none():
     logits, labels = made_up(1)
     logits[3, 2] = torch.nan
     assert fit_temperature(logits, labels) is None
+
+
+@pytest.mark.parametrize(("count", "few"), [(1, "1 validation image is"), (49, "49 validation images are")])
+def test_where_there_are_few_validation_images_there_is_none(count, few):
+    held = SimpleNamespace(name="validation", index=torch.arange(count))
+    found = _calibration(SimpleNamespace(evaluation_sets=[held]))
+    assert found == {"uncalibrated": f"{few} too few to calibrate by: 50 at least"}

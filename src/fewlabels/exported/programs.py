@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fewlabels.exported.network import IMAGES, LOGITS, ExportedNetwork, check, metadata, noise
 from fewlabels.runs.trained import TrainedModel
-from fewlabels.system.files import write_atomically
+from fewlabels.system.files import make_folder_of, write_atomically
 from fewlabels.types import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def write_onnx(trained: TrainedModel, path: Path) -> None:
     content = model.SerializeToString()
     session: Any = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     check(trained, lambda images: torch.from_numpy(session.run([LOGITS], {IMAGES: images.numpy()})[0]))
+    make_folder_of(path)
     write_atomically(path, lambda file: file.write(content))
 
 
@@ -68,6 +69,7 @@ def write_pt2(trained: TrainedModel, path: Path) -> None:
         return logits
 
     check(trained, run)
+    make_folder_of(path)
     write_atomically(path, lambda file: file.write(content.getvalue()))
 
 

@@ -70,9 +70,9 @@ def card(trained: TrainedModel, found: RunRecord | None) -> str:
         if views.per_image
         else f"less {list(views.mean)}, then over {list(views.std)}, channel by channel"
     )
-    temperature = trained.temperature
+    temperature, why = trained.temperature, trained.uncalibrated
     confidences = (
-        "The confidences, `softmax(logits)`, are not calibrated."
+        f"The confidences, `softmax(logits)`, are not calibrated{'' if why is None else f': {why}'}."
         if temperature is None
         else f"Calibrated confidences are `softmax(logits / {temperature:.4f})`, by the run's validation images."
     )

@@ -60,6 +60,7 @@ KEYS: dict[str, tuple[type, ...]] = {
 OPTIONAL: dict[str, tuple[type, ...]] = {
     "evaluation": (dict,),  # the epoch of these weights, and its accuracies and losses
     "temperature": (float,),  # that logits are divided by before they are confidences
+    "uncalibrated": (str,),  # why there is no temperature, where the validation images are too few for one
 }
 
 
@@ -135,6 +136,11 @@ class TrainedModel:
     def temperature(self) -> float | None:
         """What the logits are to be divided by, so that the confidences are calibrated; None where that is not known."""
         return self.description.get("temperature")
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """Why there is no temperature, where the validation images were too few for one."""
+        return self.description.get("uncalibrated")
 
 
 def load_run(folder: str | Path, weights: str | None = None) -> TrainedModel:

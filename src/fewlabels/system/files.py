@@ -77,6 +77,16 @@ def no_inodes(place: Path) -> bool:
     return False
 
 
+def make_folder_of(path: Path) -> None:
+    """Make the folder that a file goes into, and those above it, where they are not there.
+
+    Raises:
+        FileError: the disk refused, or a file stands there.
+    """
+    with doing("make the folder", path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside ``path``, flush to disk, then rename: a reader sees the old file or the new one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
+LEAST_IMAGES = 50  # to fit it on: by fewer it may come out far from that of the network
 FLATTEST = 1e-3  # the largest difference of logits / T: with a larger T all classes are as probable
 
 

@@ -23,7 +23,7 @@ from fewlabels.system.layout import BEST_WEIGHTS, WEIGHTS
 from fewlabels.tracking.base import RunInfo
 from fewlabels.training.best import best_line
 from fewlabels.training.build import method_sizes
-from fewlabels.training.calibration import fit_temperature
+from fewlabels.training.calibration import LEAST_IMAGES, fit_temperature
 from fewlabels.training.numbers import HELD_OUT
 from fewlabels.training.trainer import Trainer
 from fewlabels.types import UserError
@@ -93,10 +93,16 @@ def _evaluation(line: dict[str, Any]) -> dict[str, Any]:
     return {"evaluation": {"epoch": line["epoch"]} | found}
 
 
-def _calibration(trainer: Trainer) -> dict[str, float]:
-    """The temperature of the predictor as it is, fitted on the validation images; nothing where there is none."""
+def _calibration(trainer: Trainer) -> dict[str, float | str]:
+    """The temperature of the predictor as it is, fitted on the validation images, or why these are too few for it.
+
+    Nothing where there are none, or where they give no temperature.
+    """
     for held in trainer.evaluation_sets:
         if held.name == "validation":
+            if (count := len(held.index)) < LEAST_IMAGES:
+                few = "1 validation image is" if count == 1 else f"{count} validation images are"
+                return {"uncalibrated": f"{few} too few to calibrate by: {LEAST_IMAGES} at least"}
             with _full_precision(trainer.predictor):
                 logits, _ = predict(trainer.predictor, held.images.iterate_view(held.index, held.view, "validation"))
             temperature = fit_temperature(logits, held.images.labels[held.index.to(held.images.device)])

@@ -36,6 +36,8 @@ def test_the_columns_may_have_several_names_and_stand_anywhere(tmp_path, file, l
         "file\tlabel\na.png\tant\nb.png\n",
         '"file","label"\n\n"a.png"," ant "\n"b.png",""\n,\n',
         b"\xef\xbb\xbffile,label\na.png,ant\nb.png,",
+        b"\xff\xfe" + "file\tlabel\r\na.png\tant\r\nb.png\t\r\n".encode("utf-16-le"),
+        b"\xfe\xff" + "file,label\na.png,ant\nb.png,\n".encode("utf-16-be"),
     ],
 )
 def test_however_a_program_writes_it(tmp_path, text):
@@ -86,11 +88,20 @@ def test_an_accent_is_one_letter_and_other_bytes_are_names_as_well(tmp_path):
         ("file,label,Class\na,b,c\n", "has the columns label and Class, which may mean the same"),
         ("file,label\n,ant\n", "line 2 names no file"),
         ("file,label,split\na,ant,train\n\nb,ant,dev\n", "split=dev in line 4 is none of train, "),
+        ("file,label\na.png,ant\nb.png,NaN\n", "label=NaN in line 3 may be a missing label: an empty one means none"),
+        ("file,label\na.png,caf\xe9\n".encode("latin-1"), "label=caf\ufffd in line 2 is no text in UTF-8: save it as UTF-8"),
+        ("file,label\na,ant\n".encode("utf-16-le"), "is no text in UTF-8: save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00\x06", "is no text in UTF-8: save it as UTF-8"),
+        (b"\xff\xfea", "is no text, though it begins as UTF-16 does: save it as UTF-8"),
         ('file,label\n"' + "a" * 200_000, "is no CSV: field larger than field limit"),
     ],
 )
 def test_what_is_no_list(tmp_path, text, message):
     assert message in refusal(tmp_path, text)
+
+
+def test_a_split_needs_no_labels(tmp_path):
+    assert read(tmp_path, "file,label,split\na.png,nan,train\n", needs="split").lines == (Line("a.png", "nan", "train"),)
 
 
 def test_a_list_that_is_not_there(tmp_path):

@@ -155,8 +155,11 @@ def test_where_all_are_labelled_there_is_no_split(photos):
     [
         ("0.png,ant\nx.png,ant\ny.png,\n", "names 2 images that are not in "),
         ("0.png,ant\nx.png,ant\ny.png,\n", ": x.png, y.png. Names are read from dataset.path, from"),
-        ("0.png,ant\n../1.png,ant\n", "names 1 images that are not in "),
-        ("0.png,ant\nnotes.txt,ant\n", "names 1 files of a format that is not read here: notes.txt"),
+        ("0.png,ant\n../1.png,ant\n", "names 1 image that is not in "),
+        ("0.png,ant\nx.png,ant\n9.png,ant\n", ": x.png, 9.png. Names are read from dataset.path, from"),
+        ("0.png,ant\nx.png,ant\n9.png,ant\n", "where the command is given (write more/9.png for 9.png)$"),
+        ("0.png,ant\n10.png,ant\n", "where the command is given$"),  # there are two
+        ("0.png,ant\nnotes.txt,ant\n", "names 1 file of a format that is not read here: notes.txt"),
         ("0.png,ant\n./0.png,bee\n", "0.png stands there twice, with label=ant and label=bee"),
         ("0.png,ant\n0.png,\n", "0.png stands there twice, with label=ant and label=$"),
         ("0.png,\n", "no training image has a label there"),
@@ -167,9 +170,12 @@ def test_where_all_are_labelled_there_is_no_split(photos):
 )
 def test_what_cannot_be(photos, lines, message):
     (photos / "notes.txt").write_text("")
+    (photos / "more" / "10.png").write_bytes(png(IMAGES[0]))
     text = refusal(photos, f"file,label,split\n{lines}")
     assert text.startswith(str(photos.parent / "labels.csv"))
     assert message.removesuffix("$") in text
+    if message.endswith("$"):
+        assert text.endswith(message.removesuffix("$"))
 
 
 def test_the_list_itself_is_not_left_out(photos, caplog):
@@ -265,7 +271,7 @@ def test_the_metadata_of_its_parts(photos, caplog):
 
 def test_metadata_of_other_images(photos):
     (photos / "metadata.csv").write_text("file_name,label\nx.png,ant\n")
-    with pytest.raises(UserError, match=r"names 1 images that are not in .*: x.png. Correct it or, where the folders are"):
+    with pytest.raises(UserError, match=r"names 1 image that is not in .*: x.png. Correct it or, where the folders are"):
         found_by_itself(photos)
 
 
@@ -318,3 +324,13 @@ def test_a_list_joins_the_class_folders_that_are_called_as_its_labels(tmp_path, 
 
 def names_of(data, position: int) -> int:
     return next(i for i in range(12) if np.array_equal(data.train.images[position], IMAGES[i]))
+
+
+def test_one_is_said_as_one(tmp_path, caplog):
+    photos = tmp_path / "photos"
+    for name in ("labelled/cat/0.png", "a/1.png", "unlabelled/2.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(png(IMAGES[number_of(name)]))
+    opened(photos, "file,label\na/1.png,cat\n")
+    counted = "2 labelled; 1 of these has no line, and the class of its folder; 1 without a line is unlabelled"
+    assert f"photos/: 3 images in 1 class taken; labels.csv: {counted}" in caplog.text

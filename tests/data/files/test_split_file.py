@@ -72,9 +72,9 @@ def test_positions_are_taken_as_they_are(configure, tmp_path, tar, caplog):
         ({"labelled": [0, 12]}, "labelled has position 12, and there are 12 training images"),
         ({"validation": [-1]}, "validation has position -1"),
         ({"unlabelled": [1, 1]}, "unlabelled has a position twice"),
-        ({"unlabelled": [0, 1]}, "1 images, 0 among them, are in both labelled and unlabelled: set dataset.labelled_in"),
-        ({"validation": [7]}, "1 images, 7 among them, are in both labelled and validation"),
-        ({"validation": [8]}, "1 images, 8 among them, are in both unlabelled and validation"),
+        ({"unlabelled": [0, 1]}, "image 0 is in both labelled and unlabelled: set dataset.labelled_in"),
+        ({"validation": [7]}, "image 7 is in both labelled and validation"),
+        ({"validation": [8]}, "image 8 is in both unlabelled and validation"),
         ({"labelled": [0.5]}, "labelled must be a list of whole numbers"),
         ({"labelled": [True]}, "labelled must be a list of whole numbers"),
         ({"labelled": [[0]]}, "labelled must be a list of whole numbers"),
@@ -89,8 +89,8 @@ def test_positions_that_cannot_be(configure, tmp_path, tar, changes, message):
 def test_labelled_images_may_be_unlabelled_ones_too_where_that_is_asked_for(configure, tmp_path, tar):
     asked = "dataset.labelled_in_unlabelled=true"
     assert drawn(configure, tar, npz(tmp_path, unlabelled=[0, 1]), asked).unlabelled.tolist() == [0, 1]
-    assert "are in both unlabelled and validation" in refusal(configure, tar, npz(tmp_path, unlabelled=[3]), asked)
-    assert "are in both labelled and validation" in refusal(configure, tar, npz(tmp_path, validation=[0]), asked)
+    assert "is in both unlabelled and validation" in refusal(configure, tar, npz(tmp_path, unlabelled=[3]), asked)
+    assert "is in both labelled and validation" in refusal(configure, tar, npz(tmp_path, validation=[0]), asked)
 
 
 def test_what_is_no_split_at_all(configure, tmp_path, tar):
@@ -118,8 +118,9 @@ def test_files_are_found_by_name(configure, tmp_path, tar, front, monkeypatch):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("ant/0000.png,train\nant/x.png,val\n", "names 1 files that are no training images here: ant/x.png"),
-        ("test/ant/0000.png,train\n", "names 1 files that are no training images here: test/ant/0000.png"),
+        ("ant/0000.png,train\nant/x.png,val\n", "names 1 file that is no training image here: ant/x.png"),
+        ("z.png,train\n0008.png,val\n", "here: z.png, 0008.png (write train/ant/0008.png for 0008.png)"),
+        ("test/ant/0000.png,train\n", "names 1 file that is no training image here: test/ant/0000.png"),
         ("ant/0000.png,train\ntrain/ant/0000.png,val\n", "stands there twice, with split=train and split=validation"),
         ("ant/0000.png,test\n", "train/ant/0000.png is for testing there, and a training image by where it lies"),
         ("ant/0000.png,\n", "ant/0000.png has no split"),
@@ -130,7 +131,7 @@ def test_files_that_cannot_be(configure, tmp_path, tar, lines, message):
 
 
 def test_an_image_without_a_label_is_no_labelled_one(configure, tmp_path, tar):
-    (tmp_path / "labels.csv").write_text("file,label\ntrain/ant/0000.png,ant\ntrain/bee/0001.png,bee\n")
+    (tmp_path / "labels.csv").write_text("file,label\ntrain/ant/0000.png,big\ntrain/bee/0001.png,small\n")
     labels = f"dataset.labels={tmp_path / 'labels.csv'}"
     text = refusal(configure, tar, npz(tmp_path), labels)  # in the order of their names: train/ant/0000.png is the first
     assert "train/bee/0003.png is in its part 'labelled', and has no label" in text

@@ -164,7 +164,7 @@ def test_unlabelled_and_validation_images_are_not_tested_on_and_a_selection_come
     one = opened(path, tmp_path, test_share=0.5, train_per_class=1)
     assert one.test_files == data.test_files
     assert len(one.split.labelled) == 4
-    with pytest.raises(UserError, match="train/eel/ has 1 images where dataset.train_per_class asks for 2"):
+    with pytest.raises(UserError, match="train/eel/ has 1 image where dataset.train_per_class asks for 2"):
         opened(path, tmp_path, test_share=0.5, train_per_class=2)
 
 

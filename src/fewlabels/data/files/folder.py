@@ -26,6 +26,7 @@ from fewlabels.data.files.names import shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.share import drawn
 from fewlabels.data.files.skipped import Unreadable, check_count
+from fewlabels.data.files.words import count_of, some
 from fewlabels.data.images import FileNames, ImageData
 from fewlabels.system.stopping import stopper
 from fewlabels.types import UserError
@@ -171,8 +172,8 @@ def build(
         entry.save()
     if missing:
         raise UserError(
-            f"{path} changed while it was read: {len(missing)} images, {shown(min(missing))} among them, were gone: "
-            "run it again"
+            f"{path} changed while it was read: {count_of(len(missing), 'image was', 'images were')} gone "
+            f"({some(sorted(missing))}): run it again"
         )
     check_count(entry.skipped, len(places), path)
     if entry.skipped:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from fewlabels.data.files.decode import Decoding
+from fewlabels.data.files.words import count_of
 from fewlabels.data.images import ImageData
 from fewlabels.types import UserError
 
@@ -59,13 +60,13 @@ def unlike_official(name: str, data: ImageData, decoding: Decoding) -> str:
         return ""
     train = known.train if decoding.train_per_class is None else decoding.train_per_class * known.classes
     counts = [
-        (len(data.classes), known.classes, "classes"),
-        (len(data.train), train, "training images"),
-        (len(data.test), known.test, "test images"),
-        *((side, known.side or side, "pixels a side") for side in dict.fromkeys(data.image_size)),
-        (data.channels, known.channels, "channels"),
+        (len(data.classes), known.classes, ("class", "classes")),
+        (len(data.train), train, ("training image", "training images")),
+        (len(data.test), known.test, ("test image", "test images")),
+        *((side, known.side or side, ("pixel a side", "pixels a side")) for side in dict.fromkeys(data.image_size)),
+        (data.channels, known.channels, ("channel", "channels")),
     ]
-    unlike = [f"{is_:,} {what}, {expected:,} expected" for is_, expected, what in counts if is_ != expected]
+    unlike = [f"{count_of(is_, *what)}, {expected:,} expected" for is_, expected, what in counts if is_ != expected]
     if not unlike and known.contents is not None and contents_of(data) != known.contents:
         unlike = ["as many, but other pixels or labels"]
     return f"these are not the official images of {name} ({'; '.join(unlike)})" if unlike else ""

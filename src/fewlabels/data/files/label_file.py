@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -28,6 +29,8 @@ PARTS = {
     },
 }
 DELIMITERS = ",;\t"
+NO_LABEL = "nan"  # what pandas calls a label that is missing
+AS_UTF8 = 'save it as UTF-8 (in Excel "CSV UTF-8")'
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ def read_labels(path: Path, *, needs: str = "label") -> LabelFile:
             known = ", ".join(filter(None, PARTS))
             raise UserError(f"{path}: split={shown(values['split'])} in line {number} is none of {known}")
         label = composed(values["label"])
+        if needs == "label" and label.lower() == NO_LABEL:
+            raise UserError(f"{path}: label={label} in line {number} may be a missing label: an empty one means none")
+        if not _is_utf8(values["label"]):
+            raise UserError(f"{path}: label={shown(label)} in line {number} is no text in UTF-8: {AS_UTF8}")
         if needs == "label" and not label and part in ("labelled", "validation", "test"):
             raise UserError(f"{path}: line {number}, {shown(values['file'])}, has split={part} and no label")
         if needs == "label" and part == "train":
@@ -115,9 +122,7 @@ def merged(lines: list[tuple[str, Line]], where: str) -> dict[str, Line]:
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and the rows that hold anything, with the numbers of their lines."""
-    with readable(path):
-        content = path.read_bytes()
-    text = content.decode("utf-8-sig", "surrogateescape")
+    text = _text(path)
     first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(DELIMITERS, key=first.count)  # some spreadsheets write semicolons
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -128,6 +133,27 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not rows:
         raise UserError(f"{path} is empty: it needs a line file,label and then a line an image")
     return [name.strip() for name in rows[0][1]], rows[1:]
+
+
+def _text(path: Path) -> str:
+    """The file's text: in UTF-16 where its byte-order mark says so, as spreadsheets write it, else in UTF-8.
+
+    Bytes that are no UTF-8 are kept, for they may be in the name of a file.
+    """
+    with readable(path):
+        content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16") if wide else content.decode("utf-8-sig", "surrogateescape")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text, though it begins as UTF-16 does: {AS_UTF8}") from error
+    if "\0" in text:  # a spreadsheet's own format, or UTF-16 without its mark
+        raise UserError(f"{path} is no text in UTF-8: {AS_UTF8}")
+    return text
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _column(header: list[str], names: tuple[str, ...], path: Path) -> int | None:

@@ -22,7 +22,7 @@ from fewlabels.data.files.names import composed, shown
 from fewlabels.data.files.plan import Layout, Parts, arrange
 from fewlabels.data.files.share import Named
 from fewlabels.data.files.top import take_classes_at_the_top
-from fewlabels.data.files.words import in_words, some
+from fewlabels.data.files.words import count_of, in_words, some
 from fewlabels.types import UserError
 
 EMPTY = ("class folder without an image", "class folders without an image")
@@ -54,7 +54,8 @@ def layout(listing: Listing, decoding: Decoding, path: Path) -> Layout:
         order,
     ]
     name = f"{shown(path.resolve().name or str(path))}{'/' if path.is_dir() else ''}"
-    taken = f"{name}: {len(places):,} images in {len(classes):,} classes taken"
+    counted = f"{count_of(len(places), 'image', 'images')} in {count_of(len(classes), 'class', 'classes')}"
+    taken = f"{name}: {counted} taken"
     summary = "; ".join([taken, *filter(None, remarks)]) if any(remarks) else ""
     return Layout(places, classes, summary, counts, len(found.root))
 

@@ -29,13 +29,17 @@ from fewlabels.data.files.listing import Listing
 from fewlabels.data.files.names import composed, pieces_of, shown
 from fewlabels.data.files.plan import Layout
 from fewlabels.data.files.share import Named, drawn, without_test_files
-from fewlabels.data.files.words import OTHER, in_words, some
+from fewlabels.data.files.words import OTHER, count_of, in_words, some
 from fewlabels.data.images import UNKNOWN, FileNames, ImageData, ImageSet
 from fewlabels.data.splits import Split
 from fewlabels.types import UserError
 
 HELD_OUT = ("test", "val", "validation")  # folders whose images are no training images, where no line says they are
 NO_LABEL = ("image in test/, val/ or validation/ without a label", "images in test/, val/ or validation/ without a label")
+
+
+IN_FOLDERS = ("of these has no line, and the class of its folder", "of these have no line, and the class of their folder")
+WITHOUT_LINE = ("without a line is unlabelled", "without a line are unlabelled")
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,22 @@ class Names:
         return None
 
 
+def longer_name(missing: Sequence[str], images: Sequence[str]) -> str:
+    """How one of the files that a list names has to be written, where it lies deeper and one image alone is called so.
+
+    Returns:
+        `` (write unlabelled/1.jpg for 1.jpg)``; "" where there is none.
+    """
+    places: dict[str, list[str]] = {}
+    for name in images:
+        places.setdefault(composed(pieces_of(name)[-1]), []).append(name)
+    for file in missing:
+        found = places.get(composed(file), [])
+        if len(found) == 1:
+            return f" (write {shown(found[0])} for {shown(file)})"
+    return ""
+
+
 def plan(listing: Listing, files: Sequence[LabelFile], path: Path, share: float = 0.0) -> Listed:
     """What the lists ``files`` make of the images in ``path``; ``share`` of those in class folders are the test set.
 
@@ -127,15 +147,16 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path, share: float 
     parts = [f"{counts[part]:,} {words}" for part, words in _PARTS.items() if counts[part]]
     remarks = [
         f"{' and '.join(shown(_called(file.path, path)) for file in files)}: {', '.join(parts)}",
-        f"{len(foldered):,} of these have no line, and the class of their folder" if foldered else "",
-        f"{without:,} without a line are unlabelled" if without else "",
+        count_of(len(foldered), *IN_FOLDERS) if foldered else "",
+        count_of(without, *WITHOUT_LINE) if without else "",
         f"columns that are not read: {', '.join(columns)}" if columns else "",
         f"left out: {in_words(left_out)}" if left_out else "",
         order,
     ]
     name = f"{shown(path.resolve().name or str(path))}{'/' if path.is_dir() else ''}"
-    taken_words = f"{name}: {len(taken):,} images in {len(classes):,} classes taken"
-    return Listed(Layout(places, ("",), "; ".join(filter(None, [taken_words, *remarks]))), lines, classes, where)
+    counted = f"{count_of(len(taken), 'image', 'images')} in {count_of(len(classes), 'class', 'classes')}"
+    summary = "; ".join([f"{name}: {counted} taken", *filter(None, remarks)])
+    return Listed(Layout(places, ("",), summary), lines, classes, where)
 
 
 _PARTS = {"labelled": "labelled", "unlabelled": "unlabelled", "validation": "for validation", "test": "for testing"}
@@ -164,12 +185,17 @@ def _lines(
             else:
                 missing.append(line.file)
     if unread:
-        raise UserError(f"{where} names {len(unread):,} files of a format that is not read here: {some(unread)}")
+        raise UserError(
+            f"{where} names {count_of(len(unread), 'file', 'files')} of a format that is not read here: {some(unread)}"
+        )
     if missing:
         rule = "Names are read from dataset.path, from the list's own folder, or from where the command is given"
         if files[0].folder is not None:
             rule = f"Correct it or, where the folders are the classes, rename {METADATA}"
-        raise UserError(f"{where} names {len(missing):,} images that are not in {path}: {some(missing)}. {rule}")
+        else:
+            rule += longer_name(missing, images)
+        what = count_of(len(missing), "image that is", "images that are")
+        raise UserError(f"{where} names {what} not in {path}: {some(missing)}. {rule}")
     tests = any(line.part == "test" for _, line in found) or any(_held_out(name, front) == "test" for name in images)
     sure = [(name, replace(line, part=_part(line, _held_out(name, front), tests))) for name, line in found]
     return {name: line for name, line in merged(sure, where).items() if line.part}

@@ -13,6 +13,7 @@ import numpy as np
 from fewlabels.data.files.decode import Decoding
 from fewlabels.data.files.names import composed, encoded, pieces_of, shown
 from fewlabels.data.files.share import Named, without_test_files
+from fewlabels.data.files.words import count_of
 from fewlabels.data.images import UNKNOWN
 from fewlabels.data.splits import Counts, stable_order
 from fewlabels.types import UserError
@@ -144,7 +145,8 @@ def _drawn(files: list[Named], label: int, cls: str, decoding: Decoding, path: P
         return files
     if len(files) < limit:
         raise UserError(
-            f"{path}: {training}{shown(cls)}/ has {len(files)} images where dataset.train_per_class asks for {limit}"
+            f"{path}: {training}{shown(cls)}/ has {count_of(len(files), 'image', 'images')} where "
+            f"dataset.train_per_class asks for {limit}"
         )
     chosen = stable_order(np.arange(len(files)), decoding.selection_seed, "selection", label)[:limit]
     return [files[i] for i in sorted(chosen)]

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from fewlabels.data.files.label_file import merged, read_labels
-from fewlabels.data.files.listed import Names, common_folders
+from fewlabels.data.files.listed import Names, common_folders, longer_name
 from fewlabels.data.files.listing import readable
 from fewlabels.data.files.names import shown
-from fewlabels.data.files.words import some
+from fewlabels.data.files.words import count_of, some
 from fewlabels.data.images import UNKNOWN, ImageData
 from fewlabels.data.splits import Split
 from fewlabels.system.layout import RECORD
@@ -48,7 +48,8 @@ def with_split(data: ImageData, file: Path) -> ImageData:
     rest = len(data.train) - len(used)
     if not rest:
         return replace(data, split=split)
-    line = f"{file}: {rest:,} of {len(data.train):,} training images are in no part, and not used"
+    are = "is" if rest == 1 else "are"
+    line = f"{file}: {rest:,} of {len(data.train):,} training images {are} in no part, and not used"
     logger.warning(line)
     return replace(data, split=split, notes=data.notes | {NOTE: line})
 
@@ -60,7 +61,8 @@ def check_disjoint(split: Split, file: Path, labelled_in_unlabelled: bool) -> No
         both = np.intersect1d(getattr(split, one), getattr(split, other))
         if len(both) and (one, other) not in allowed:
             hint = ": set dataset.labelled_in_unlabelled=true" if other == "unlabelled" else ""
-            raise UserError(f"{file}: {len(both):,} images, {both[0]} among them, are in both {one} and {other}{hint}")
+            images = f"image {both[0]} is" if len(both) == 1 else f"{len(both):,} images, {both[0]} among them, are"
+            raise UserError(f"{file}: {images} in both {one} and {other}{hint}")
 
 
 def _by_position(data: ImageData, file: Path) -> Split:
@@ -117,7 +119,9 @@ def _by_name(data: ImageData, file: Path) -> Split:
         elif line.part != "test":
             missing.append(line.file)
     if missing:
-        raise UserError(f"{file} names {len(missing):,} files that are no training images here: {some(missing)}")
+        longer = longer_name(missing, training)
+        what = count_of(len(missing), "file that is no training image", "files that are no training images")
+        raise UserError(f"{file} names {what} here: {some(missing)}{longer}")
     parts: dict[str, list[int]] = {part: [] for part in PARTS}
     for name, line in merged(found, str(file)).items():
         i = position[name]

@@ -17,8 +17,13 @@ def in_words(left_out: dict[Kind, dict[str, None]]) -> str:
     for kind, names in left_out.items():
         examples = dict.fromkeys(suffix_of(name) or name for name in names) if kind is OTHER else names
         found = "" if kind[0].endswith(")") else f" ({some(examples)})"
-        words.append(f"{len(names):,} {kind[len(names) > 1]}{found}")
+        words.append(f"{count_of(len(names), *kind)}{found}")
     return ", ".join(words)
+
+
+def count_of(count: int, one: str, several: str) -> str:
+    """``1 image``, ``1,200 images``."""
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def some(names: Iterable[str], count: int = 2) -> str:
