@@ -42,6 +42,14 @@ def fit(tmp_path):
     return call
 
 
+@pytest.fixture(autouse=True)
+def _hears_ctrl_c():
+    """What a shell starts behind itself ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def never(monkeypatch):
     """Call it, and nothing may be trained any more."""

@@ -50,7 +50,7 @@ def test_the_measure_knows_a_dear_cell_from_a_cheap_one():
 def test_the_listing_measures_once_and_counts_what_is_done(tmp_path, monkeypatch):
     text = "\n".join(costs.listing(tmp_path, ["proxy"], "demo"))
     assert "proxy scale: 0 of 5 cells done, the rest would take about" in text
-    assert "kmeans_fixmatch | 50 labels: proxy scale about" in text
+    assert "freematch | 50 labels: proxy scale about" in text
     assert len(json.loads((tmp_path / "costs.json").read_text())) == 5
     monkeypatch.setattr(costs, "_measure", None)
     assert "\n".join(costs.listing(tmp_path, ["proxy"], "demo")) == text

@@ -86,7 +86,7 @@ def test_no_pattern_escapes_these_tests():
 
 
 def test_the_options_that_there_are_stand_in_a_line_each():
-    assert set(messages.LISTED_OPTION.findall(said("tracking=bat"))) == {"bar", "quiet", "tensorboard", "wandb"}
+    assert set(messages.LISTED_OPTION.findall(said("tracking=bat"))) == {"bar", "mlflow", "quiet", "tensorboard", "wandb"}
 
 
 def test_an_unknown_key_of_a_file_and_the_file(tmp_path):

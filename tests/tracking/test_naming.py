@@ -4,8 +4,10 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from hydra.types import RunMode
 
 from fewlabels.launch.sweep import ARGUMENTS
 from fewlabels.tracking import naming
@@ -101,10 +103,7 @@ def test_a_run_of_a_sweep_tells_its_trackers_of_it_and_of_the_commit(configure, 
 
     monkeypatch.setattr("fewlabels.tracking.build.JsonLines", Hears)
     monkeypatch.setitem(os.environ, ARGUMENTS, json.dumps(["steps=2", "seed=0,1"]))
-    mode = type("Mode", (), {})
-    from hydra.types import RunMode
-
-    mode.mode = RunMode.MULTIRUN
+    mode = SimpleNamespace(mode=RunMode.MULTIRUN, overrides=SimpleNamespace(task=["steps=2", "seed=0"]))
     monkeypatch.setattr("fewlabels.launch.sweep.HydraConfig.initialized", lambda: True)
     monkeypatch.setattr("fewlabels.launch.sweep.HydraConfig.get", lambda: mode)
     for _ in range(2):

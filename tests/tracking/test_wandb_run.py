@@ -44,6 +44,7 @@ class Service:
 def service(monkeypatch, tmp_path):
     found = Service()
     monkeypatch.setattr(wandb, "init", found.begin)
+    monkeypatch.setattr(wandb, "setup", lambda settings: None)  # whose service another test may have ended
     return found
 
 
