@@ -162,7 +162,8 @@ def test_where_all_are_labelled_there_is_no_split(photos):
         ("0.png,ant\nnotes.txt,ant\n", "names 1 file of a format that is not read here: notes.txt"),
         ("0.png,ant\n./0.png,bee\n", "0.png stands there twice, with label=ant and label=bee"),
         ("0.png,ant\n0.png,\n", "0.png stands there twice, with label=ant and label=$"),
-        ("0.png,\n", "no training image has a label there"),
+        ("0.png,\n", "no image has a label there"),
+        ("test/10.png,a\n", "no training image has a label there"),
         ("0.png,ant\n1.png,Ant\n", "the labels Ant and ant differ by case alone"),
         ("0.png,ant\n1.png,bee,test\n", "1.png is for testing and of the class bee, of which no training image is labelled"),
         ("0.png,ant\n1.png,bee,val\n", "1.png is for validation and of the class bee"),
@@ -310,6 +311,9 @@ def test_a_list_joins_the_class_folders_that_are_called_as_its_labels(tmp_path, 
     for name in ("7", "8", "9"):
         (photos / f"labelled/dog/{name}.png").write_bytes(png(IMAGES[int(name)]))
     alone = open_data("mine", "folder", photos, tmp_path / "cache", decoding=Decoding(test_share=0.5), strict=False)
+    # Another list may name the same test images: its entry knows nothing of a drawn set.
+    named = "".join(f"{name},{Path(name).parent.name},test\n" for name in alone.test_files)
+    assert opened(photos, f"file,label,split\nunlabelled/3.png,dog,\n{named}").test_files == ()
     shared = opened(photos, "file,label\nunlabelled/3.png,dog\nunlabelled/4.png,cat\n", decoding=Decoding(test_share=0.5))
     # The same test images as without the list, none of them predicted.
     assert sorted(shared.test_files) == sorted(alone.test_files)

@@ -116,6 +116,8 @@ def plan(listing: Listing, files: Sequence[LabelFile], path: Path, share: float 
         raise UserError(f"{path} holds no image of a format that is read here")
     front = _front(images)
     lines = _lines(images, listing, files, path, where, front)
+    if not any(line.label for line in lines.values()):
+        raise UserError(f"{where}: no image has a label there")
     folders = {} if files[0].folder is not None else _class_folders(images, lines, front)
     lines |= (foldered := _by_folder(folders, lines))
     if share:
@@ -322,7 +324,9 @@ def _key_and_plan(path: Path, files: Sequence[LabelFile], decoding: Decoding, ca
         held = content_of([("", path)], cache_dir, path)
     else:
         held = content_of([(name, path / name) for name in sorted(listed.layout.places)], cache_dir, path)
-    identity = held + listed.layout.key + repr(decoding)
+    # Of the same images, but an entry knows the files of a test set that was drawn.
+    share = f"test_share={decoding.test_share!r}" if decoding.test_share else ""
+    identity = held + listed.layout.key + repr(decoding) + share
     return f"list-{hashlib.sha256(identity.encode()).hexdigest()[:32]}", listed
 
 
