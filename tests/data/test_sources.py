@@ -161,6 +161,8 @@ def test_missing_folders_and_classes_are_named(tmp_path, tree):
     with pytest.raises(UserError, match=r"there is no .*nowhere: set dataset.path"):
         open_folder(tmp_path / "nowhere", tmp_path)
     (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no class folders in .*; of a flat folder dataset.labels=labels.csv says"):
+        open_data("folder", "folder", tmp_path / "empty")
     with pytest.raises(UserError, match="no images of 'mine' in"):
         open_folder(tmp_path / "empty", tmp_path)
     (tree / "test" / "bee").rename(tree / "test" / "cat")

@@ -195,6 +195,11 @@ def _find_folder(name: str, path: Path, meant: bool) -> Path:
         raise UserError(f"{path} is not an image archive ({', '.join(ARCHIVES)}): set dataset.path")
     if not path.exists():
         raise UserError(f"there is no {path}: set dataset.path to an image folder, its archive, or the data root")
+    if name == "folder":  # of dataset=folder, which nobody has called something
+        raise UserError(
+            f"no class folders in {path}: it needs <class>/, labelled/<class>/ or train/<class>/; of a flat folder "
+            "dataset.labels=labels.csv says the labels"
+        )
     raise UserError(
         f"no images of {name!r} in {path}: it needs train/<class>/, labelled/<class>/ or {name}/<class>/, or {name}.tar.gz; "
         "set dataset.path"
