@@ -69,6 +69,18 @@ def test_data_are_columns_and_what_they_decide_is_no_setting():
     assert rows == [["epochs=5", "", "10.00 (n = 1)"], ["epochs=9", "20.00 (n = 1)", ""]]
 
 
+def test_images_of_one_s_own_are_called_as_their_folder_is():
+    def own(path, accuracy, seed=0):
+        return record(accuracy, seed, dataset={"name": "folder", "split_seed": seed, "path": path})
+
+    tables, _ = place_runs([own("my/photos", 10.0), own("my/photos", 20.0, 1), own("birds.zip", 30.0), own("/", 40.0)], ())
+    assert sorted((table.title, *table.columns) for table in tables.values()) == [
+        ("Runs on birds.zip", "birds.zip, 50 labels"),
+        ("Runs on folder", "folder, 50 labels"),
+        ("Runs on photos", "photos, 50 labels"),
+    ]
+
+
 def test_other_images_of_the_same_name_are_another_column():
     runs = record(10.0), record(20.0, digest="a" * 64)
     header, rows = rows_of(*runs)

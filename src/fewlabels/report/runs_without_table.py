@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from fewlabels.report.collect import FoundRecord, settings
@@ -123,7 +124,10 @@ def _target(run: FoundRecord, group: str) -> str:
 
 
 def _place(run: FoundRecord) -> tuple[str, int]:
-    return run.config["dataset"]["name"], run.data.get("labelled", 0)
+    dataset = run.config["dataset"]
+    # Images of one's own are called as their folder is.
+    own = Path(str(dataset.get("path"))).name if dataset["name"] == "folder" and dataset.get("path") else ""
+    return own or dataset["name"], run.data.get("labelled", 0)
 
 
 def _columns(runs: list[FoundRecord]) -> list[str]:
