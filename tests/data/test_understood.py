@@ -95,12 +95,20 @@ def test_the_split_that_is_trained_is_told():
         "3 images with a label, 6 without one (6 of these have one that is not used)",
         "2 for validation, 2 to test on",
     ]
+    majority = "cat makes 100 % of the test images: see test_balanced_accuracy too"
     assert doubts(images, split) == [
         "one labelled image alone: dog",
         "no image to test on, so that no accuracy speaks of it: dog",
+        majority,
     ]
     told = replace(images, notes={"data.images": "photos/: the test set has no image of dog"})
-    assert doubts(told, split) == ["one labelled image alone: dog"]
+    assert doubts(told, split) == ["one labelled image alone: dog", majority]
+    labels = np.array([0] * 6 + [1] * 4)
+    even = replace(images, test=ImageSet(np.zeros((10, 2, 2, 3), np.uint8), labels))
+    assert doubts(even, split) == ["one labelled image alone: dog"]
+    labels = np.array([0] * 7 + [1] * 3)
+    uneven = replace(images, test=ImageSet(np.zeros((10, 2, 2, 3), np.uint8), labels))
+    assert doubts(uneven, split)[1:] == ["cat makes 70 % of the test images: see test_balanced_accuracy too"]
 
 
 def test_the_largest_classes_are_named_where_there_are_many():

@@ -21,6 +21,7 @@ UNSORTED = re.compile(
 )
 ALMOST_EMPTY = 0.1  # of the images of the class in the middle
 MISSPELT = 0.2  # of the images of a class with almost the same name, at most
+MAJORITY = 1.4  # times the share that a class has of a balanced test set
 ALIKE = 0.75  # of two names, as difflib measures it
 
 
@@ -64,6 +65,10 @@ def doubts(data: ImageData, split: Split) -> list[str]:
     untested = [name for name, count in zip(names, tested, strict=True) if not count]
     if len(data.test) and untested and "the test set has no image of" not in data.notes.get("data.images", ""):
         lines.append(_listed("no image to test on, so that no accuracy speaks of it: ", untested))
+    if len(names) > 1 and (share := tested.max(initial=0) / max(len(data.test), 1)) >= MAJORITY / len(names) and share > 0.5:
+        lines.append(
+            f"{names[int(tested.argmax())]} makes {100 * share:.0f} % of the test images: see test_balanced_accuracy too"
+        )
     return lines
 
 
