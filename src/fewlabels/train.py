@@ -292,7 +292,7 @@ def _run_job(cfg: Config) -> None:
             run_search(cfg, run)
         else:
             in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-            run(cfg, in_sweep, more_trackers=[NextStep()] if cfg.tracking.bar and not in_sweep else [])
+            run(cfg, in_sweep=in_sweep, more_trackers=[NextStep()] if cfg.tracking.bar and not in_sweep else [])
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")

@@ -26,7 +26,7 @@ NOTHING = (SimpleNamespace(), SimpleNamespace(hardware=SimpleNamespace(device="a
 
 def processes(session):
     shown = subprocess.run(["ps", "-ww", "-o", "args=", "-s", str(session)], capture_output=True, text=True).stdout
-    return [line for line in shown.splitlines() if "<defunct>" not in line]
+    return [line for line in shown.splitlines() if not line.startswith("[")]  # one that is ending has no arguments any more
 
 
 def blocked(session, name):
