@@ -96,13 +96,13 @@ class TrainedClassifier:
         return np.array(self.classes)[self.predict_proba(images).argmax(axis=1)]
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class. It is the network's own, which is mostly surer than it is right.
+        """The probability of each class, calibrated where the run fitted a temperature on its validation images.
 
         Args:
             images: N of them; see the class. Those of a folder are taken in the order of their names.
 
         Returns:
-            Float32 ``[N, classes]``; the sum of each row is 1.
+            Float64 ``[N, classes]``; the sum of each row is 1.
 
         Raises:
             UserError: an image cannot be read, or is of another size, type or range than the network takes.

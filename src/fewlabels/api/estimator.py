@@ -48,8 +48,7 @@ class FewLabelsClassifier(ClassifierMixin, BaseEstimator):
 
     Example:
         >>> classifier = FewLabelsClassifier("entropy", steps=300, image_shape=(8, 8), value_range=(0, 16))
-        >>> classifier.fit(X, np.where(labelled, y, -1)).score(X_test, y_test)
-        0.91
+        >>> accuracy = classifier.fit(X, np.where(labelled, y, -1)).score(X_test, y_test)
     """
 
     def __init__(
@@ -132,7 +131,7 @@ class FewLabelsClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, allow_nd=True, dtype="numeric", reset=False)
         with _as_value_errors():
-            return self.classifier_.predict_proba(self._images(X)).astype(np.float64)
+            return self.classifier_.predict_proba(self._images(X))
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each image.

@@ -8,22 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from fewlabels.data.files.names import shown
 from fewlabels.predicted.tables import Prediction
+from fewlabels.system.templates import html_templates
 
 SIDE = 160  # pixels of a thumbnail
 QUALITY = 80  # of its JPEG
-TEMPLATES = Environment(
-    loader=PackageLoader("fewlabels.predicted"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+TEMPLATES = html_templates("fewlabels.predicted")
 
 
 def least_sure(found: Sequence[Prediction], count: int) -> list[Prediction]:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from fewlabels.report import standing
 from fewlabels.report.collect import Results
 from fewlabels.report.figures.build import Drawn
@@ -18,16 +16,10 @@ from fewlabels.report.spec import claims
 from fewlabels.report.spec.reported import TableDefinition
 from fewlabels.report.tables import Grid
 from fewlabels.report.text import name, one_line
+from fewlabels.system.templates import html_templates
 from fewlabels.types import RunRecord
 
-TEMPLATES = Environment(
-    loader=PackageLoader("fewlabels.report"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+TEMPLATES = html_templates("fewlabels.report")
 
 Section = tuple[TableDefinition, list[tuple[str, Grid, list[Drawn]]]]  # a table with scale, grid and figures of each part
 

@@ -37,7 +37,7 @@ def evaluate(
 ) -> Evaluation:
     """Top-1 accuracy in percent, mean cross-entropy in nats, and what :meth:`Counts.metrics` has.
 
-    The host waits once, at the end.
+    The numbers are read in one piece, at the end.
 
     Args:
         index: ``[N]`` int64, which of the images.

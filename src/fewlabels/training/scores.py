@@ -26,7 +26,7 @@ class Counts:
 
     @classmethod
     def of(cls, logits: Tensor, labels: Tensor) -> Counts:
-        """Count ``[N, C]`` logits against ``[N]`` labels. The host does not wait for values."""
+        """Count ``[N, C]`` logits against ``[N]`` labels."""
         classes = logits.shape[1]
         confidence, predicted = logits.float().softmax(dim=1).double().max(dim=1)
         edges = torch.arange(1, BINS, device=logits.device, dtype=torch.float64) / BINS
